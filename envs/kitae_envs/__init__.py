@@ -1,0 +1,1 @@
+"""Compiled multi-agent games: PettingZoo's games as pure JAX functions."""

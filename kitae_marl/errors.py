@@ -1,0 +1,143 @@
+"""Every exception the package raises for reasons of its own.
+
+Bad arguments are plain ``ValueError`` or ``TypeError``; the classes here are for faults that a
+program may want to tell apart: what a worker did, what a checkpoint held, what a config said.
+"""
+
+from typing import Any
+
+
+class KitaeError(Exception):
+    """Base of the package's own errors."""
+
+
+class ConfigError(KitaeError, ValueError):
+    """A configuration value is unknown or out of range. ``key`` is its dotted name."""
+
+    def __init__(self, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class UnknownEnvironmentError(KitaeError, ValueError):
+    """No environment has this id, or the package that holds it is not installed."""
+
+
+class UnsafePathError(KitaeError, ValueError):
+    """A name would lead outside the folder it belongs to."""
+
+
+class RunExistsError(KitaeError, FileExistsError):
+    """The run folder already holds a run and neither resume nor overwrite was asked for."""
+
+
+class ClosedError(KitaeError, RuntimeError):
+    """The environment was used after ``close()``."""
+
+
+class VectorEnvError(KitaeError, RuntimeError):
+    """Something failed in one environment of a vector of environments.
+
+    Attributes:
+        env_index: index of the environment, or of the first one where several failed.
+        pid: process id of the worker that held it (our own for the in-process vector).
+        phase: ``"start"``, ``"reset"``, ``"step"`` or ``"close"``.
+        restarts: how often this environment was restarted before.
+    """
+
+    def __init__(
+        self, message: str, *, env_index: int, pid: int, phase: str, restarts: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.env_index = env_index
+        self.pid = pid
+        self.phase = phase
+        self.restarts = restarts
+
+
+class EnvError(VectorEnvError):
+    """The environment raised. Type, message and traceback are texts from the worker."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remote_type: str,
+        remote_message: str,
+        remote_traceback: str,
+        **where: Any,
+    ) -> None:
+        super().__init__(message, **where)
+        self.remote_type = remote_type
+        self.remote_message = remote_message
+        self.remote_traceback = remote_traceback
+
+
+class WorkerDiedError(VectorEnvError):
+    """The worker process ended by itself. ``signal_name`` is empty where it exited with a code."""
+
+    def __init__(
+        self, message: str, *, exitcode: int | None, signal_name: str = "", **where: Any
+    ) -> None:
+        super().__init__(message, **where)
+        self.exitcode = exitcode
+        self.signal_name = signal_name
+
+
+class WorkerTimeoutError(VectorEnvError, TimeoutError):
+    """The worker did not answer within ``timeout`` seconds; ``stack`` is what it was doing."""
+
+    def __init__(self, message: str, *, timeout: float, stack: str = "", **where: Any) -> None:
+        super().__init__(message, **where)
+        self.timeout = timeout
+        self.stack = stack
+
+
+class SpaceMismatchError(VectorEnvError):
+    """Two environments of one vector differ in agents or spaces."""
+
+
+class AgentSetError(VectorEnvError):
+    """An environment named an agent that it must not name."""
+
+
+class EnvDataError(VectorEnvError):
+    """An environment returned data that its spaces do not allow."""
+
+    def __init__(
+        self, message: str, *, agent: str, field: str, expected: str, got: str, **where: Any
+    ) -> None:
+        super().__init__(message, **where)
+        self.agent = agent
+        self.field = field
+        self.expected = expected
+        self.got = got
+
+
+class CheckpointError(KitaeError, RuntimeError):
+    """A checkpoint could not be written or read. ``path`` is its folder."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class NoCheckpointError(CheckpointError):
+    """The run has no checkpoint that can be read."""
+
+
+class CheckpointCorruptError(CheckpointError):
+    """What lies on the disk is not what was written. ``file`` and ``reason`` say where and why."""
+
+    def __init__(self, message: str, path: str = "", file: str = "", reason: str = "") -> None:
+        super().__init__(message, path)
+        self.file = file
+        self.reason = reason
+
+
+class CheckpointIncompatibleError(CheckpointError):
+    """The checkpoint belongs to another configuration, other agents or another version."""
+
+
+class CheckpointWriteError(CheckpointError, OSError):
+    """The disk refused the checkpoint."""

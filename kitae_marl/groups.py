@@ -1,0 +1,182 @@
+"""Agents by group: between dicts keyed by agent and arrays stacked ``[E, A, ...]``.
+
+Dicts keyed by agent exist only at the environment's edge; this module is the one place where they
+become stacked arrays and back. It imports no JAX, so worker processes and the vector
+environments may use it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from kitae_envs.grouping import agent_groups
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """Agents that are stacked together: equal spaces, one network each or one for all.
+
+    Attributes:
+        name: name of the group, the common stem of its agents' names.
+        agents: its agents, in the game's order; axis ``A`` of every stacked array.
+        observation_space: the space that each of them observes.
+        action_space: the space that each of them acts in.
+        share_params: one set of parameters for all (True) or one for each agent.
+    """
+
+    name: str
+    agents: tuple[str, ...]
+    observation_space: gym.Space
+    action_space: gym.Space
+    share_params: bool = True
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents in the group."""
+        return len(self.agents)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.agents, self.share_params))
+
+
+def group_specs(
+    possible_agents: Sequence[str],
+    observation_space: Callable[[str], gym.Space],
+    action_space: Callable[[str], gym.Space],
+    share_params: bool | Mapping[str, bool] = True,
+) -> tuple[GroupSpec, ...]:
+    """Group the agents of a game by spaces and stem of the name.
+
+    Args:
+        possible_agents: every agent of the game, in the game's order.
+        observation_space: maps an agent to its observation space.
+        action_space: maps an agent to its action space.
+        share_params: whether agents of a group share parameters; or shell patterns of agent
+            names, ``{"adversary_*": True, "agent_*": False}``, the first that matches counts.
+
+    Returns:
+        The groups in order of their first agent.
+
+    Raises:
+        ValueError: if a name in ``possible_agents`` is not unique, or no pattern matches an agent.
+    """
+    if not possible_agents:
+        raise ValueError("expected at least one agent, got none; possible_agents must name all.")
+    if len(set(possible_agents)) != len(possible_agents):
+        raise ValueError(f"expected distinct agent names, got {list(possible_agents)}.")
+
+    def spaces(agent: str) -> tuple[gym.Space, gym.Space]:
+        return observation_space(agent), action_space(agent)
+
+    return tuple(
+        GroupSpec(name, agents, *spaces(agents[0]), share_params=_shares(agents, share_params))
+        for name, agents in agent_groups(possible_agents, spaces).items()
+    )
+
+
+def _shares(agents: tuple[str, ...], share_params: bool | Mapping[str, bool]) -> bool:
+    """Look up whether a group shares parameters."""
+    if not isinstance(share_params, Mapping):
+        return share_params
+    for pattern, shares in share_params.items():
+        if fnmatch.fnmatchcase(agents[0], pattern):
+            return shares
+    raise ValueError(
+        f"no pattern of share_params matches {agents[0]!r}; got {list(share_params)}; "
+        'add a pattern for it, for instance "*": True.'
+    )
+
+
+def map_leaves(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Apply a function to the leaves of nested dicts and tuples of arrays (a tiny ``tree.map``)."""
+    if isinstance(tree, dict):
+        return {key: map_leaves(function, tree[key], *(r[key] for r in rest)) for key in tree}
+    if isinstance(tree, tuple):
+        return tuple(map_leaves(function, leaf, *(r[i] for r in rest))
+                     for i, leaf in enumerate(tree))
+    return function(tree, *rest)
+
+
+class AgentDict(dict[str, Any]):
+    """``{agent: [E, ...]}`` that remembers the stacked arrays its values are views of.
+
+    It is an ordinary dict. ``blocks`` are the arrays ``{group: [E, A, ...]}`` (nested where the
+    observation is a Dict or Tuple); ``stacked`` returns one of them without copying as long as
+    nobody has replaced an entry.
+    """
+
+    def __init__(self, blocks: Mapping[str, Any], agents: Mapping[str, tuple[str, ...]]) -> None:
+        super().__init__(
+            (agent, map_leaves(lambda leaf, i=i: leaf[:, i], blocks[name]))
+            for name in blocks
+            for i, agent in enumerate(agents[name])
+        )
+        self.blocks = dict(blocks)
+        self._views = {
+            name: (agents[name], [self[agent] for agent in agents[name]]) for name in blocks
+        }
+
+    def stacked(self, name: str, agents: tuple[str, ...]) -> Any | None:
+        """Return the stacked array of these agents, or None if the entries are no longer its views."""
+        held, views = self._views.get(name, ((), []))
+        if held != agents or any(self.get(a) is not v for a, v in zip(held, views, strict=True)):
+            return None
+        return self.blocks[name]
+
+
+def stack(per_agent: Mapping[str, Any], groups: Iterable[GroupSpec]) -> dict[str, Any]:
+    """Stack ``{agent: [E, ...]}`` into ``{group: [E, A, ...]}``; free for an unchanged AgentDict.
+
+    Args:
+        per_agent: arrays, or nested dicts or tuples of arrays, for every agent of the groups.
+        groups: the groups to stack by.
+
+    Returns:
+        The stacked arrays. They may share memory with ``per_agent``.
+
+    Raises:
+        ValueError: if an agent is missing.
+
+    Example:
+        >>> box = gym.spaces.Box(0, 1, (2,))
+        >>> group = GroupSpec("a", ("a_0", "a_1"), box, box)
+        >>> stack({"a_0": np.zeros((5, 2)), "a_1": np.ones((5, 2))}, [group])["a"].shape
+        (5, 2, 2)
+    """
+    return {group.name: _stack_group(per_agent, group) for group in groups}
+
+
+def _stack_group(per_agent: Mapping[str, Any], group: GroupSpec) -> Any:
+    """Stack one group."""
+    if isinstance(per_agent, AgentDict):
+        block = per_agent.stacked(group.name, group.agents)
+        if block is not None:
+            return block
+    missing = [agent for agent in group.agents if agent not in per_agent]
+    if missing:
+        raise ValueError(
+            f"expected values for the agents {list(group.agents)}, got {list(per_agent)}; "
+            f"missing: {missing}."
+        )
+    values = [per_agent[agent] for agent in group.agents]
+    return map_leaves(lambda *leaves: np.stack(leaves, axis=1), values[0], *values[1:])
+
+
+def unstack(stacked: Mapping[str, Any], groups: Iterable[GroupSpec]) -> AgentDict:
+    """Turn ``{group: [E, A, ...]}`` into ``{agent: [E, ...]}``, every value a view."""
+    return AgentDict(stacked, {group.name: group.agents for group in groups})
+
+
+def over_agents(function: Callable[..., Any], group: GroupSpec) -> Callable[..., Any]:
+    """Map a function of one agent's parameters over a group: the only ``vmap`` over agents.
+
+    The function takes ``(params, *arrays)`` where no array has an agent axis. With shared
+    parameters it is called once, the agent axis folded into the axis before it; with independent
+    parameters it is mapped over axis 0 of ``params`` and axis -? of the arrays.
+    """
+    raise NotImplementedError("replaced in the next commit")

@@ -1,0 +1,28 @@
+"""Random keys by purpose and step: no key is stored, changed or used twice."""
+
+import jax
+
+EXPLORE = 0
+"""Sampling actions while training; the step counts joint steps of the vector environment."""
+UPDATE = 1
+"""Shuffling in an update; the step counts updates."""
+INIT = 2
+"""Drawing the first parameters; step 0."""
+EVALUATE = 3
+"""Sampling actions in an evaluation; the step counts joint steps of that evaluation."""
+ENVIRONMENT = 4
+"""Chance inside compiled games; the step counts joint steps."""
+
+
+def key_for(root: jax.Array, purpose: int, step: int | jax.Array) -> jax.Array:
+    """Derive the key of one purpose at one step: ``fold_in(fold_in(root, purpose), step)``.
+
+    Args:
+        root: the key of the run, made once from its seed.
+        purpose: one of the constants of this module.
+        step: what the purpose counts, at least 0; may be traced.
+
+    Returns:
+        A key that no other (purpose, step) of this root has.
+    """
+    return jax.random.fold_in(jax.random.fold_in(root, purpose), step)
