@@ -1,0 +1,141 @@
+"""Make environments by id: one parallel environment, or a vector of them in worker processes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from pettingzoo import ParallelEnv
+
+from kitae_marl.errors import UnknownEnvironmentError
+from kitae_marl.vector.ids import EnvId, gymnasium_ids, install_hint, nearest_ids, parse_id
+from kitae_marl.vector.wrappers import GymnasiumParallelEnv, as_parallel
+
+
+def make_parallel_env(id: str, *, stock: bool = False, **kwargs: Any) -> ParallelEnv[str, Any, Any]:
+    """Make one environment by its id.
+
+    Args:
+        id: ``mpe/simple_spread-v3``, ``butterfly/pistonball-v6``, ``gymnasium:CartPole-v1``,
+            ``module:function``, ...; see ``kitae_marl.vector.ids``. ``_v3`` is read like ``-v3``,
+            and without a version the newest is meant.
+        stock: build the game with the chain of wrappers that its package builds, instead of the
+            lean construction that is equal to it and faster.
+        **kwargs: arguments of the game itself, ``max_cycles=100``, ``render_mode="rgb_array"``.
+
+    Returns:
+        A PettingZoo parallel environment. A single-agent game has the one agent ``agent_0``; in a
+        turn-based game ``infos[agent]["active"]`` says who is to act.
+
+    Raises:
+        UnknownEnvironmentError: if no environment is called so, or its package is missing; the
+            message names the nearest ids, or the ``pip install`` that helps.
+    """
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    env_id = parse_id(id)
+    try:
+        return _build(env_id, stock, kwargs)
+    except ImportError as error:
+        raise UnknownEnvironmentError(_missing(env_id, error)) from error
+
+
+def make_vec_env(
+    id: str,
+    n_envs: int,
+    *,
+    n_workers: int | None = None,
+    stock: bool = False,
+    vector_options: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Make a vector of environments by id.
+
+    Args:
+        id: as in ``make_parallel_env``. ``envpool:ID`` becomes one EnvPool of ``n_envs``.
+        n_envs: number of environments.
+        n_workers: worker processes; by default one per core, 0 steps in this process.
+        stock: as in ``make_parallel_env``.
+        vector_options: further arguments of ``SubProcVecParallelEnv``, ``{"step_timeout": 10}``.
+        **kwargs: arguments of the game itself.
+
+    Returns:
+        An environment of the ``VecParallelEnv`` protocol.
+
+    Raises:
+        UnknownEnvironmentError: if no environment is called so, or its package is missing.
+        ValueError: if ``n_envs`` is below one.
+    """
+    if n_envs < 1:
+        raise ValueError(f"expected n_envs of at least 1, got {n_envs}.")
+    env_id = parse_id(id)
+    if env_id.family == "envpool":
+        from kitae_marl.vector.envpool_env import make_envpool
+
+        return make_envpool(env_id.name, n_envs, n_workers=n_workers, **kwargs)
+    from kitae_marl.vector.subproc import SubProcVecParallelEnv
+
+    env_fn = partial(make_parallel_env, env_id.text, stock=stock, **kwargs)
+    return SubProcVecParallelEnv([env_fn] * n_envs, n_workers=n_workers, **(vector_options or {}))
+
+
+def _build(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:
+    """Dispatch on the family."""
+    if env_id.family == "gymnasium":
+        return _make_gymnasium(env_id, stock, kwargs)
+    if env_id.family == "import":
+        return _make_imported(env_id, kwargs)
+    if env_id.family == "mpe":
+        return importlib.import_module(f"mpe2.{env_id.module_name}").parallel_env(**kwargs)
+    import pettingzoo
+
+    return pettingzoo.make("parallel", env_id.text, **kwargs)
+
+
+def _make_gymnasium(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> GymnasiumParallelEnv:
+    """Make a Gymnasium environment; the lean one leaves out Gymnasium's passive checker."""
+    import gymnasium
+
+    if ":" not in env_id.name and env_id.name not in gymnasium_ids():
+        near = [f"gymnasium:{id}" for id in nearest_ids(env_id.name, gymnasium_ids())]
+        raise UnknownEnvironmentError(
+            f"Gymnasium has no environment {env_id.name!r}; "
+            + (f"did you mean {' or '.join(map(repr, near))}?" if near else "no id is near.")
+        )
+    try:
+        env = gymnasium.make(env_id.name, disable_env_checker=None if stock else True, **kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UnknownEnvironmentError(f"{env_id.text!r} cannot run here: {error}") from error
+    return GymnasiumParallelEnv(env)
+
+
+def _make_imported(env_id: EnvId, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:
+    """Call ``module:function`` and adapt what it returns."""
+    module_name, _, attributes = env_id.name.partition(":")
+    try:
+        made: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise UnknownEnvironmentError(
+            f"{env_id.text!r}: there is no module {error.name!r}; it must be importable from here."
+        ) from error
+    for attribute in attributes.split("."):
+        if not hasattr(made, attribute):
+            raise UnknownEnvironmentError(f"{env_id.text!r}: {made!r} has no {attribute!r}.")
+        made = getattr(made, attribute)
+    env = as_parallel(made(**kwargs))
+    if not isinstance(env, ParallelEnv):
+        raise TypeError(
+            f"expected {env_id.text!r} to return a single environment, got the vector "
+            f"{type(env).__name__}; give a vector to vectorized_train itself."
+        )
+    return env
+
+
+def _missing(env_id: EnvId, error: ImportError) -> str:
+    """Say which package a game wants and how to install it."""
+    hint = install_hint(env_id.family)
+    return f"{env_id.text!r} cannot be made here: {error}" + (f"; {hint}." if hint else ".")
