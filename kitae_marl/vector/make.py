@@ -9,9 +9,12 @@ from functools import partial
 from typing import Any
 
 from pettingzoo import ParallelEnv
+from pettingzoo.utils.conversions import turn_based_aec_to_parallel
 
 from kitae_marl.errors import UnknownEnvironmentError
 from kitae_marl.vector.ids import EnvId, gymnasium_ids, install_hint, nearest_ids, parse_id
+from kitae_marl.vector.lean import lean
+from kitae_marl.vector.quirks import corrected_arguments
 from kitae_marl.vector.wrappers import GymnasiumParallelEnv, as_parallel
 
 
@@ -86,12 +89,25 @@ def _build(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> ParallelEnv[st
     if env_id.family == "gymnasium":
         return _make_gymnasium(env_id, stock, kwargs)
     if env_id.family == "import":
-        return _make_imported(env_id, kwargs)
+        env = _make_imported(env_id, kwargs)
+        return env if stock else lean(env)
+    env = _make_stock(env_id, corrected_arguments(env_id.text, kwargs, stock))
+    return env if stock else lean(env)
+
+
+def _make_stock(env_id: EnvId, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:
+    """Make a game with the chain of wrappers of its own package."""
     if env_id.family == "mpe":
         return importlib.import_module(f"mpe2.{env_id.module_name}").parallel_env(**kwargs)
     import pettingzoo
+    from pettingzoo.env_registry.exceptions import FailedToImport
 
-    return pettingzoo.make("parallel", env_id.text, **kwargs)
+    try:
+        if env_id.text in pettingzoo.parallel_registry:
+            return pettingzoo.make("parallel", env_id.text, **kwargs)
+        return turn_based_aec_to_parallel(pettingzoo.make("aec", env_id.text, **kwargs))
+    except FailedToImport as error:
+        raise ImportError(str(error.__cause__ or error)) from error
 
 
 def _make_gymnasium(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> GymnasiumParallelEnv:

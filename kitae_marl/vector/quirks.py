@@ -1,0 +1,125 @@
+"""What some games get wrong, put right in the lean construction. ``stock=True`` leaves it as it is.
+
+* ``sisl/multiwalker`` reports its time limit as termination: here it is truncation, so that a value
+  function bootstraps there. A walker that falls on that very step is terminated. Its ``state()``
+  fails once a fallen walker is removed: here the removed walker's part is zero.
+* ``butterfly/knights_archers_zombies`` keeps its zombie timer (and agents about to be removed)
+  across ``reset(seed)``: here an episode depends on its seed alone.
+* ``butterfly/pistonball`` and ``butterfly/cooperative_pong`` draw what their agents see only when a
+  render mode is given, and show a frozen picture without one: here they always draw.
+* ``classic/hanabi`` takes new entropy at every ``reset()`` without a seed: here such a reset goes
+  on from the last seed, as in every other game.
+* ``atari/*`` finds no ROMs: here it is given the ones that ``ale-py`` ships.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kitae_marl.vector.lean import LeanParallelEnv, Peeled, Step
+from kitae_marl.vector.turn_based import TurnBasedParallelEnv
+
+QUIRKS = {
+    "sisl/multiwalker": "the time limit is reported as termination; made truncation",
+    "butterfly/knights_archers_zombies": "state survives reset(seed); made to depend on the seed",
+    "butterfly/pistonball": "observations are frozen without a render mode; always drawn",
+    "butterfly/cooperative_pong": "observations are frozen without a render mode; always drawn",
+    "classic/hanabi": "reset() without a seed takes new entropy; made to go on from the last seed",
+    "atari": "finds no ROMs; given those of ale-py",
+}
+"""What is put right, by family or by family and name without version; ``doctor`` prints it."""
+
+_DRAWS_ONLY_WHEN_RENDERING = ("butterfly/pistonball", "butterfly/cooperative_pong")
+
+
+class LeanMultiwalkerEnv(LeanParallelEnv):
+    """Multiwalker whose time limit is a truncation and whose state outlives a walker."""
+
+    def step(self, actions: dict[str, Any]) -> Step:
+        """Let every walker act once."""
+        observations, rewards, terminations, truncations, infos = super().step(actions)
+        game = self.core.env
+        if game.frames >= game.max_cycles:
+            fell = game.get_last_dones()
+            for agent in terminations:
+                if not fell[self.possible_agents.index(agent)]:
+                    terminations[agent], truncations[agent] = False, True
+        return observations, rewards, terminations, truncations, infos
+
+    def state(self) -> np.ndarray:
+        """Return what all walkers observe of themselves and the package's position and angle."""
+        game = self.core.env
+        if all(walker.hull is not None for walker in game.walkers):
+            return self.core.state()
+        n_values = (self.state_space.shape[0] - 3) // len(game.walkers)
+        walkers = [
+            np.zeros(n_values) if walker.hull is None else np.asarray(walker.get_observation())
+            for walker in game.walkers
+        ]
+        package = game.package
+        place = [package.position.x, package.position.y, package.angle]
+        return np.concatenate([*walkers, place]).astype(np.float32)
+
+
+class LeanKnightsArchersZombiesEnv(LeanParallelEnv):
+    """Knights, archers and zombies whose episodes depend on their seed alone."""
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Start an episode."""
+        self.core.zombie_spawn_interval.reset()
+        self.core.kill_list = []
+        return super().reset(seed, options)
+
+
+class HanabiEnv(TurnBasedParallelEnv):
+    """Hanabi whose resets without a seed go on from the last seed."""
+
+    def __init__(self, peeled: Peeled) -> None:
+        super().__init__(peeled)
+        self._seeds = np.random.default_rng()
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Start an episode."""
+        if seed is None:
+            seed = int(self._seeds.integers(2**31))
+        else:
+            self._seeds = np.random.default_rng(seed)
+        return super().reset(seed, options)
+
+
+def parallel_class(core: Any, turn_based: bool) -> type[LeanParallelEnv | TurnBasedParallelEnv]:
+    """Choose the class that puts this game's quirk right, else the plain one."""
+    module = type(core).__module__
+    if turn_based:
+        return HanabiEnv if module.startswith("pettingzoo.classic.hanabi") else TurnBasedParallelEnv
+    if module.startswith("pettingzoo.sisl.multiwalker"):
+        return LeanMultiwalkerEnv
+    if module.startswith("pettingzoo.butterfly.knights_archers_zombies"):
+        return LeanKnightsArchersZombiesEnv
+    return LeanParallelEnv
+
+
+def corrected_arguments(id: str, kwargs: dict[str, Any], stock: bool) -> dict[str, Any]:
+    """Complete the arguments of a game.
+
+    Args:
+        id: the canonical id.
+        kwargs: the arguments that the user gave; they win.
+        stock: whether the stock construction was asked for. The ROMs are found for it too.
+    """
+    corrected = dict(kwargs)
+    if id.startswith("atari/") and "auto_rom_install_path" not in kwargs:
+        spec = importlib.util.find_spec("ale_py")
+        if spec is not None and spec.origin is not None:
+            corrected["auto_rom_install_path"] = str(Path(spec.origin).parent / "roms")
+    if not stock and id.startswith(_DRAWS_ONLY_WHEN_RENDERING) and not kwargs.get("render_mode"):
+        corrected["render_mode"] = "rgb_array"
+    return corrected

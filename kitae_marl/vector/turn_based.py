@@ -1,0 +1,105 @@
+"""Turn-based games as parallel ones: in each step one agent is to act, the others wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kitae_marl.vector.lean import Peeled, Step, _LeanBase, action_check, remove_dead
+
+
+class TurnBasedParallelEnv(_LeanBase):
+    """An AEC game in which one agent moves at a time.
+
+    * All agents in the game are in every dict. ``infos[agent]["active"]`` says who is to act on
+      the observations just returned; it comes from the game's own ``agent_selection``. On the last
+      step nobody is.
+    * ``step`` reads the active agent's action; what is given for others is ignored.
+    * Rewards are delivered to every seat in the step in which they arise, also to those who wait
+      and to the loser of the last move. To learn, add up what a seat is given between two of its
+      own decisions.
+    * Action masks (in the observation or in the info) are the game's own for the active agent and
+      zero for everyone else.
+    * A move that the mask forbids ends the game the way PettingZoo says: that player gets the
+      penalty, the others 0, terminated and truncated are both True. Where the game states no
+      penalty it is a ``ValueError``.
+
+    Args:
+        peeled: the game without its checking wrappers.
+    """
+
+    def __init__(self, peeled: Peeled) -> None:
+        super().__init__(peeled.core)
+        self._illegal_reward = peeled.illegal_reward
+        self._checks = {
+            agent: action_check(agent, space, peeled.clips)
+            for agent, space in self._action_spaces.items()
+        }
+        self._mask: np.ndarray | None = None
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Start an episode."""
+        core = self.core
+        core.reset(seed=seed, options=options)
+        remove_dead(core)
+        self.agents = list(core.agents)
+        infos = dict(core.infos)
+        observations = {agent: core.observe(agent) for agent in self.agents}
+        self._mark(observations, infos)
+        return observations, infos
+
+    def step(self, actions: dict[str, Any]) -> Step:
+        """Make the active agent's move; after the end everything is empty until ``reset``."""
+        core = self.core
+        if not self.agents:
+            return {}, {}, {}, {}, {}
+        mover = core.agent_selection
+        if mover not in actions:
+            raise ValueError(f"expected an action of {mover!r}, whose turn it is, got {actions}.")
+        action = self._checks[mover](actions[mover])
+        if self._mask is not None and not self._mask[action]:
+            return self._illegal(mover, action)
+        core.step(action)
+        rewards = dict(core.rewards)
+        terminations, truncations = dict(core.terminations), dict(core.truncations)
+        infos = dict(core.infos)
+        observations = {agent: core.observe(agent) for agent in core.agents}
+        remove_dead(core)
+        self.agents = list(core.agents)
+        if self.agents and len(self.agents) < len(observations):  # the game goes on without some
+            observations.update({agent: core.observe(agent) for agent in self.agents})
+        self._mark(observations, infos)
+        return observations, rewards, terminations, truncations, infos
+
+    def _mark(self, observations: dict[str, Any], infos: dict[str, dict[str, Any]]) -> None:
+        """Mark in the infos who is active; blank the masks of all others."""
+        mover = self.core.agent_selection if self.agents else None
+        self._mask = None
+        for agent, observation in observations.items():
+            infos[agent] = info = {**infos.get(agent, {}), "active": agent == mover}
+            for holder in (observation, info):
+                if isinstance(holder, dict) and "action_mask" in holder:
+                    if agent == mover:
+                        self._mask = holder["action_mask"]
+                    else:
+                        holder["action_mask"] = np.zeros_like(holder["action_mask"])
+
+    def _illegal(self, mover: str, action: Any) -> Step:
+        """End the game because of an illegal move."""
+        if self._illegal_reward is None:
+            raise ValueError(
+                f"expected a legal move of {mover!r}, got {action!r}; its action mask is "
+                f"{self._mask}."
+            )
+        agents = self.agents
+        self.agents = []
+        rewards: dict[str, Any] = dict.fromkeys(agents, 0)
+        rewards[mover] = self._illegal_reward
+        infos = {agent: self.core.infos.get(agent, {}) for agent in agents}
+        ended = dict.fromkeys(agents, True)
+        observations = {agent: self.core.observe(agent) for agent in agents}
+        self._mark(observations, infos)
+        return observations, rewards, ended, dict(ended), infos

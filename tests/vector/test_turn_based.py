@@ -1,0 +1,115 @@
+"""Turn-based games: our converter against PettingZoo's, and its own rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from lockstep import WARNINGS, legal_mask, random_actions, same, without
+
+from kitae_marl.vector.make import make_parallel_env
+from kitae_marl.vector.turn_based import TurnBasedParallelEnv
+
+pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
+
+GAMES = [
+    ("classic/connect_four-v3", 2000),
+    ("classic/tictactoe-v3", 2000),
+    ("classic/leduc_holdem-v4", 1500),
+    ("classic/texas_holdem-v4", 1000),
+    ("classic/texas_holdem_no_limit-v6", 600),
+    ("classic/chess-v6", 150),
+    ("classic/go-v5", 150),
+    ("classic/hanabi-v5", 600),
+]
+IDS = [id for id, _ in GAMES]
+
+
+def blank_idle_masks(observations: dict[str, Any], mover: str | None) -> dict[str, Any]:
+    """What we promise beyond the stock conversion: a waiting seat's mask is zero."""
+    blanked = {}
+    for agent, observation in observations.items():
+        mask = observation["action_mask"]
+        kept = mask if agent == mover else np.zeros_like(mask)
+        blanked[agent] = {**observation, "action_mask": kept}
+    return blanked
+
+
+def strip(infos: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Infos without the marks of who is to move and the masks compared elsewhere."""
+    return without(infos, "active", "active_agent", "action_mask")
+
+
+@pytest.mark.parametrize(("id", "steps"), GAMES, ids=IDS)
+def test_games_equal_the_stock_conversion(id: str, steps: int) -> None:
+    stock, ours = make_parallel_env(id, stock=True), make_parallel_env(id)
+    assert isinstance(ours, TurnBasedParallelEnv)
+    rng, seed, ends = np.random.default_rng(1), 11, 0
+    theirs, got = stock.reset(seed=seed), ours.reset(seed=seed)
+    for _ in range(steps):
+        mover = stock.aec_env.agent_selection if stock.agents else None
+        assert same(blank_idle_masks(theirs[0], mover), got[0])
+        for left, right in zip(theirs[1:-1], got[1:-1], strict=True):
+            assert same(left, right)
+        assert same(strip(theirs[-1]), strip(got[-1]))
+        assert stock.agents == ours.agents
+        assert [a for a, info in got[-1].items() if info["active"]] == ([mover] if mover else [])
+        if not stock.agents:
+            ends, seed = ends + 1, seed + 1
+            theirs, got = stock.reset(seed=seed), ours.reset(seed=seed)
+            continue
+        actions = random_actions(ours, got[0], got[-1], rng)
+        theirs, got = stock.step(actions), ours.step(actions)
+    assert ends >= (0 if id.startswith(("classic/chess", "classic/go")) else 5)
+
+
+@pytest.mark.parametrize("id", ["classic/connect_four-v3", "classic/leduc_holdem-v4"])
+def test_an_illegal_move_ends_the_game_as_in_the_stock_chain(id: str) -> None:
+    stock, ours = make_parallel_env(id, stock=True), make_parallel_env(id)
+    theirs, got = stock.reset(seed=2), ours.reset(seed=2)
+    while stock.agents:
+        mover = stock.aec_env.agent_selection
+        mask = legal_mask(got[0][mover], got[-1][mover])
+        assert mask is not None
+        illegal = np.flatnonzero(mask == 0)
+        action = int(illegal[0]) if len(illegal) else int(np.flatnonzero(mask)[0])
+        theirs, got = stock.step({mover: action}), ours.step({mover: action})
+        for left, right in zip(theirs[1:4], got[1:4], strict=True):
+            assert same(left, right)
+    assert ours.agents == []
+    assert sorted(got[1].values()) == [-1, 0]
+    assert all(got[2].values())
+    assert all(got[3].values())
+    assert not any(info["active"] for info in got[-1].values())
+
+
+def test_the_final_reward_reaches_the_loser_and_nothing_moves_after_the_end() -> None:
+    env = make_parallel_env("classic/tictactoe-v3")
+    env.reset(seed=0)
+    for number, square in enumerate([0, 3, 1, 4, 2]):
+        mover = env.possible_agents[number % 2]
+        _, rewards, terminations, truncations, infos = env.step({mover: square})
+    assert rewards == {"player_1": 1, "player_2": -1}
+    assert terminations == {"player_1": True, "player_2": True}
+    assert truncations == {"player_1": False, "player_2": False}
+    assert not any(info["active"] for info in infos.values())
+    assert env.step({}) == ({}, {}, {}, {}, {})
+
+
+def test_idle_actions_are_ignored_and_a_missing_one_is_named() -> None:
+    env = make_parallel_env("classic/connect_four-v3")
+    env.reset(seed=0)
+    env.step({"player_0": 3, "player_1": "nonsense"})
+    with pytest.raises(ValueError, match="'player_1', whose turn it is"):
+        env.step({"player_0": 3})
+
+
+def test_hanabi_goes_on_from_its_seed_when_reset_without_one() -> None:
+    runs = []
+    for _ in range(2):
+        env = make_parallel_env("classic/hanabi-v5")
+        env.reset(seed=4)
+        runs.append([env.reset()[0]["player_0"]["observation"] for _ in range(3)])
+    assert same(np.stack(runs[0]), np.stack(runs[1]))
+    assert not np.array_equal(runs[0][0], runs[0][1])
