@@ -97,8 +97,9 @@ def map_leaves(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     if isinstance(tree, dict):
         return {key: map_leaves(function, tree[key], *(r[key] for r in rest)) for key in tree}
     if isinstance(tree, tuple):
-        return tuple(map_leaves(function, leaf, *(r[i] for r in rest))
-                     for i, leaf in enumerate(tree))
+        return tuple(
+            map_leaves(function, leaf, *(r[i] for r in rest)) for i, leaf in enumerate(tree)
+        )
     return function(tree, *rest)
 
 
@@ -117,16 +118,24 @@ class AgentDict(dict[str, Any]):
             for i, agent in enumerate(agents[name])
         )
         self.blocks = dict(blocks)
-        self._views = {
-            name: (agents[name], [self[agent] for agent in agents[name]]) for name in blocks
-        }
+        self.agents_of = {name: agents[name] for name in blocks}
+        self._views = {name: [self[agent] for agent in agents[name]] for name in blocks}
 
     def stacked(self, name: str, agents: tuple[str, ...]) -> Any | None:
-        """Return the stacked array of these agents, or None if the entries are no longer its views."""
-        held, views = self._views.get(name, ((), []))
-        if held != agents or any(self.get(a) is not v for a, v in zip(held, views, strict=True)):
+        """Return the stacked array of these agents, or None if entries are no longer its views."""
+        if self.agents_of.get(name) != agents or not self._intact(name):
             return None
         return self.blocks[name]
+
+    def intact_blocks(self) -> dict[str, Any] | None:
+        """Return all stacked arrays, or None if an entry has been replaced, added or removed."""
+        whole = len(self) == sum(map(len, self.agents_of.values()))
+        return self.blocks if whole and all(map(self._intact, self.blocks)) else None
+
+    def _intact(self, name: str) -> bool:
+        """Whether the entries of a group are still the views made at the start."""
+        pairs = zip(self.agents_of[name], self._views[name], strict=True)
+        return all(self.get(agent) is view for agent, view in pairs)
 
 
 def stack(per_agent: Mapping[str, Any], groups: Iterable[GroupSpec]) -> dict[str, Any]:
@@ -167,16 +176,64 @@ def _stack_group(per_agent: Mapping[str, Any], group: GroupSpec) -> Any:
     return map_leaves(lambda *leaves: np.stack(leaves, axis=1), values[0], *values[1:])
 
 
+def split_masks(
+    observations: Mapping[str, Any], infos: Mapping[str, Any], groups: Iterable[GroupSpec]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Stack observations and action masks apart from each other.
+
+    Args:
+        observations: by agent; a Dict observation may hold an ``action_mask``.
+        infos: may hold masks by agent under ``action_mask``.
+        groups: the groups to stack by.
+
+    Returns:
+        ``(features, masks)``, both ``{group: [E, A, ...]}``: what the networks see, an observation
+        of just ``observation`` and ``action_mask`` becoming its first part; and the masks, ``()``
+        for a group without.
+    """
+    features, masks = {}, {}
+    info_masks = infos.get("action_mask", {})
+    for group in groups:
+        stacked = _stack_group(observations, group)
+        mask: Any = ()
+        if isinstance(stacked, dict) and "action_mask" in stacked:
+            mask = stacked["action_mask"]
+            stacked = {key: part for key, part in stacked.items() if key != "action_mask"}
+            stacked = stacked["observation"] if list(stacked) == ["observation"] else stacked
+        elif all(agent in info_masks for agent in group.agents):
+            mask = _stack_group(info_masks, group)
+        features[group.name], masks[group.name] = stacked, mask
+    return features, masks
+
+
 def unstack(stacked: Mapping[str, Any], groups: Iterable[GroupSpec]) -> AgentDict:
     """Turn ``{group: [E, A, ...]}`` into ``{agent: [E, ...]}``, every value a view."""
     return AgentDict(stacked, {group.name: group.agents for group in groups})
 
 
-def over_agents(function: Callable[..., Any], group: GroupSpec) -> Callable[..., Any]:
-    """Map a function of one agent's parameters over a group: the only ``vmap`` over agents.
+def over_agents(
+    function: Callable[..., Any], group: GroupSpec, agent_axis: int, out_axes: int
+) -> Callable[..., Any]:
+    """Apply a function of one set of parameters to a whole group: the only ``vmap`` over agents.
 
-    The function takes ``(params, *arrays)`` where no array has an agent axis. With shared
-    parameters it is called once, the agent axis folded into the axis before it; with independent
-    parameters it is mapped over axis 0 of ``params`` and axis -? of the arrays.
+    Args:
+        function: takes ``(first, *arrays)``: ``first`` belongs to one set of parameters (the
+            parameters themselves, or a TrainState), the arrays are data.
+        group: says whether its agents share parameters.
+        agent_axis: which axis of the arrays is ``A``.
+        out_axes: where ``A`` shall stand in the outputs if each agent has its own parameters.
+
+    Returns:
+        With shared parameters the function itself: it is called once, with ``A`` still among the
+        arrays' axes. With independent parameters the function mapped over axis 0 of ``first`` and
+        ``agent_axis`` of the arrays. Compile time grows with the number of agents in neither.
     """
-    raise NotImplementedError("replaced in the next commit")
+    if group.share_params:
+        return function
+    import jax  # here, so that worker processes can import this module without JAX
+
+    def mapped(first: Any, *arrays: Any) -> Any:
+        in_axes = (0, *(agent_axis for _ in arrays))
+        return jax.vmap(function, in_axes=in_axes, out_axes=out_axes)(first, *arrays)
+
+    return mapped

@@ -1,0 +1,359 @@
+"""The agent: the only stateful shell around the pure functions of an algorithm."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kitae_marl import runs
+from kitae_marl.algos import get_algorithm
+from kitae_marl.buffer import RolloutBuffer
+from kitae_marl.checkpoint import RunCheckpointer, RunState
+from kitae_marl.config import Config
+from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks, unstack
+from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
+from kitae_marl.logger import Logger
+from kitae_marl.loops.train import vectorized_train
+from kitae_marl.types import AgentPyTree, TrainState
+
+
+class Agent:
+    """Parameters, keys and counters of one run, and the compiled functions that use them.
+
+    It speaks dicts keyed by agent, ``{agent: [E, ...]}``, and serves any number of environments.
+
+    Args:
+        env: anything with ``possible_agents``, ``observation_space(agent)`` and
+            ``action_space(agent)``; only its agents and spaces are read.
+        config: settings of the run.
+
+    Attributes:
+        algorithm: the record of pure functions it runs.
+        config: the settings.
+        possible_agents: all agents, in the game's order.
+        groups: how they are stacked and who shares parameters.
+        state: ``{group: TrainState}``.
+        carry: memory of recurrent policies; ``()`` for feed-forward ones.
+        root_key: the key every other one is derived from.
+        step: joint steps explored.
+        first_update_at: time (seconds since the epoch) at which the first update was done, or 0.
+        stopping: number of the signal that asked the training to end, 0 before.
+
+    Raises:
+        TypeError: for an action or observation space that no network fits.
+    """
+
+    def __init__(self, env: Any, config: Config | None = None) -> None:
+        config = config or Config()
+        groups = group_specs(
+            env.possible_agents,
+            env.observation_space,
+            env.action_space,
+            config.ppo.share_params,
+        )
+        self._setup(list(env.possible_agents), groups, config)
+
+    def _setup(
+        self, possible_agents: list[str], groups: tuple[GroupSpec, ...], config: Config
+    ) -> None:
+        """Make keys, compiled functions and first parameters."""
+        # One synchronous call is faster than one that is queued, at the size of a policy call.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+        self.config = config
+        self.possible_agents = possible_agents
+        self.groups = groups
+        self.algorithm = get_algorithm(config.algo)
+        self.carry: Any = ()
+        self.step = 0
+        self.stopping = 0
+        self.first_update_at = 0.0
+        self._learned_step = 0
+        self._selected = 0
+        self.root_key = jax.random.key(config.seed)
+        self._compile()
+        self.state = self._init(self.root_key)
+
+    def _compile(self) -> None:
+        """Call the algorithm's factories and jit each function, once."""
+        algorithm, groups, config = self.algorithm, self.groups, self.config
+        train_state = algorithm.train_state_factory(groups, config)
+        explore = algorithm.explore_factory(groups, config)
+        select = algorithm.select_factory(groups, config)
+        process = algorithm.process_experience_factory(groups, config)
+        update_step = algorithm.update_step_factory(groups, config)
+
+        def init(root: jax.Array) -> Any:
+            return train_state(key_for(root, INIT, 0))
+
+        def sample(state: Any, root: jax.Array, purpose: int, step: Any, *inputs: Any) -> Any:
+            return explore(state, key_for(root, purpose, step), *inputs)
+
+        def update(state: Any, root: jax.Array, step: Any, experience: Any) -> Any:
+            process_key, update_key = jax.random.split(key_for(root, UPDATE, step))
+            return update_step(state, update_key, process(state, process_key, experience))
+
+        self._init = jax.jit(init)
+        self._sample = jax.jit(sample, static_argnums=2)
+        self._select = jax.jit(select)
+        self._update = jax.jit(update, donate_argnums=0)
+
+    @property
+    def state(self) -> dict[str, TrainState]:
+        """What learning changes, ``{group: TrainState}``."""
+        return self._state
+
+    @state.setter
+    def state(self, state: dict[str, TrainState]) -> None:
+        self._state = state
+        # Acting reads the actor alone; the fewer leaves, the faster the call.
+        self._policy = {
+            name: TrainState({"actor": s.params["actor"]}, (), ()) for name, s in state.items()
+        }
+
+    def explore(
+        self, observations: AgentPyTree, infos: Mapping[str, Any] | None = None
+    ) -> tuple[AgentDict, AgentDict]:
+        """Sample actions to learn from, all agents of all environments in one compiled call.
+
+        Args:
+            observations: ``{agent: [E, ...]}``; may be live views of shared memory: they have been
+                read when the call returns.
+            infos: as the environment returned them with the observations; read for action masks.
+
+        Returns:
+            ``(actions, log_probs)`` by agent, NumPy arrays ``[E, ...]`` and ``[E]``.
+        """
+        features, masks = split_masks(observations, infos or {}, self.groups)
+        action, log_prob, self.carry = self._sample(
+            self._policy, self.root_key, EXPLORE, np.uint32(self.step), features, masks, self.carry
+        )
+        self.step += 1
+        return self._by_agent(action), self._by_agent(log_prob)
+
+    def select_action(
+        self,
+        observations: AgentPyTree,
+        infos: Mapping[str, Any] | None = None,
+        *,
+        sample: bool = False,
+    ) -> AgentDict:
+        """Choose actions to play: the most probable ones, or sampled ones with ``sample``.
+
+        Args and shapes as for ``explore``; the counters of training are left alone.
+        """
+        features, masks = split_masks(observations, infos or {}, self.groups)
+        if sample:
+            action, _, _ = self._sample(
+                self._policy,
+                self.root_key,
+                EVALUATE,
+                np.uint32(self._selected),
+                features,
+                masks,
+                (),
+            )
+            self._selected += 1
+        else:
+            action, _ = self._select(self._policy, features, masks, ())
+        return self._by_agent(action)
+
+    def _by_agent(self, stacked: Any) -> AgentDict:
+        """Fetch stacked arrays and view them by agent; fetching means the inputs have been read."""
+        return unstack({name: np.asarray(x) for name, x in stacked.items()}, self.groups)
+
+    def make_buffer(self, n_envs: int) -> RolloutBuffer:
+        """Return an empty rollout store.
+
+        Raises:
+            ValueError: if ``n_envs`` is not the number the config was made for.
+        """
+        if n_envs != self.config.n_envs:
+            raise ValueError(
+                f"expected {self.config.n_envs} environments, the config's n_envs, got {n_envs}; "
+                "make the config with the number of environments you have."
+            )
+        return RolloutBuffer(self.config.ppo.n_steps)
+
+    def should_update(self, step: int, buffer: RolloutBuffer) -> bool:
+        """Whether the rollout is complete."""
+        del step
+        return buffer.full
+
+    def update(self, buffer: RolloutBuffer) -> dict[str, float]:
+        """Learn from the rollout and empty the buffer.
+
+        Returns:
+            The algorithm's metrics by name, means over epochs and minibatches.
+        """
+        experience = buffer.experience()
+        state, info = self._update(self._state, self.root_key, np.uint32(self.step), experience)
+        jax.block_until_ready(state)  # the buffer's memory is written again after this
+        self.state = state
+        buffer.clear()
+        self._learned_step = self.step
+        self.first_update_at = self.first_update_at or time.time()
+        return {name: float(value) for name, value in jax.device_get(info).items()}
+
+    def run_state(self) -> RunState:
+        """Return all that a continuation needs, as of the last update."""
+        root = np.asarray(jax.random.key_data(self.root_key))
+        return RunState(self._state, root, np.asarray(self._learned_step, np.int64))
+
+    def load_state(self, run_state: RunState) -> None:
+        """Continue from a RunState of an agent with the same groups and config."""
+        self.root_key = jax.random.wrap_key_data(np.asarray(run_state.root_key))
+        self.state = jax.tree.map(jax.numpy.asarray, run_state.state)
+        self.step = self._learned_step = int(run_state.step)
+
+    def train(
+        self, env: Any, run_dir: str | Path | None = None, *, show: bool = True
+    ) -> dict[str, Any]:
+        """Train for ``config.env_steps`` environment steps; close the environment.
+
+        Args:
+            env: the vector environment (or what ``check_env`` accepts), ``config.n_envs`` wide.
+            run_dir: folder for config, logs and checkpoints, empty or new; None: nothing is kept.
+            show: whether to print progress.
+
+        Returns:
+            The summary that is also written to ``summary.json``.
+
+        Raises:
+            RunExistsError: if ``run_dir`` is not empty.
+            KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the state is saved.
+        """
+        path = Path(run_dir).resolve() if run_dir is not None else None
+        if path is not None:
+            runs.create_run(path)
+            runs.write_text(path / runs.MARKER, self.config.to_json())
+            runs.write_groups(path, self.possible_agents, self.groups)
+        return self._run(env, path, show)
+
+    def resume(self, env: Any, run_dir: str | Path, *, show: bool = True) -> dict[str, Any]:
+        """Go on with a run from its newest checkpoint, to the end of ``config.env_steps``.
+
+        Args and errors as for ``train``.
+
+        Raises:
+            NoCheckpointError: if the run has no readable checkpoint.
+        """
+        path = Path(run_dir).resolve()
+        self.load_checkpoint(path)
+        runs.write_text(path / runs.MARKER, self.config.to_json())
+        return self._run(env, path, show)
+
+    def load_checkpoint(self, run_dir: Path, step: int | None = None) -> None:
+        """Take over parameters, optimiser, key and counters of a checkpoint (None: the newest)."""
+        checkpoints = RunCheckpointer(run_dir / "checkpoints", save_every=1, num_envs=1)
+        self.load_state(checkpoints.restore(self.run_state(), step))
+
+    @classmethod
+    def load(
+        cls, run: str | Path, *, step: int | None = None, config: Config | None = None
+    ) -> Agent:
+        """Load the agent of a run, without its game.
+
+        Args:
+            run: path of a run folder, or name of a run in ``runs``.
+            step: joint step of the checkpoint; None: the newest.
+            config: overrides the stored config, for instance to train for longer.
+
+        Raises:
+            NoCheckpointError: if there is no such run or no readable checkpoint.
+            CheckpointIncompatibleError: if the config does not fit the checkpoint.
+        """
+        path = runs.find_run(run)
+        agent = cls.__new__(cls)
+        agent._setup(*runs.read_groups(path), config or runs.read_config(path))
+        agent.load_checkpoint(path, step)
+        return agent
+
+    def _run(self, env: Any, path: Path | None, show: bool) -> dict[str, Any]:
+        """Train from the current step on, saving and logging into ``path``."""
+        config, start = self.config, self.step
+        n_joint_steps = config.n_updates * config.ppo.n_steps
+        logger = Logger(
+            path,
+            total_steps=n_joint_steps * config.n_envs,
+            resume_step=start * config.n_envs,
+            show=show,
+        )
+        checkpoints = path and RunCheckpointer(
+            path / "checkpoints", save_every=config.save_every, num_envs=config.n_envs
+        )
+        self.stopping = 0
+        started = time.perf_counter()
+        try:
+            with self._signals():
+                vectorized_train(
+                    config.seed,
+                    self,
+                    env,
+                    n_joint_steps,
+                    self.algorithm.algo_type,
+                    start_step=start + 1,
+                    checkpointer=checkpoints,
+                    writer=logger,
+                )
+                if checkpoints:
+                    checkpoints.write(self.run_state())
+        finally:
+            logger.close()
+        summary = self._summary(logger, time.perf_counter() - started, start)
+        if path is not None:
+            runs.write_text(path / "summary.json", json.dumps(summary, indent=2) + "\n")
+        self._leave()
+        return summary
+
+    def _summary(self, logger: Logger, wall: float, start: int) -> dict[str, Any]:
+        """What a run comes to."""
+        env_steps = (self._learned_step - start) * self.config.n_envs
+        n_agents = len(self.possible_agents)
+        return {
+            "env_steps": self._learned_step * self.config.n_envs,
+            "agent_steps": self._learned_step * self.config.n_envs * n_agents,
+            "wall_s": wall,
+            "env_steps_per_s": env_steps / max(wall, 1e-9),
+            "agent_steps_per_s": env_steps * n_agents / max(wall, 1e-9),
+            "returns": logger.means(),
+            "complete": not self.stopping,
+        }
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM end the training between two steps; a second one ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handled = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in handled}
+
+        def stop(number: int, frame: Any) -> None:
+            del frame
+            self.stopping = number
+            for handled_number in handled:
+                signal.signal(handled_number, signal.SIG_DFL)
+
+        for number in handled:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _leave(self) -> None:
+        """Pass on the signal that ended the training."""
+        if self.stopping == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.stopping == signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)

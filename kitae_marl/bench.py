@@ -1,0 +1,239 @@
+"""Speed beside the game's own loop, measured in the same run: interleaved, medians of repeats."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import psutil
+
+
+class BenchOptions(Protocol):
+    """What the measurements need to know; the options of ``kitae-marl bench``."""
+
+    env_id: str
+    env_kwargs: dict[str, Any]
+    n_envs: int
+    n_workers: int | None
+    repeats: int
+    seconds: float
+    stock: bool
+    seed: int
+
+
+def n_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_seconds() -> float:
+    """CPU time so far of this process and its living children."""
+    here = psutil.Process()
+    times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return sum(t.user + t.system for t in times)
+
+
+class Rate(list[tuple[float, float]]):
+    """Measurements ``(env steps per second, CPU microseconds per env step)``."""
+
+    def measure(self, run: Callable[[], int]) -> None:
+        """Measure one call that returns the env steps it took."""
+        cpu, clock = cpu_seconds(), time.perf_counter()
+        steps = run()
+        wall, used = time.perf_counter() - clock, cpu_seconds() - cpu
+        self.append((steps / wall, 1e6 * used / steps))
+
+    def medians(self) -> tuple[float, float]:
+        """Median of each."""
+        rates, costs = zip(*self, strict=True)
+        return statistics.median(rates), statistics.median(costs)
+
+
+def constant_actions(env: Any) -> dict[str, Any]:
+    """One action for every agent of a game, always the same: zeros that its space contains."""
+    actions = {}
+    for agent in env.possible_agents:
+        space = env.action_space(agent)
+        zero = np.zeros(space.shape, space.dtype)
+        if hasattr(space, "low"):
+            zero = np.clip(zero, space.low, space.high)
+        actions[agent] = zero + getattr(space, "start", 0) if hasattr(space, "start") else zero
+    return actions
+
+
+class RawLoop:
+    """The game's own single-process loop: PettingZoo's ``parallel_env``, constant actions."""
+
+    def __init__(self, options: BenchOptions) -> None:
+        from kitae_marl.vector.make import make_parallel_env
+
+        self._env: Any = make_parallel_env(options.env_id, stock=True, **options.env_kwargs)
+        self._env.reset(seed=options.seed)
+        self._actions = {
+            agent: int(action) if action.ndim == 0 else action
+            for agent, action in constant_actions(self._env).items()
+        }
+        self._seconds = options.seconds
+
+    def __call__(self) -> int:
+        """Step for the given time; return the steps."""
+        env, end, steps = self._env, time.perf_counter() + self._seconds, 0
+        while time.perf_counter() < end:
+            for _ in range(20):
+                if not env.agents:
+                    env.reset()
+                env.step({agent: self._actions[agent] for agent in env.agents})
+                steps += 1
+        return steps
+
+    def close(self) -> None:
+        """Close the game."""
+        self._env.close()
+
+
+def _report(raw: Rate, own: Rate, extra: dict[str, Any]) -> dict[str, Any]:
+    """The figures every bench prints."""
+    raw_rate, raw_cpu = raw.medians()
+    rate, cpu = own.medians()
+    ratios = [o[0] / (r[0] * n_cores()) for r, o in zip(raw, own, strict=True)]
+    return {
+        "raw_env_steps_per_s": round(raw_rate, 1),
+        "env_steps_per_s": round(rate, 1),
+        "cores": n_cores(),
+        "ratio": round(rate / (raw_rate * n_cores()), 3),
+        "ratio_spread": [round(min(ratios), 3), round(max(ratios), 3)],
+        "raw_cpu_us_per_env_step": round(raw_cpu, 1),
+        "cpu_us_per_env_step": round(cpu, 1),
+        "cpu_us_beyond_raw": round(cpu - raw_cpu, 1),
+        "raw_env_steps_per_s_spread": [round(f([r for r, _ in raw]), 1) for f in (min, max)],
+        "env_steps_per_s_spread": [round(f([r for r, _ in own]), 1) for f in (min, max)],
+        **extra,
+    }
+
+
+def bench_vector(options: BenchOptions) -> dict[str, Any]:
+    """Measure stepping alone, with constant actions.
+
+    Returns:
+        Env steps per second of both loops, ``ratio`` of ours to the raw loop times the cores, CPU
+        microseconds per env step of the whole process tree, and the spread of the repeats.
+    """
+    from kitae_marl.vector.make import make_vec_env
+
+    raw_loop, raw, own = RawLoop(options), Rate(), Rate()
+    env = make_vec_env(
+        options.env_id,
+        options.n_envs,
+        n_workers=options.n_workers,
+        stock=options.stock,
+        **options.env_kwargs,
+    )
+    actions = {
+        agent: np.repeat(action[None], options.n_envs, axis=0)
+        for agent, action in constant_actions(env).items()
+    }
+
+    def run() -> int:
+        end, steps = time.perf_counter() + options.seconds, 0
+        while time.perf_counter() < end:
+            for _ in range(5):
+                env.step(actions)
+                steps += options.n_envs
+        return steps
+
+    try:
+        env.reset(seed=options.seed)
+        env.step(actions)
+        for _ in range(options.repeats):
+            raw.measure(raw_loop)
+            own.measure(run)
+    finally:
+        env.close()
+        raw_loop.close()
+    return _report(raw, own, {"n_envs": options.n_envs})
+
+
+class _Meter:
+    """Measures training between updates: it stands where the checkpointer stands."""
+
+    def __init__(self, options: BenchOptions, raw_loop: RawLoop) -> None:
+        self.raw, self.own = Rate(), Rate()
+        self._options, self._raw_loop = options, raw_loop
+        self._mark: tuple[int, float, float] | None = None
+        self._updates = 0
+
+    def save(self, step: int, agent: Any) -> None:
+        """Called after every update: close a measurement when it has lasted long enough."""
+        self._updates += 1
+        if self._updates < 3:  # the first updates compile
+            return
+        clock, cpu = time.perf_counter(), cpu_seconds()
+        if self._mark is not None:
+            first_step, first_clock, first_cpu = self._mark
+            wall = clock - first_clock
+            if wall < self._options.seconds:
+                return
+            steps = (step - first_step) * self._options.n_envs
+            self.own.append((steps / wall, 1e6 * (cpu - first_cpu) / steps))
+            self.raw.measure(self._raw_loop)
+        if len(self.own) == self._options.repeats:
+            agent.stopping = True
+        self._mark = (step, time.perf_counter(), cpu_seconds())
+
+
+def bench_train(options: BenchOptions) -> dict[str, Any]:
+    """Measure the whole of training by IPPO with default settings, logging left out.
+
+    Returns:
+        As ``bench_vector``; and the time of one policy call.
+    """
+    from kitae_marl.agent import Agent
+    from kitae_marl.config import Config
+    from kitae_marl.loops.train import vectorized_train
+    from kitae_marl.vector.make import make_vec_env
+
+    config = Config(
+        env_id=options.env_id,
+        env_kwargs=options.env_kwargs,
+        seed=options.seed,
+        n_envs=options.n_envs,
+        env_steps=1_000_000_000,
+    )
+    raw_loop = RawLoop(options)
+    env = make_vec_env(
+        options.env_id,
+        options.n_envs,
+        n_workers=options.n_workers,
+        stock=options.stock,
+        **options.env_kwargs,
+    )
+    agent = Agent(env, config)
+    meter = _Meter(options, raw_loop)
+    n_steps = config.n_updates * config.ppo.n_steps
+    kind = agent.algorithm.algo_type
+    try:
+        vectorized_train(options.seed, agent, env, n_steps, kind, checkpointer=meter)
+    finally:
+        raw_loop.close()
+    extra = {"n_envs": options.n_envs, "policy_call_us": policy_call_us(agent)}
+    return _report(meter.raw, meter.own, extra)
+
+
+def policy_call_us(agent: Any, n_calls: int = 500) -> float:
+    """Median microseconds of one ``explore``, NumPy to NumPy, all agents and environments."""
+    from kitae_marl.groups import unstack
+    from kitae_marl.networks import zeros
+
+    lead = {group.name: (agent.config.n_envs, group.n_agents) for group in agent.groups}
+    stacked = {g.name: zeros(g.observation_space, *lead[g.name]) for g in agent.groups}
+    observations = unstack(stacked, agent.groups)
+    times = []
+    for _ in range(n_calls):
+        clock = time.perf_counter()
+        agent.explore(observations)
+        times.append(time.perf_counter() - clock)
+    return round(1e6 * statistics.median(times), 1)

@@ -1,0 +1,193 @@
+"""What the commands of the command line do; each takes its parsed options, returns its JSON."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from kitae_marl import runs
+from kitae_marl.cli import Bench, Evaluate, List, Train, Watch
+from kitae_marl.config import Config
+from kitae_marl.errors import ConfigError
+from kitae_marl.logger import say
+
+
+def train(options: Train) -> dict[str, Any]:
+    """Train a new run or resume one."""
+    config = options.config()
+    path = _run_folder(options, config)
+    if not options.resume:
+        runs.create_run(path, overwrite=options.overwrite)
+    from kitae_marl.vector.make import make_vec_env
+
+    env = make_vec_env(
+        config.env_id, config.n_envs, n_workers=config.n_workers, **config.env_kwargs
+    )
+    try:
+        from kitae_marl.agent import Agent  # after the workers have started: JAX takes seconds
+
+        agent = Agent(env, config)
+        agents = f"{len(agent.possible_agents)} agents in {len(agent.groups)} groups"
+        say(f"{config.algo} on {config.env_id}: {agents}, {config.n_envs} environments")
+        if options.resume:
+            agent.load_checkpoint(path)
+            say(f"resumed from step {agent.step * config.n_envs}")
+    except BaseException:
+        env.close()
+        raise
+    summary = agent.resume(env, path) if options.resume else agent.train(env, path)
+    _say_where_to_look(options, path, summary)
+    started = psutil.Process().create_time()
+    return {
+        **{key: summary[key] for key in ("env_steps", "agent_steps", "wall_s")},
+        "startup_s": agent.first_update_at - started if agent.first_update_at else None,
+        **{key: summary[key] for key in ("env_steps_per_s", "agent_steps_per_s")},
+        "returns": {tag.removeprefix("return/"): x for tag, x in summary["returns"].items()},
+        "run_dir": str(path),
+    }
+
+
+def _run_folder(options: Train, config: Config) -> Path:
+    """Choose the folder: the one named, or for a new unnamed run the first name that is free."""
+    name = options.run or runs.default_name(config)
+    path = runs.run_path(options.runs_dir, name)
+    number = 2
+    while not (options.run or options.resume or options.overwrite) and path.exists():
+        path = runs.run_path(options.runs_dir, f"{name}-{number}")
+        number += 1
+    return path
+
+
+def _say_where_to_look(options: Train, path: Path, summary: dict[str, Any]) -> None:
+    """Tell what came out and what to do next."""
+    shown = {tag.removeprefix("return/"): f"{x:.2f}" for tag, x in summary["returns"].items()}
+    say(f"done: {summary['env_steps']} steps, {summary['env_steps_per_s']:.0f} env steps/s")
+    say(f"return per episode, last {runs.WINDOW} episodes: {shown or 'no episode ended yet'}")
+    where = (
+        ""
+        if options.runs_dir == Path("runs")
+        else f" --runs-dir {shlex.quote(str(options.runs_dir))}"
+    )
+    say(f"the run is in {path}")
+    say(f"  kitae-marl evaluate {path.name}{where}")
+    say(f"  kitae-marl watch {path.name}{where} --out {path.name}.gif")
+    say(f"  tensorboard --logdir {shlex.quote(str(path / 'logs'))}")
+
+
+def _load(options: Evaluate | Watch) -> Any:
+    """Load the agent of a run and check that its game may be made."""
+    from kitae_marl.agent import Agent
+
+    agent = Agent.load(runs.find_run(options.run, options.runs_dir))
+    env_id = agent.config.env_id
+    family, _, rest = env_id.partition(":")
+    if rest and family not in ("gymnasium", "envpool") and not options.allow_import:
+        raise ConfigError(
+            f"env_id: the run trains on {env_id}, which is a module to import; add --allow-import "
+            "if you trust it.",
+            "env_id",
+        )
+    return agent
+
+
+def evaluate(options: Evaluate) -> dict[str, Any]:
+    """Evaluate a run beside the random policy."""
+    from kitae_marl.evaluation import evaluate as play
+    from kitae_marl.evaluation import random_policy
+    from kitae_marl.vector.make import make_vec_env
+
+    if options.episodes < 1 or options.n_envs < 1:
+        raise ConfigError(f"expected at least one episode and environment, got {options}.")
+    agent = _load(options)
+    config = agent.config
+    env = make_vec_env(
+        config.env_id,
+        min(options.n_envs, options.episodes),
+        n_workers=options.n_workers,
+        **config.env_kwargs,
+    )
+
+    def policy(observations: Any, infos: Any) -> Any:
+        return agent.select_action(observations, infos, sample=options.sample)
+
+    try:
+        own = play(policy, env, options.episodes, seed=options.seed).summary()
+        chance = random_policy(env, options.seed)
+        random = play(chance, env, options.episodes, seed=options.seed).summary()
+    finally:
+        env.close()
+    say(f"return per episode: {own['definition']}")
+    say(f"{options.episodes} episodes, mean length {own['length']:.1f}; 95 % intervals")
+    for tag, row in own["returns"].items():
+        other = random["returns"][tag]
+        say(f"  {tag:20s} {_shown(row)}    random {_shown(other)}")
+    return {"run_dir": str(runs.find_run(options.run, options.runs_dir)), **own, "random": random}
+
+
+def _shown(row: dict[str, float]) -> str:
+    """A mean with its interval, for people."""
+    return f"{row['mean']:9.3f} ({row['low']:.3f} .. {row['high']:.3f})"
+
+
+def watch(options: Watch) -> dict[str, Any]:
+    """Write a film."""
+    from kitae_marl.evaluation import play_frames
+    from kitae_marl.vector.make import make_vec_env
+    from kitae_marl.video import write_video
+
+    agent = _load(options)
+    config = agent.config
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    kwargs = {**config.env_kwargs, "render_mode": "rgb_array"}
+    env = make_vec_env(config.env_id, 1, n_workers=0, **kwargs)
+
+    def policy(observations: Any, infos: Any) -> Any:
+        return agent.select_action(observations, infos, sample=options.sample)
+
+    try:
+        frames = play_frames(policy, env, n_episodes=options.episodes, seed=options.seed)
+        fps = float(getattr(env, "metadata", {}).get("render_fps", 10))
+        n_frames = write_video(options.out, (frame for frame, _ in frames), fps=fps)
+    finally:
+        env.close()
+    say(f"wrote {options.out}: {n_frames} frames, {fps:g} a second")
+    return {"out": str(options.out), "frames": n_frames, "fps": fps}
+
+
+def list_games(options: List) -> dict[str, Any]:
+    """List the ids."""
+    from kitae_marl.vector.catalogue import catalogue
+
+    rows = [row for row in catalogue() if options.match in row.id]
+    for row in rows:
+        say(f"{row.id:42s} {'ready' if row.runs_here else row.install}")
+    if not rows:
+        say(f"no id contains {options.match!r}")
+    return {"games": [row._asdict() for row in rows]}
+
+
+def bench(options: Bench) -> dict[str, Any]:
+    """Measure speed."""
+    from kitae_marl.bench import bench_train, bench_vector
+
+    started = time.perf_counter()
+    result = (bench_vector if options.what == "vector" else bench_train)(options)
+    for name, value in result.items():
+        say(f"  {name:32s} {value}")
+    say(f"measured for {time.perf_counter() - started:.0f} s")
+    return result
+
+
+RUN: dict[type, Callable[[Any], dict[str, Any]]] = {
+    Train: train,
+    Evaluate: evaluate,
+    Watch: watch,
+    List: list_games,
+    Bench: bench,
+}

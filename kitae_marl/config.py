@@ -1,0 +1,178 @@
+"""Configuration of a run: frozen dataclasses, one sentence under each field, stored as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kitae_marl.errors import ConfigError
+
+MAX_CONFIG_BYTES = 1_000_000
+
+
+def _require(condition: bool, key: str, expected: str, got: Any) -> None:
+    """Raise a ConfigError that names the key, unless the condition holds."""
+    if not condition:
+        raise ConfigError(f"{key}: expected {expected}, got {got!r}.", key)
+
+
+def _require_number(key: str, value: Any, low: float, high: float, *, above: bool = False) -> None:
+    """Require a finite number in [low, high], or (low, high] with ``above``."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    inside = number and low <= value <= high and not (above and value == low)
+    _require(inside, key, f"a number in {'(' if above else '['}{low}, {high}]", value)
+
+
+def _require_count(key: str, value: Any, minimum: int = 1) -> None:
+    """Require an integer of at least ``minimum``."""
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+    _require(good, key, f"an integer of at least {minimum}", value)
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Proximal policy optimisation (Schulman et al. 2017), one learner per group."""
+
+    n_steps: int = 128
+    """Joint steps of the vector environment between two updates."""
+    n_epochs: int = 4
+    """Passes over the rollout in one update."""
+    n_minibatches: int = 4
+    """Parts the rollout is cut into in each pass; must divide n_steps * n_envs."""
+    learning_rate: float = 7e-4
+    """Step size of Adam."""
+    anneal: bool = True
+    """Lower the learning rate linearly, to zero after the last update."""
+    gamma: float = 0.99
+    """Discount factor per own decision."""
+    gae_lambda: float = 0.95
+    """Decay of the generalised advantage estimator (Schulman et al. 2016)."""
+    clip: float = 0.2
+    """Largest change of the probability ratio that is rewarded."""
+    entropy_coef: float = 0.01
+    """Weight of the entropy bonus."""
+    value_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 0.5
+    """Gradients of larger global norm are scaled down to it."""
+    normalize_advantage: bool = True
+    """Give the advantages of each minibatch mean 0 and standard deviation 1."""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers, of the actor and of the critic."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Nonlinearity of the hidden layers."""
+    share_params: bool = True
+    """One network for all agents of a group, or one for each."""
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "n_epochs", "n_minibatches"):
+            _require_count(f"ppo.{name}", getattr(self, name))
+        _require_number("ppo.learning_rate", self.learning_rate, 0.0, 1.0, above=True)
+        for name in ("gamma", "gae_lambda"):
+            _require_number(f"ppo.{name}", getattr(self, name), 0.0, 1.0)
+        for name in ("clip", "max_grad_norm"):
+            _require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6, above=True)
+        for name in ("entropy_coef", "value_coef"):
+            _require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6)
+        for name in ("anneal", "normalize_advantage", "share_params"):
+            value = getattr(self, name)
+            _require(isinstance(value, bool), f"ppo.{name}", "true or false", value)
+        _require(
+            self.activation in ("tanh", "relu"), "ppo.activation", "tanh or relu", self.activation
+        )
+        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        for width in self.hidden_sizes:
+            _require_count("ppo.hidden_sizes", width)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what a run learns; ``config.json`` of the run folder."""
+
+    env_id: str = "mpe/simple_spread-v3"
+    """Id of the game, as listed by ``kitae-marl list``."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the game; values as in JSON."""
+    algo: Literal["ippo"] = "ippo"
+    """Learning algorithm."""
+    seed: int = 0
+    """Seed of everything random; environment i is seeded seed + i."""
+    n_envs: int = 16
+    """Environments stepped side by side."""
+    n_workers: int | None = None
+    """Worker processes; None: one per core; 0: all environments in this process."""
+    env_steps: int = 500_000
+    """Steps of single environments, all together; rounded up to whole updates."""
+    save_every: int = 50_000
+    """Environment steps between two checkpoints; the last state is always saved."""
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    """Settings of the PPO family."""
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.env_id, str) and bool(self.env_id), "env_id", "an id", self.env_id)
+        _require(isinstance(self.env_kwargs, dict), "env_kwargs", "a dict", self.env_kwargs)
+        _require(self.algo in ("ippo",), "algo", "ippo", self.algo)
+        _require_count("seed", self.seed, 0)
+        _require(self.seed < 2**31 - 2**20, "seed", "a seed below 2**31 - 2**20", self.seed)
+        for name in ("n_envs", "env_steps", "save_every"):
+            _require_count(name, getattr(self, name))
+        if self.n_workers is not None:
+            _require_count("n_workers", self.n_workers, 0)
+        rows = self.ppo.n_steps * self.n_envs
+        _require(
+            rows % self.ppo.n_minibatches == 0,
+            "ppo.n_minibatches",
+            f"a divisor of ppo.n_steps * n_envs = {rows}",
+            self.ppo.n_minibatches,
+        )
+
+    @property
+    def rollout_size(self) -> int:
+        """Environment steps between two updates."""
+        return self.ppo.n_steps * self.n_envs
+
+    @property
+    def n_updates(self) -> int:
+        """Updates of the whole run: enough to take ``env_steps``."""
+        return -(-self.env_steps // self.rollout_size)
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Config:
+        """Read ``to_json`` back.
+
+        Raises:
+            ConfigError: for text that is not JSON, is over 1 MB, or has an unknown key or a value
+                out of range; the message names the key.
+        """
+        if len(text.encode()) > MAX_CONFIG_BYTES:
+            raise ConfigError(f"expected a config of at most {MAX_CONFIG_BYTES} bytes, got more.")
+        try:
+            data = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ConfigError(
+                f"expected a config in JSON, got text that is not: {error}."
+            ) from None
+        return _build(cls, data, "")
+
+
+def _build(cls: Any, data: Any, prefix: str) -> Any:
+    """Build a dataclass from a dict, refusing unknown keys."""
+    _require(isinstance(data, dict), prefix or "config", "an object", data)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(data) - set(fields))
+    if unknown:
+        key = f"{prefix}{unknown[0]}"
+        raise ConfigError(f"{key}: unknown key; expected one of {sorted(fields)}.", key)
+    nested = {"ppo": PPOConfig}
+    values = {
+        name: _build(nested[name], value, f"{name}.") if name in nested and not prefix else value
+        for name, value in data.items()
+    }
+    return cls(**values)

@@ -1,0 +1,248 @@
+"""Action distributions by action space: sampling, log-probability, entropy and the mode.
+
+A distribution is a record of pure functions of the network's output ``params[..., K]`` with any
+leading axes. Actions are those of the action space itself, ready for the environment. Discrete ones
+take masks by ``mask_logits``; masked actions have probability 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+MASKED_LOGIT = -1e9
+"""Logit of a forbidden action: its probability underflows to exactly 0, its gradient too, and a row
+in which everything is masked stays finite."""
+
+
+class Distribution(NamedTuple):
+    """Functions of one action space.
+
+    Attributes:
+        n_outputs: size of the last axis of the network's output.
+        n_mask: size of the last axis of an action mask, 0 where masks make no sense.
+        learned_scale: whether the network appends a log standard deviation per action dimension.
+        sample: ``(params, key) -> action``.
+        mode: ``(params) -> action``, the most probable one.
+        log_prob: ``(params, action) -> [...]``.
+        entropy: ``(params) -> [...]``, in nats.
+    """
+
+    n_outputs: int
+    n_mask: int
+    learned_scale: bool
+    sample: Callable[..., Any]
+    mode: Callable[..., Any]
+    log_prob: Callable[..., Any]
+    entropy: Callable[..., Any]
+
+
+def distribution_for(space: gym.Space) -> Distribution:
+    """Return the distribution over an action space.
+
+    Args:
+        space: ``Discrete``, ``MultiDiscrete``, ``MultiBinary`` or a ``Box`` of floats.
+
+    Raises:
+        TypeError: for any other space.
+
+    Example:
+        >>> distribution_for(gym.spaces.Discrete(5)).n_outputs
+        5
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        return _categorical(space)
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return _multi_categorical(space)
+    if isinstance(space, gym.spaces.MultiBinary):
+        return _bernoulli(space)
+    if isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
+        return _clipped_normal(space)
+    raise TypeError(
+        "expected an action space Discrete, MultiDiscrete, MultiBinary or Box of floats, got "
+        f"{space}; wrap the environment so that it takes one of these."
+    )
+
+
+def mask_logits(logits: Float[Array, "*B K"], action_mask: Any) -> Float[Array, "*B K"]:
+    """Forbid the actions whose mask is 0; ``()`` forbids none.
+
+    Example:
+        >>> jax.nn.softmax(mask_logits(jnp.zeros(3), jnp.array([1, 0, 1]))).tolist()
+        [0.5, 0.0, 0.5]
+    """
+    if isinstance(action_mask, tuple):
+        return logits
+    return jnp.where(action_mask != 0, logits, MASKED_LOGIT)
+
+
+def _categorical_entropy(logits: Float[Array, "*B K"]) -> Float[Array, "*B"]:
+    """Entropy of a categorical distribution, masked entries counting nothing."""
+    log_p = jax.nn.log_softmax(logits)
+    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
+def _pick(logits: Float[Array, "*B K"], index: Any) -> Float[Array, "*B"]:
+    """Log-probability of one entry per row."""
+    log_p = jax.nn.log_softmax(logits)
+    chosen = jax.nn.one_hot(index, logits.shape[-1], dtype=bool)
+    return jnp.sum(jnp.where(chosen, log_p, 0.0), axis=-1)
+
+
+def _categorical(space: gym.spaces.Discrete) -> Distribution:
+    """Softmax over ``n`` actions, counted from the space's ``start``."""
+    start = int(space.start)
+    return Distribution(
+        n_outputs=int(space.n),
+        n_mask=int(space.n),
+        learned_scale=False,
+        sample=lambda logits, key: jax.random.categorical(key, logits) + start,
+        mode=lambda logits: jnp.argmax(logits, axis=-1) + start,
+        log_prob=lambda logits, action: _pick(logits, action - start),
+        entropy=_categorical_entropy,
+    )
+
+
+def _multi_categorical(space: gym.spaces.MultiDiscrete) -> Distribution:
+    """Independent softmaxes, their logits side by side; masks likewise."""
+    if space.nvec.ndim != 1:
+        raise TypeError(f"expected a MultiDiscrete with one axis, got {space}; flatten it.")
+    sizes = [int(n) for n in space.nvec]
+    edges = list(np.cumsum(sizes)[:-1])
+    start = np.asarray(space.start, np.int32)
+
+    def split(logits: Array) -> list[Array]:
+        return jnp.split(logits, edges, axis=-1)
+
+    def sample(logits: Array, key: Array) -> Array:
+        parts = zip(jax.random.split(key, len(sizes)), split(logits), strict=True)
+        return jnp.stack([jax.random.categorical(k, part) for k, part in parts], axis=-1) + start
+
+    def log_prob(logits: Array, action: Array) -> Array:
+        index = action - start
+        parts = [_pick(part, index[..., i]) for i, part in enumerate(split(logits))]
+        return sum(parts[1:], parts[0])
+
+    def entropy(logits: Array) -> Array:
+        parts = [_categorical_entropy(part) for part in split(logits)]
+        return sum(parts[1:], parts[0])
+
+    return Distribution(
+        n_outputs=sum(sizes),
+        n_mask=sum(sizes),
+        learned_scale=False,
+        sample=sample,
+        mode=lambda logits: (
+            jnp.stack([jnp.argmax(part, axis=-1) for part in split(logits)], axis=-1) + start
+        ),
+        log_prob=log_prob,
+        entropy=entropy,
+    )
+
+
+def _bernoulli(space: gym.spaces.MultiBinary) -> Distribution:
+    """Independent bits in the space's shape."""
+    shape = space.shape
+    n_axes = len(shape)
+
+    def flat(action: Array) -> Array:
+        return action.reshape(*action.shape[: action.ndim - n_axes], -1)
+
+    def unflat(bits: Array) -> Array:
+        return bits.reshape(*bits.shape[:-1], *shape).astype(jnp.int8)
+
+    def log_prob(logits: Array, action: Array) -> Array:
+        sign = 2.0 * flat(action).astype(logits.dtype) - 1.0
+        return jnp.sum(jax.nn.log_sigmoid(sign * logits), axis=-1)
+
+    def entropy(logits: Array) -> Array:
+        p = jax.nn.sigmoid(logits)
+        nats = p * jax.nn.log_sigmoid(logits) + (1 - p) * jax.nn.log_sigmoid(-logits)
+        return -jnp.sum(nats, axis=-1)
+
+    return Distribution(
+        n_outputs=math.prod(shape),
+        n_mask=0,
+        learned_scale=False,
+        sample=lambda logits, key: unflat(jax.random.bernoulli(key, jax.nn.sigmoid(logits))),
+        mode=lambda logits: unflat(logits > 0),
+        log_prob=log_prob,
+        entropy=entropy,
+    )
+
+
+def _clipped_normal(space: gym.spaces.Box) -> Distribution:
+    r"""Gaussian clipped to the bounds of a Box (clipped action policy, Fujita & Maeda 2018).
+
+    The network's -1 and 1 stand for the bounds. An action inside the bounds has the density of the
+    Gaussian, a bound has the whole probability of the tail beyond it:
+
+        log p(low) = log Phi((low - mu) / sigma),  log p(high) = log Phi((mu - high) / sigma)
+
+    so probabilities add up to one and the action that is stored is the one the game gets. A
+    dimension without two finite bounds is not scaled, and clipped where it has a bound.
+    ``params`` is the mean beside the log standard deviation, both in the network's units.
+    """
+    shape, n_axes, size = space.shape, len(space.shape), math.prod(space.shape)
+    low = np.asarray(space.low, np.float32).reshape(-1)
+    high = np.asarray(space.high, np.float32).reshape(-1)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    centre = np.where(bounded, low, 0) / 2 + np.where(bounded, high, 0) / 2
+    half = np.where(bounded, high, 1) / 2 - np.where(bounded, low, -1) / 2
+    far = np.float32(1e6)  # an infinite bound in the network's units: its tail has no mass
+    lowest = np.where(np.isfinite(low), (low - centre) / half, -far)
+    highest = np.where(np.isfinite(high), (high - centre) / half, far)
+
+    def to_env(u: Array) -> Array:
+        action = jnp.clip(u * half + centre, low, high)
+        return action.reshape(*action.shape[:-1], *shape)
+
+    def parts(params: Array) -> tuple[Array, Array, Array]:
+        mean, log_std = params[..., :size], params[..., size:]
+        return mean, log_std, jnp.exp(-log_std)
+
+    def sample(params: Array, key: Array) -> Array:
+        mean, log_std, _ = parts(params)
+        return to_env(mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape))
+
+    def log_prob(params: Array, action: Array) -> Array:
+        mean, log_std, scale = parts(params)
+        action = action.reshape(*action.shape[: action.ndim - n_axes], -1)
+        z = ((action - centre) / half - mean) * scale
+        density = -0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - np.log(half)
+        below = jax.scipy.special.log_ndtr((lowest - mean) * scale)
+        above = jax.scipy.special.log_ndtr((mean - highest) * scale)
+        per_axis = jnp.where(action <= low, below, jnp.where(action >= high, above, density))
+        return jnp.sum(per_axis, axis=-1)
+
+    def entropy(params: Array) -> Array:
+        mean, log_std, scale = parts(params)
+        a, b = (lowest - mean) * scale, (highest - mean) * scale
+        below, above = jax.scipy.special.log_ndtr(a), jax.scipy.special.log_ndtr(-b)
+        inside = 1.0 - jnp.exp(below) - jnp.exp(above)
+        tails = -jnp.exp(below) * below - jnp.exp(above) * above
+        edges = 0.5 * (a * _standard_density(a) - b * _standard_density(b))
+        body = inside * (log_std + np.log(half) + 0.5 * math.log(2 * math.pi * math.e))
+        return jnp.sum(tails + body + edges, axis=-1)
+
+    return Distribution(
+        n_outputs=size,
+        n_mask=0,
+        learned_scale=True,
+        sample=sample,
+        mode=lambda params: to_env(params[..., :size]),
+        log_prob=log_prob,
+        entropy=entropy,
+    )
+
+
+def _standard_density(z: Array) -> Array:
+    """Density of the standard normal distribution."""
+    return jnp.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)

@@ -1,0 +1,174 @@
+"""Playing with a trained agent: returns over whole episodes, and pictures of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kitae_marl.types import AgentPyTree
+from kitae_marl.vector import VecParallelEnv
+
+Policy = Callable[[AgentPyTree, Mapping[str, Any]], AgentPyTree]
+"""``(observations, infos) -> actions``, each ``{agent: [E, ...]}``; like ``Agent.select_action``."""
+
+DEFINITION = (
+    "undiscounted sum of an agent's rewards over one whole episode; mean: averaged over agents; "
+    "team: summed over agents"
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns of whole episodes.
+
+    Attributes:
+        returns: ``{agent: [episodes]}``, undiscounted sums of rewards.
+        lengths: steps of each episode, ``[episodes]``.
+        groups: agents by group.
+    """
+
+    returns: dict[str, np.ndarray]
+    lengths: np.ndarray
+    groups: dict[str, tuple[str, ...]]
+
+    @property
+    def n_episodes(self) -> int:
+        """Number of episodes."""
+        return len(self.lengths)
+
+    def mean_over_agents(self) -> np.ndarray:
+        """Return of each episode, averaged over all agents."""
+        return np.mean(list(self.returns.values()), axis=0)
+
+    def summary(self) -> dict[str, Any]:
+        """Return means with standard errors and 95 % intervals, as plain numbers.
+
+        The interval is the mean plus and minus 1.96 standard errors over episodes.
+        """
+        rows = {agent: _interval(values) for agent, values in self.returns.items()}
+        rows["mean"] = _interval(self.mean_over_agents())
+        rows["team"] = _interval(np.sum(list(self.returns.values()), axis=0))
+        for name, agents in self.groups.items():
+            if len(self.groups) > 1:
+                group_mean = np.mean([self.returns[agent] for agent in agents], axis=0)
+                rows[f"group/{name}"] = _interval(group_mean)
+        return {
+            "episodes": self.n_episodes,
+            "definition": DEFINITION,
+            "length": float(np.mean(self.lengths)),
+            "returns": rows,
+        }
+
+
+def _interval(values: np.ndarray) -> dict[str, float]:
+    """Mean, standard error and 95 % interval of independent values."""
+    mean = float(np.mean(values))
+    error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return {
+        "mean": mean,
+        "stderr": error,
+        "low": mean - 1.96 * error,
+        "high": mean + 1.96 * error,
+    }
+
+
+def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int = 0) -> Evaluation:
+    """Play whole episodes and collect every agent's return.
+
+    Each environment plays its fixed share of the episodes, so short episodes are not counted more
+    often than long ones.
+
+    Args:
+        policy: chooses the actions of all agents.
+        env: vector environment; it is left open.
+        n_episodes: episodes to play, at least 1.
+        seed: environment i starts with seed ``seed + i``.
+
+    Raises:
+        ValueError: if ``n_episodes`` is below 1.
+    """
+    if n_episodes < 1:
+        raise ValueError(f"expected at least one episode, got {n_episodes}.")
+    share = np.full(env.num_envs, n_episodes // env.num_envs)
+    share[: n_episodes % env.num_envs] += 1
+    returns: dict[str, list[float]] = {agent: [] for agent in env.possible_agents}
+    lengths: list[int] = []
+    observations, infos = env.reset(seed=seed)
+    while share.any():
+        observations, _, _, _, infos = env.step(policy(observations, infos))
+        if "episode" not in infos:
+            continue
+        for i in np.flatnonzero(infos["_episode"] & (share > 0)):
+            share[i] -= 1
+            for agent, values in infos["episode"]["return"].items():
+                returns[agent].append(float(values[i]))
+            lengths.append(max(int(v[i]) for v in infos["episode"]["length"].values()))
+    return Evaluation(
+        {agent: np.asarray(values) for agent, values in returns.items()},
+        np.asarray(lengths),
+        {group.name: group.agents for group in env.groups},
+    )
+
+
+def random_policy(env: VecParallelEnv, seed: int = 0) -> Policy:
+    """Return the policy that draws every allowed action with equal probability.
+
+    Actions of a Box without two finite bounds are drawn as its ``sample`` does.
+    """
+    generator = np.random.default_rng(seed)
+    for agent in env.possible_agents:
+        env.action_space(agent).seed(int(generator.integers(2**31)))
+
+    def act(observations: AgentPyTree, infos: Mapping[str, Any]) -> AgentPyTree:
+        return {agent: draw(agent, observations[agent], infos) for agent in env.possible_agents}
+
+    def draw(agent: str, observation: Any, infos: Mapping[str, Any]) -> np.ndarray:
+        space = env.action_space(agent)
+        mask = infos.get("action_mask", {}).get(agent)
+        if mask is None and isinstance(observation, dict):
+            mask = observation.get("action_mask")
+        if mask is not None:
+            noise = generator.random(mask.shape)
+            return np.argmax(np.where(mask != 0, noise, -1.0), axis=-1) + getattr(space, "start", 0)
+        if hasattr(space, "n") and not space.shape:
+            return generator.integers(space.n, size=env.num_envs) + space.start
+        return np.stack([space.sample() for _ in range(env.num_envs)])
+
+    return act
+
+
+def play_frames(
+    policy: Policy, env: VecParallelEnv, *, n_episodes: int = 1, seed: int = 0
+) -> Iterator[tuple[np.ndarray, dict[str, float]]]:
+    """Play in environment 0 and yield ``(frame, returns so far)`` before each step.
+
+    Args:
+        policy: chooses the actions.
+        env: vector environment whose games render ``rgb_array``.
+        n_episodes: episodes of environment 0 to show.
+        seed: seed of its first episode.
+
+    Yields:
+        The frame, uint8 ``[H, W, 3]``, and every agent's sum of rewards in this episode so far.
+
+    Raises:
+        ValueError: if ``n_episodes`` is below 1.
+    """
+    if n_episodes < 1:
+        raise ValueError(f"expected at least one episode, got {n_episodes}.")
+    observations, infos = env.reset(seed=seed)
+    totals = dict.fromkeys(env.possible_agents, 0.0)
+    yield env.render(0), dict(totals)
+    while n_episodes:
+        observations, rewards, _, _, infos = env.step(policy(observations, infos))
+        totals = {agent: total + float(rewards[agent][0]) for agent, total in totals.items()}
+        if "_final_observation" in infos and infos["_final_observation"][0]:
+            n_episodes -= 1
+            if not n_episodes:
+                return
+            totals = dict.fromkeys(env.possible_agents, 0.0)
+        yield env.render(0), dict(totals)

@@ -1,0 +1,204 @@
+"""What a run says: TensorBoard, ``metrics.csv`` and the terminal. The only module that prints."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+import time
+import warnings
+from collections import defaultdict, deque
+from pathlib import Path
+from typing import Any
+
+from kitae_marl.runs import WINDOW, write_text
+
+
+class MetricsFile:
+    """``metrics.csv``: one row per log interval, columns in order of appearance."""
+
+    def __init__(self, path: Path, resume_step: int) -> None:
+        """Open the file: empty, or on resume without the rows beyond ``resume_step``."""
+        self._path = path
+        self._columns = ["step"]
+        self._rows: list[dict[str, str]] = []
+        if resume_step and path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                self._columns = list(reader.fieldnames or ["step"])
+                self._rows = [row for row in reader if int(row["step"]) <= resume_step]
+        self._rewrite()
+
+    def append(self, row: dict[str, float]) -> None:
+        """Add one row; a column not seen before makes the file be written anew."""
+        new = [name for name in row if name not in self._columns]
+        self._rows.append({name: repr(value) for name, value in row.items()})
+        if new:
+            self._columns += new
+            self._rewrite()
+            return
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns).writerow(self._rows[-1])
+
+    def _rewrite(self) -> None:
+        """Write the whole file."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text(self._path, text.getvalue())
+
+
+class Logger:
+    """Collects scalars and writes their means at every ``flush_step``.
+
+    It has the ``add_scalar`` of a SummaryWriter, so it can be passed as the ``writer`` of
+    ``vectorized_train``. A disk that refuses a write costs one warning and the logs, never the
+    training.
+
+    Args:
+        run_dir: folder of the run, or None to keep nothing on disk.
+        total_steps: environment steps of the whole run, for the progress display.
+        resume_step: environment step the run continues from, 0 for a new one.
+        show: whether to print progress.
+    """
+
+    def __init__(
+        self, run_dir: Path | None, *, total_steps: int, resume_step: int = 0, show: bool = True
+    ) -> None:
+        self.total_steps = total_steps
+        self.returns: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
+        self.latest: dict[str, float] = {}
+        self._pending: dict[str, list[float]] = defaultdict(list)
+        self._start = (time.perf_counter(), resume_step)
+        self._display = make_display(total_steps, resume_step) if show else None
+        self._csv: MetricsFile | None = None
+        self._board: Any = None
+        if run_dir is not None:
+            self._guarded(self._open, run_dir, resume_step)
+
+    def _open(self, run_dir: Path, resume_step: int) -> None:
+        """Open the files of a run folder."""
+        from tensorboardX import SummaryWriter  # here: it costs a third of a second
+
+        self._csv = MetricsFile(run_dir / "metrics.csv", resume_step)
+        purge = resume_step + 1 if resume_step else None
+        self._board = SummaryWriter(str(run_dir / "logs"), purge_step=purge, flush_secs=10)
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Record one value; ``flush_step`` writes the mean of all that came since the last one."""
+        del global_step
+        value = float(scalar_value)
+        self._pending[tag].append(value)
+        if tag.startswith("return/") or tag == "episode/length":
+            self.returns[tag].append(value)
+
+    def flush_step(self, global_step: int) -> None:
+        """Write the means of the recorded values at one environment step, and show progress."""
+        elapsed = time.perf_counter() - self._start[0]
+        rate = (global_step - self._start[1]) / max(elapsed, 1e-9)
+        values = {tag: sum(xs) / len(xs) for tag, xs in self._pending.items()}
+        values["speed/env_steps_per_s"] = rate
+        self._pending.clear()
+        self.latest = values
+        if self._csv is not None:
+            self._guarded(self._write, global_step, values)
+        if self._display is not None:
+            self._display.update(global_step, rate, self.means())
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        """Write one row of metrics."""
+        if self._csv is not None:
+            self._csv.append({"step": step, **values})
+        for tag, value in values.items():
+            self._board.add_scalar(tag, value, step)
+
+    def _guarded(self, function: Any, *args: Any) -> None:
+        """Call a function that writes; if the disk refuses, warn once and stop logging to it."""
+        try:
+            function(*args)
+        except OSError as error:
+            warnings.warn(
+                f"metrics are no longer written ({error}); training goes on.", stacklevel=2
+            )
+            self._csv, self._board = None, None
+
+    def means(self) -> dict[str, float]:
+        """Mean of each return over the last ``WINDOW`` episodes, by tag."""
+        return {tag: sum(xs) / len(xs) for tag, xs in self.returns.items()}
+
+    def close(self) -> None:
+        """Finish the files and the display."""
+        if self._board is not None:
+            self._guarded(self._board.close)
+        if self._display is not None:
+            self._display.close()
+
+
+class PlainDisplay:
+    """Progress as plain lines, about one a second; for files and pipes."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._last = -math.inf
+
+    def update(self, step: int, rate: float, means: dict[str, float]) -> None:
+        """Print a line unless the last one is less than a second old."""
+        now = time.monotonic()
+        if now - self._last < 1.0 and step < self._total:
+            return
+        self._last = now
+        headline = means.get("return/mean")
+        shown = "" if headline is None else f"  return/mean {headline:.2f}"
+        print(f"step {step}/{self._total}  {rate:.0f} env steps/s{shown}", flush=True)
+
+    def close(self) -> None:
+        """Nothing to finish."""
+
+
+class RichDisplay:
+    """A progress bar that redraws itself; for terminals."""
+
+    def __init__(self, total: int, done: int) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("step {task.completed:,.0f}/{task.total:,.0f}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]:,.0f} env steps/s"),
+            TextColumn("[bold]{task.fields[headline]}"),
+            TimeRemainingColumn(),
+        )
+        self._progress.start()
+        self._task = self._progress.add_task("", total=total, completed=done, rate=0, headline="")
+
+    def update(self, step: int, rate: float, means: dict[str, float]) -> None:
+        """Redraw."""
+        headline = means.get("return/mean")
+        text = "" if headline is None else f"return/mean {headline:.2f}"
+        self._progress.update(self._task, completed=step, rate=rate, headline=text)
+
+    def close(self) -> None:
+        """Leave the last state on the screen."""
+        self._progress.stop()
+
+
+def make_display(total: int, done: int) -> PlainDisplay | RichDisplay:
+    """Choose the display that fits standard output."""
+    return RichDisplay(total, done) if sys.stdout.isatty() else PlainDisplay(total)
+
+
+def say(text: str) -> None:
+    """Print one line for the user; control characters from outside are escaped."""
+    print(_escaped(text), flush=True)
+
+
+def say_error(error: BaseException) -> None:
+    """Print an error for the user on standard error; control characters are escaped."""
+    print(_escaped(f"error: {error}"), file=sys.stderr, flush=True)
+
+
+def _escaped(text: str) -> str:
+    """Make control characters visible instead of letting them steer the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

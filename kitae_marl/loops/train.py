@@ -1,0 +1,257 @@
+"""The training loop on the host: one vector environment, one agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kitae_marl.groups import AgentDict, GroupSpec, map_leaves, split_masks, stack
+from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, IAgent, Writer
+from kitae_marl.vector import VecParallelEnv
+
+
+def check_env(env: Any) -> Any:
+    """Return the environment itself, or a compatible parallel one around it.
+
+    Args:
+        env: a PettingZoo ``ParallelEnv`` or a vector of them (``SubProcVecParallelEnv``), returned
+            as they are; a Gymnasium ``Env``, which becomes a ``ParallelEnv`` with the one agent
+            ``agent_0``; a Gymnasium ``VectorEnv`` or an EnvPool, which becomes a vector of
+            one-agent parallel environments.
+
+    Raises:
+        TypeError: for anything else.
+        ValueError: for a vector environment that does not reset finished environments by itself.
+    """
+    from kitae_marl.vector.wrappers import as_parallel  # imports Gymnasium and PettingZoo on use
+
+    return as_parallel(env)
+
+
+def process_termination(
+    global_step: int,
+    next_observations: AgentPyTree,
+    infos: Mapping[str, Any],
+    writer: Writer | None,
+) -> AgentPyTree:
+    """Log the episodes that ended in this step and return the true next observations.
+
+    Where an environment was reset in the step that ended its episode, ``next_observations`` holds
+    the first observation of the new episode; learning needs the last one of the old.
+
+    Args:
+        global_step: environment steps so far, all environments together.
+        next_observations: ``{agent: [E, ...]}`` as the step returned them.
+        infos: as the step returned them: ``final_observation`` (or Gymnasium's ``final_obs``) with
+            its mask ``_final_observation``; ``episode`` with ``return`` and ``length`` by agent,
+            and its mask ``_episode``.
+        writer: gets, for each finished episode, ``return/<agent>``, ``return/mean`` (over agents),
+            ``return/team`` (their sum), ``return/group/<group>`` where there are several groups
+            (mean over its agents), and ``episode/length``; None: nothing is logged.
+
+    Returns:
+        ``next_observations`` with the final observations put in. The arguments stay as they are;
+        where no episode ended, ``next_observations`` itself is returned.
+    """
+    if writer is not None and "episode" in infos:
+        _log_episodes(global_step, infos, writer)
+    for key in ("final_observation", "final_obs"):
+        if key in infos:
+            return _with_finals(next_observations, infos[key], infos.get(f"_{key}"))
+    return next_observations
+
+
+def _log_episodes(global_step: int, infos: Mapping[str, Any], writer: Writer) -> None:
+    """Write the returns and lengths of the finished episodes."""
+    episode = infos["episode"]
+    returns, lengths = episode["return"], episode["length"]
+    members = getattr(returns, "agents_of", {})
+    for i in np.flatnonzero(infos["_episode"]):
+        by_agent = {agent: float(values[i]) for agent, values in returns.items()}
+        scalars = {f"return/{agent}": value for agent, value in by_agent.items()}
+        scalars["return/mean"] = sum(by_agent.values()) / len(by_agent)
+        scalars["return/team"] = sum(by_agent.values())
+        if len(members) > 1:
+            for name, agents in members.items():
+                mean = sum(by_agent[agent] for agent in agents) / len(agents)
+                scalars[f"return/group/{name}"] = mean
+        scalars["episode/length"] = max(float(values[i]) for values in lengths.values())
+        for tag, value in scalars.items():
+            writer.add_scalar(tag, value, global_step)
+
+
+def _with_finals(observations: AgentPyTree, finals: Any, ended: Any) -> AgentPyTree:
+    """Put final observations into copies of the arrays."""
+    if isinstance(finals, np.ndarray):  # Gymnasium's form: an object array of dicts or None
+        return _with_object_finals(observations, finals)
+    if ended is None:
+        raise ValueError("expected infos['_final_observation'], the mask of infos['final_...'].")
+    rows = np.asarray(ended, bool)
+
+    def replace(leaf: np.ndarray, final: np.ndarray) -> np.ndarray:
+        leaf = leaf.copy()
+        leaf[rows] = final[rows]
+        return leaf
+
+    if isinstance(observations, AgentDict) and isinstance(finals, AgentDict):
+        blocks = observations.intact_blocks(), finals.intact_blocks()
+        if blocks[0] is not None and blocks[1] is not None:
+            merged = {
+                name: map_leaves(replace, blocks[0][name], blocks[1][name]) for name in blocks[0]
+            }
+            return AgentDict(merged, observations.agents_of)
+    return {agent: map_leaves(replace, obs, finals[agent]) for agent, obs in observations.items()}
+
+
+def _with_object_finals(observations: AgentPyTree, finals: np.ndarray) -> AgentPyTree:
+    """Put in final observations that come as one dict per environment."""
+    result = {agent: map_leaves(np.copy, obs) for agent, obs in observations.items()}
+
+    def put(i: int) -> Any:
+        return lambda leaf, final: leaf.__setitem__(i, final)
+
+    for i, final in enumerate(finals):
+        for agent, value in (final or {}).items():
+            map_leaves(put(i), result[agent], value)
+    return result
+
+
+def vectorized_train(
+    seed: int,
+    agent: IAgent,
+    env: Any,
+    n_env_steps: int,
+    algo_type: AlgoType,
+    *,
+    start_step: int = 1,
+    checkpointer: Checkpointer | None = None,
+    writer: Writer | None = None,
+) -> None:
+    """Train an agent on a vector of environments; the environment is closed at the end.
+
+    Args:
+        seed: environment i is seeded ``seed + i``; a run that continues (``start_step`` above 1)
+            plays new episodes from seeds drawn from ``(seed, start_step)``.
+        agent: explores and learns. Where it has an attribute ``stopping`` that becomes true, the
+            loop ends before the next step.
+        env: a vector of parallel environments, or anything that ``check_env`` accepts; a single
+            environment becomes a vector of one.
+        n_env_steps: joint steps of the whole run, each of them a step of every environment.
+        algo_type: on-policy; off-policy algorithms are not there yet.
+        start_step: the first joint step, 1 for a new run.
+        checkpointer: its ``save(step, agent)`` is called after every update.
+        writer: gets the returns of finished episodes, and after every update the metrics that
+            ``agent.update`` returns; where it has ``flush_step(step)``, that is called then.
+
+    Raises:
+        ValueError: if ``start_step`` is not in ``[1, n_env_steps + 1]`` or the algorithm type is
+            not supported.
+    """
+    vec_env = _as_vector(check_env(env))
+    try:
+        if algo_type is not AlgoType.ON_POLICY:
+            raise ValueError(f"expected AlgoType.ON_POLICY, got {algo_type}.")
+        if not 1 <= start_step <= n_env_steps + 1:
+            raise ValueError(
+                f"expected a start_step in [1, {n_env_steps + 1}], got {start_step}; the run of "
+                f"{n_env_steps} joint steps cannot start there."
+            )
+        _train(seed, agent, vec_env, n_env_steps, start_step, checkpointer, writer)
+    finally:
+        vec_env.close()
+
+
+def _as_vector(env: Any) -> Any:
+    """Make a vector of one from a single environment."""
+    if hasattr(env, "num_envs"):
+        return env
+    from kitae_marl.vector.subproc import SubProcVecParallelEnv
+
+    return SubProcVecParallelEnv([lambda: env], n_workers=0)
+
+
+def _train(
+    seed: int,
+    agent: IAgent,
+    env: VecParallelEnv,
+    n_env_steps: int,
+    start_step: int,
+    checkpointer: Checkpointer | None,
+    writer: Writer | None,
+) -> None:
+    """Step, store and update until the end or until the agent is told to stop."""
+    buffer = agent.make_buffer(env.num_envs)
+    groups = agent.groups
+    observations, infos = env.reset(seed=first_seed(seed, start_step))
+    for step in range(start_step, n_env_steps + 1):
+        if getattr(agent, "stopping", False):
+            return
+        global_step = step * env.num_envs
+        actions, log_probs = agent.explore(observations, infos)
+        buffer.add(_before(observations, actions, log_probs, infos, groups))
+        observations, rewards, terminated, truncated, infos = env.step(actions)
+        true_next = process_termination(global_step, observations, infos, writer)
+        buffer.add(_after(true_next, rewards, terminated, truncated, infos, groups))
+        buffer.advance()
+        if agent.should_update(step, buffer):
+            metrics = agent.update(buffer)
+            if writer is not None:
+                _log_update(metrics, global_step, writer)
+            if checkpointer is not None:
+                checkpointer.save(step, agent)
+
+
+def first_seed(seed: int, start_step: int) -> int:
+    """Seed of the first episodes: ``seed`` for a new run, else one that no earlier part used."""
+    if start_step == 1:
+        return seed
+    words = np.random.SeedSequence((seed, start_step)).generate_state(1)
+    return int(words[0]) % (2**31 - 2**20)
+
+
+def _before(
+    observations: AgentPyTree,
+    actions: AgentPyTree,
+    log_probs: AgentPyTree,
+    infos: Mapping[str, Any],
+    groups: tuple[GroupSpec, ...],
+) -> dict[str, Any]:
+    """What is known before the environment steps, stacked by group."""
+    features, masks = split_masks(observations, infos, groups)
+    return {
+        "observation": features,
+        "action": stack(actions, groups),
+        "log_prob": stack(log_probs, groups),
+        "action_mask": masks,
+        "active": stack(infos["active"], groups),
+    }
+
+
+def _after(
+    next_observations: AgentPyTree,
+    rewards: AgentPyTree,
+    terminated: AgentPyTree,
+    truncated: AgentPyTree,
+    infos: Mapping[str, Any],
+    groups: tuple[GroupSpec, ...],
+) -> dict[str, Any]:
+    """What is known after the environment has stepped, stacked by group."""
+    features, _ = split_masks(next_observations, infos, groups)
+    return {
+        "reward": stack(rewards, groups),
+        "terminated": stack(terminated, groups),
+        "truncated": stack(truncated, groups),
+        "next_observation": features,
+        "next_active": stack(infos["active"], groups),
+    }
+
+
+def _log_update(metrics: dict[str, float], global_step: int, writer: Writer) -> None:
+    """Write the metrics of one update."""
+    for name, value in metrics.items():
+        writer.add_scalar(f"update/{name}", value, global_step)
+    flush = getattr(writer, "flush_step", None)
+    if flush is not None:
+        flush(global_step)

@@ -1,0 +1,57 @@
+"""One epoch of learning: a scan over stacked minibatches. Pure and jittable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def update_epoch(
+    key: jax.Array,
+    state: Any,
+    experience: tuple[Any, ...],
+    batchify_fn: Callable[[jax.Array, tuple[Any, ...], int], tuple[Any, ...]],
+    update_batch_fn: Callable[[Any, jax.Array, Any], tuple[Any, dict[str, jax.Array]]],
+    *,
+    experience_type: Callable[..., Any],
+    batch_size: int,
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Learn once from every minibatch of an experience, by ``jax.lax.scan``.
+
+    Args:
+        key: key of the epoch; one part shuffles, the others go to one minibatch each.
+        state: what learning changes, any pytree.
+        experience: the fields of ``experience_type``, pytrees of arrays whose leaves share their
+            first axis of ``N`` rows.
+        batchify_fn: ``(key, experience, batch_size) -> batches``; the same fields with leaves of
+            shape ``[N // batch_size, batch_size, ...]``.
+        update_batch_fn: ``(state, key, batch) -> (state, info)``, one gradient step; ``info`` is a
+            dict of scalars.
+        experience_type: builds a batch from its fields, usually a NamedTuple class.
+        batch_size: rows of a minibatch.
+
+    Returns:
+        The state after the last minibatch, and the mean of each info over the minibatches.
+
+    Raises:
+        ValueError: if the batches are empty or disagree about their number.
+    """
+    shuffle_key, batch_key = jax.random.split(key)
+    batches = tuple(batchify_fn(shuffle_key, experience, batch_size))
+    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(batches)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            f"expected batchify_fn to return the same number of batches in every leaf, at least "
+            f"one; got {sorted(lengths)} with batch_size={batch_size}."
+        )
+    keys = jax.random.split(batch_key, lengths.pop())
+
+    def update_batch(state: Any, key_and_batch: tuple[jax.Array, Any]) -> tuple[Any, Any]:
+        key, batch = key_and_batch
+        return update_batch_fn(state, key, experience_type(*batch))
+
+    state, infos = jax.lax.scan(update_batch, state, (keys, batches))
+    return state, jax.tree.map(lambda info: jnp.mean(info, axis=0), infos)

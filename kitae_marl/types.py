@@ -1,0 +1,156 @@
+"""Shared types: what flows between environments, algorithms and loops.
+
+Axis letters, used in every shape of the package: ``T`` time, ``E`` environment, ``A`` agent of a
+group, ``B`` row of a minibatch, ``K`` anything else that is stated beside it. This module imports
+no JAX.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from kitae_marl.buffer import RolloutBuffer
+    from kitae_marl.groups import GroupSpec
+
+AgentPyTree: TypeAlias = Mapping[str, Any]
+"""Values by agent name: arrays ``[E, ...]`` or nested dicts or tuples of them."""
+
+GroupPyTree: TypeAlias = dict[str, Any]
+"""Values by group name: arrays ``[..., E, A, ...]`` or nested dicts or tuples of them."""
+
+
+class AlgoType(enum.Enum):
+    """Whether an algorithm learns from its newest rollout alone or from a replay of old ones."""
+
+    ON_POLICY = "on_policy"
+    OFF_POLICY = "off_policy"
+
+
+class Experience(NamedTuple):
+    """What a rollout stores, every field ``{group: [T, E, A, ...]}``; an unused field is ``()``.
+
+    Attributes:
+        observation: what the agents saw, action masks left out.
+        action: what the policy sampled and the environment got.
+        reward: reward of the step, also for agents that did not act.
+        terminated: the agent's episode ended in this step by the rules of the game.
+        truncated: the agent's episode was cut in this step, for instance by a time limit.
+        next_observation: the true next observation, at the end of an episode the final one.
+        log_prob: log-probability of ``action`` under the policy that sampled it.
+        action_mask: which actions were allowed, ``[T, E, A, K]``; ``()`` for games without masks.
+        active: the agent was alive and to act; other rows never enter a loss or a statistic.
+        next_active: whether the agent is to act on the observation that follows.
+        state: global state, ``[T, E, ...]`` without agent axis.
+        next_state: the true next global state.
+        carry: memory of recurrent policies at the start of the row.
+        reset: ``[T, E]``, the row is the first of an episode.
+    """
+
+    observation: Any = ()
+    action: Any = ()
+    reward: Any = ()
+    terminated: Any = ()
+    truncated: Any = ()
+    next_observation: Any = ()
+    log_prob: Any = ()
+    action_mask: Any = ()
+    active: Any = ()
+    next_active: Any = ()
+    state: Any = ()
+    next_state: Any = ()
+    carry: Any = ()
+    reset: Any = ()
+
+
+class TrainState(NamedTuple):
+    """What learning changes, of one group; with independent parameters every leaf has axis 0 = A.
+
+    Attributes:
+        params: ``{"actor": ..., "critic": ...}``; acting reads ``"actor"`` alone.
+        opt_state: state of the optimiser.
+        n_updates: updates done so far, an int32 scalar.
+    """
+
+    params: Any
+    opt_state: Any
+    n_updates: Any
+
+
+class Algorithm(NamedTuple):
+    """A learning algorithm: a name and four factories of pure, jittable functions over all groups.
+
+    Each factory takes ``(groups, config)``, the tuple of GroupSpec and the run's Config.
+
+    Attributes:
+        name: registry name, as in ``--algo``.
+        algo_type: on-policy or off-policy.
+        train_state_factory: makes ``train_state(key) -> {group: TrainState}``.
+        explore_factory: makes ``explore(state, key, observation, action_mask, carry) ->
+            (action, log_prob, carry)``; arrays ``{group: [E, A, ...]}``.
+        process_experience_factory: makes ``process_experience(state, key, experience) ->
+            processed``, a NamedTuple of ``{group: [T * E, A, ...]}``.
+        update_step_factory: makes ``update_step(state, key, processed) -> (state, info)``, where
+            info maps metric names to scalars.
+        select_factory: makes ``select(state, observation, action_mask, carry) ->
+            (action, carry)``, the most probable action.
+    """
+
+    name: str
+    algo_type: AlgoType
+    train_state_factory: Callable[..., Any]
+    explore_factory: Callable[..., Any]
+    process_experience_factory: Callable[..., Any]
+    update_step_factory: Callable[..., Any]
+    select_factory: Callable[..., Any]
+
+
+class Writer(Protocol):
+    """Where scalars go: a tensorboardX ``SummaryWriter``, or the run's logger."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
+        """Record one value at one step (environment steps, all environments together)."""
+        ...
+
+
+class Checkpointer(Protocol):
+    """Keeps the state of a run. ``save`` is called after every update."""
+
+    def save(self, step: int, agent: Any) -> Any:
+        """Save if due; ``step`` is the joint step just finished."""
+        ...
+
+
+@runtime_checkable
+class IAgent(Protocol):
+    """What ``vectorized_train`` needs of an agent; all values by agent name.
+
+    Attributes:
+        groups: how the agents are stacked in the buffer.
+    """
+
+    groups: tuple[GroupSpec, ...]
+
+    def explore(
+        self, observations: AgentPyTree, infos: Mapping[str, Any]
+    ) -> tuple[AgentPyTree, AgentPyTree]:
+        """Sample ``(actions, log_probs)``; the actions may go to the environment as they are."""
+        ...
+
+    def select_action(self, observations: AgentPyTree, infos: Mapping[str, Any]) -> AgentPyTree:
+        """Return the most probable actions."""
+        ...
+
+    def make_buffer(self, n_envs: int) -> RolloutBuffer:
+        """Return an empty store for the experience of ``n_envs`` environments."""
+        ...
+
+    def should_update(self, step: int, buffer: RolloutBuffer) -> bool:
+        """Whether to update after the joint step ``step``."""
+        ...
+
+    def update(self, buffer: RolloutBuffer) -> dict[str, float]:
+        """Learn from the buffer and empty it; return the metrics by name."""
+        ...
