@@ -1,0 +1,364 @@
+"""Stepping one worker's environments: the hot path, auto-reset and statistics.
+
+The same collector runs in a worker process and in the in-process vector environment. Everything
+that can be done once per worker and step, instead of once per environment or agent, is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from kitae_marl.vector import episode_seed
+from kitae_marl.vector.info import InfoReader
+from kitae_marl.vector.records import Outcome, Record
+from kitae_marl.vector.reports import report_exception
+from kitae_marl.vector.shared_memory import Blocks
+from kitae_marl.vector.staging import DataFault, ObservationStage, read_rewards
+
+BOUNDED_STEPS = 100
+"""The first so many steps are checked against the bounds of the spaces, then every 1000th."""
+LONG_EPISODE = 100_000
+"""Without ``max_episode_steps`` an episode of this length is worth a warning."""
+
+
+@dataclass(frozen=True)
+class CollectorOptions:
+    """What a collector does beside stepping; see ``SubProcVecParallelEnv``."""
+
+    with_state: bool = False
+    keep_infos: bool = False
+    max_episode_steps: int | None = None
+    strict_bounds: bool = True
+    on_nonfinite: str = "raise"
+
+
+class Collector:
+    """The environments ``rows`` of a vector environment, stepped one after the other.
+
+    Args:
+        blocks: the shared arrays.
+        rows: which rows of them belong to these environments.
+        env_fns: makers of the environments.
+        envs: the environments, already made.
+        options: see :class:`CollectorOptions`.
+        current: one number that says which environment's code is running (1 + index, 0 for none).
+
+    Attributes:
+        reports: faults of the last call, see :mod:`kitae_marl.vector.reports`.
+        logs: texts of the last call that a user should read.
+        cuts: episodes cut in the last call because of NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        rows: slice,
+        env_fns: Sequence[Callable[[], Any]],
+        envs: Sequence[Any],
+        options: CollectorOptions,
+        current: np.ndarray,
+    ) -> None:
+        self.blocks, self.rows, self.options = blocks, rows, options
+        self.records = [Record(env, rows.start + i, blocks.names) for i, env in enumerate(envs)]
+        self.stage = ObservationStage(blocks, rows)
+        self.infos = InfoReader(blocks, rows, options.keep_infos)
+        self.reports: list[dict[str, Any]] = []
+        self.logs: list[str] = []
+        self.cuts = 0
+        self._env_fns, self._current = list(env_fns), current
+        self._actions = [
+            (blocks.action[g.name][rows], blocks.action[g.name].ndim == 2) for g in blocks.groups
+        ]
+        shape = (len(envs), len(blocks.names))
+        self._reward, self._return = np.zeros(shape), np.zeros(shape)
+        self._terminated, self._truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        self._in_game, self._length = np.zeros(shape, np.bool_), np.zeros(shape, np.int64)
+        self._ended, self._finished = np.zeros((2, len(envs)), np.bool_)
+        self._seconds = np.zeros(len(envs))
+        self._quiet = True
+        self._limit = options.max_episode_steps or LONG_EPISODE
+        self._n_steps = self._base_seed = 0
+
+    def reset(
+        self, seed: int, episodes: dict[int, int], options: dict[str, Any] | None = None
+    ) -> None:
+        """Begin the given episodes; environments that are not named keep theirs.
+
+        Args:
+            seed: seed of the vector environment.
+            episodes: number of the new episode, by index of the environment.
+            options: handed to ``env.reset``.
+        """
+        self._begin()
+        self._base_seed = seed
+        for row in range(len(self.records)):
+            self.stage.repeat(row)
+        chosen = [row for row, record in enumerate(self.records) if record.index in episodes]
+        for row in chosen:
+            self.records[row].episode = episodes[self.records[row].index]
+            self._restart(row, options)
+        self._check_first(chosen)
+        self._commit()
+
+    def step(self) -> bool:
+        """Step every environment once with the actions in the shared block.
+
+        Returns:
+            Whether an episode ended anywhere.
+        """
+        self._begin()
+        self._length += self._in_game
+        rewards: list[Any] = []
+        actions = self._read_actions()
+        ended: list[int] = []
+        before = perf_counter()
+        for row, record in enumerate(self.records):
+            self._current[0] = 1 + record.index
+            try:
+                if self._step_row(row, record, actions[row], rewards):
+                    ended.append(row)
+            except Exception as error:
+                self._fail(row, error, "step")
+                self.stage.repeat(row)
+                rewards[row * len(record.names) :] = [0.0] * len(record.names)
+            now = perf_counter()
+            self._seconds[row] = now - before
+            before = now
+        self._current[0] = 0
+        failed, cut = self._check(rewards)
+        self._return += self._reward
+        if ended or cut:
+            self._finish([row for row in ended if row not in failed and row not in cut], cut)
+        self._commit()
+        return not self._quiet
+
+    def _begin(self) -> None:
+        """Forget the step before."""
+        self.stage.begin()
+        self.begin_reports()
+        if not self._quiet:
+            for flags in (self._terminated, self._truncated, self._ended, self._finished):
+                flags[...] = False
+            self.infos.kept_final = [None] * len(self.records)
+            self._quiet = True
+
+    def begin_reports(self) -> None:
+        """Forget what was reported for the call before."""
+        self.reports.clear()
+        self.logs.clear()
+        self.cuts = 0
+
+    def _read_actions(self) -> list[list[Any]]:
+        """Return every row's actions by column: Python numbers, or arrays the game may keep."""
+        parts = [
+            block.tolist() if flat else [list(row) for row in block.copy()]
+            for block, flat in self._actions
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return [[a for part in row for a in part] for row in zip(*parts, strict=True)]
+
+    def _step_row(self, row: int, record: Record, actions: list[Any], rewards: list[Any]) -> bool:
+        """Step one environment; return whether its episode ended."""
+        if record.full:
+            chosen = dict(zip(record.names, actions, strict=True))
+        else:
+            chosen = {agent: actions[column] for agent, column in record.members}
+        observations, reward, terminated, truncated, infos = record.env.step(chosen)
+        record.steps += 1
+        values = record.values(observations, reward, terminated, truncated)
+        if values is None:
+            outcome = record.settle(observations, reward, terminated, truncated)
+            values = self._apply(row, record, outcome)
+        self.stage.extend(values[0])
+        rewards.extend(values[1])
+        if self.infos.watching or any(infos.values()):
+            self.infos.read(row, record, infos)
+        if record.steps >= self._limit and record.alive:
+            self._reach_limit(row, record)
+        return not record.alive
+
+    def _apply(self, row: int, record: Record, outcome: Outcome) -> tuple[list[Any], list[Any]]:
+        """Enter the outcome of a step on which agents may have left or joined."""
+        for flags, target in (
+            (outcome.terminated, self._terminated),
+            (outcome.truncated, self._truncated),
+        ):
+            for agent, flag in flags.items():
+                target[row, record.column[agent]] = flag
+                self._quiet = False
+        self._in_game[row] = False
+        self._in_game[row, [column for _, column in record.members]] = True
+        for agent in outcome.vanished:
+            self.logs.append(
+                f"env {record.index}: agent {agent!r} left env.agents without a termination or "
+                "truncation; it is treated as terminated (said once per agent)."
+            )
+        observations = [
+            outcome.observations.get(name, nothing)
+            for name, nothing in zip(record.names, self.stage.nothing, strict=True)
+        ]
+        return observations, [outcome.rewards.get(name, 0.0) for name in record.names]
+
+    def _reach_limit(self, row: int, record: Record) -> None:
+        """Truncate an episode that is too long, or warn that it is long."""
+        if self.options.max_episode_steps is not None:
+            self._truncated[row] = self._in_game[row]
+            self._quiet = False
+            record.alive = ()
+        elif record.steps == LONG_EPISODE:
+            self.logs.append(
+                f"env {record.index}: its episode has lasted {LONG_EPISODE} steps; if it never "
+                "ends by itself, give max_episode_steps."
+            )
+
+    def _fail(self, row: int, error: Exception, phase: str) -> None:
+        """Report a fault; the environment must be built anew before it is used again."""
+        record = self.records[row]
+        self._current[0] = 0
+        self.reports.append(
+            report_exception(
+                error, env_index=record.index, phase=phase, step=record.steps, seed=record.seed
+            )
+        )
+        record.broken = True
+
+    def _check(self, rewards: list[Any]) -> tuple[set[int], set[int]]:
+        """Check what the environments gave.
+
+        Returns:
+            The rows that failed, and those whose episode is to be cut instead.
+        """
+        self._n_steps += 1
+        faults = self.stage.fill()
+        infinite = self.stage.nonfinite()
+        read_rewards(rewards, self._reward, self.records[0].names, faults, infinite)
+        if self._n_steps <= BOUNDED_STEPS or self._n_steps % 1000 == 0:
+            self._check_bounds(range(len(self.records)), faults, infinite)
+        if not faults and not infinite:
+            return set(), set()
+        cut: set[int] = set()
+        if self.options.on_nonfinite == "truncate":
+            cut = infinite.keys() - faults.keys()
+        for row, fault in {**infinite, **faults}.items():
+            if row not in cut:
+                self._fail(row, fault, "step")
+            self.stage.replace_by_last(row)
+            self._reward[row] = 0.0
+        self.stage.fill()
+        return faults.keys() | infinite.keys() - cut, cut
+
+    def _check_bounds(
+        self, rows: Iterable[int], faults: dict[int, DataFault], known: dict[int, DataFault]
+    ) -> None:
+        """Compare observations with the bounds of their spaces."""
+        wrong = self.stage.out_of_bounds(self._in_game)
+        for row in rows:
+            if row not in wrong or row in known:
+                continue
+            if self.options.strict_bounds:
+                faults.setdefault(row, wrong[row])
+            elif self.stage.complain():
+                self.logs.append(f"env {self.records[row].index}: {wrong[row]} (Said once.)")
+
+    def _check_first(self, rows: Iterable[int]) -> None:
+        """Check first observations; there is no episode yet that could be cut."""
+        faults = self.stage.fill()
+        for row, fault in self.stage.nonfinite().items():
+            faults.setdefault(row, fault)
+        if self._n_steps <= BOUNDED_STEPS:
+            self._check_bounds(rows, faults, {})
+        for row in rows:
+            if row in faults and not self.records[row].broken:
+                self._fail(row, faults[row], "reset")
+
+    def _finish(self, ended: list[int], cut: set[int]) -> None:
+        """Store what is left of the episodes that ended, and begin the next ones."""
+        self._quiet = False
+        for row in cut:
+            self.cuts += 1
+            self._terminated[row] = False
+            self._truncated[row] = self.blocks.in_game[self.rows][row]
+        for row in (*ended, *cut):
+            self._ended[row] = True
+            self._finished[row] = row not in cut
+            self.blocks.episode_return[self.rows][row] = self._return[row]
+            self.blocks.episode_length[self.rows][row] = self._length[row]
+            self.stage.keep_final(row)
+            self._keep_final_state(row, row in cut)
+            self.infos.kept_final[row] = self.infos.kept[row]
+            self.records[row].episode += 1
+            self._restart(row)
+        self._check_first([*ended, *cut])
+
+    def _keep_final_state(self, row: int, last: bool) -> None:
+        """Store the global state at the end of an episode."""
+        blocks = self.blocks
+        if self.options.with_state and blocks.state is not None and blocks.final_state is not None:
+            at = self.rows.start + row
+            try:
+                blocks.final_state[at] = blocks.state[at] if last else self.records[row].env.state()
+            except Exception as error:
+                self._fail(row, error, "step")
+
+    def _restart(self, row: int, options: dict[str, Any] | None = None) -> None:
+        """Begin a row's next episode; its first observations wait in the stage."""
+        record, seed = self.records[row], self._base_seed
+        first = record.episode == 0
+        record.seed = (
+            seed + record.index if first else episode_seed(seed, record.index, record.episode)
+        )
+        self._in_game[row] = False
+        self._length[row] = self._return[row] = 0
+        self.infos.clear(row)
+        self._current[0] = 1 + record.index
+        try:
+            if record.broken:
+                record.env = self._env_fns[row]()
+                record.broken = False
+            observations, infos = record.env.reset(seed=record.seed, options=options)
+            record.begin(observations)
+            self.infos.read(row, record, infos)
+        except Exception as error:
+            self._fail(row, error, "reset")
+            return
+        values = self.stage.nothing.copy()
+        for agent, column in record.members:
+            values[column] = observations[agent]
+            self._in_game[row, column] = True
+        self.stage.replace(row, values)
+        self._current[0] = 0
+
+    def _commit(self) -> None:
+        """Copy everything into shared memory; no code of an environment runs here."""
+        blocks, rows = self.blocks, self.rows
+        if self.options.with_state and blocks.state is not None:
+            self.write_states()
+        self.stage.commit()
+        blocks.reward[rows] = self._reward
+        blocks.terminated[rows] = self._terminated
+        blocks.truncated[rows] = self._truncated
+        blocks.in_game[rows] = self._in_game
+        self.infos.commit(self._in_game, blocks.active[rows])
+        blocks.running_return[rows] = self._return
+        blocks.running_length[rows] = self._length
+        blocks.seconds[rows] = self._seconds
+        blocks.ended[rows] = self._ended
+        blocks.finished[rows] = self._finished
+        blocks.place[rows] = [(r.episode, r.steps, r.seed) for r in self.records]
+
+    def write_states(self) -> None:
+        """Write every environment's global state."""
+        for row, record in enumerate(self.records):
+            if self.blocks.state is not None and not record.broken:
+                self._current[0] = 1 + record.index
+                try:
+                    self.blocks.state[record.index] = record.env.state()
+                except Exception as error:
+                    self._fail(row, error, "step")
+        self._current[0] = 0

@@ -1,0 +1,297 @@
+"""The workers together: commands to all of them, answers within a deadline, what went wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import select
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from kitae_marl.errors import VectorEnvError, WorkerDiedError, WorkerTimeoutError
+from kitae_marl.vector import channel
+from kitae_marl.vector.channel import Frame
+from kitae_marl.vector.process import (
+    InlineWorker,
+    Worker,
+    WorkerProcess,
+    describe_exit,
+    signal_name,
+)
+from kitae_marl.vector.reports import printable
+from kitae_marl.vector.shared_memory import Memory
+
+logger = logging.getLogger("kitae_marl.vector")
+
+SLICE = 0.25
+"""Seconds between looks at processes whose socket a grandchild may be holding open."""
+
+
+@dataclass
+class Failure:
+    """A worker that can no longer be spoken to: it died, or did not answer in time.
+
+    Attributes:
+        worker: the worker; its process is dead by now.
+        timeout: seconds it was given, None if it died by itself.
+        exitcode: how it ended (negative: a signal).
+        stack: what it was doing, as far as known.
+        env_index: the environment whose code was running, or the worker's first.
+        phase: what it had been told to do.
+    """
+
+    worker: Worker
+    timeout: float | None
+    exitcode: int | None
+    stack: str
+    env_index: int
+    phase: str
+
+    def cause(self) -> str:
+        """What happened, without where."""
+        if self.timeout is not None:
+            return f"no answer within {self.timeout:g} s; its worker was killed"
+        return f"its worker {describe_exit(self.exitcode)}"
+
+    def error(self, restarts: int) -> VectorEnvError:
+        """Build the named error."""
+        message = f"env {self.env_index} (pid {self.worker.pid}, in {self.phase}): {self.cause()}"
+        message += f"; it was restarted {restarts} times before." if restarts else "."
+        if self.stack:
+            message += f"\n\nStack of the worker:\n{self.stack.rstrip()}"
+        message = printable(message)
+        where: dict[str, Any] = {
+            "env_index": self.env_index,
+            "pid": self.worker.pid,
+            "phase": self.phase,
+            "restarts": restarts,
+        }
+        if self.timeout is not None:
+            return WorkerTimeoutError(message, timeout=self.timeout, stack=self.stack, **where)
+        return WorkerDiedError(
+            message, exitcode=self.exitcode, signal_name=signal_name(self.exitcode), **where
+        )
+
+
+class Pool:
+    """All workers of a vector environment.
+
+    Args:
+        env_fns: makers of the environments.
+        n_workers: number of processes, 0 for none.
+        options: what the collectors need to know.
+        worker_env: environment variables for the workers.
+
+    Attributes:
+        workers: one per process, or one that carries everything out at once.
+        current: by worker, 1 + the environment whose code runs; set once memory is mapped.
+    """
+
+    def __init__(
+        self,
+        env_fns: Sequence[Callable[[], Any]],
+        n_workers: int,
+        options: dict[str, Any],
+        worker_env: Mapping[str, str],
+    ) -> None:
+        self.env_fns, self.options = list(env_fns), options
+        self._worker_env = dict(worker_env)
+        self.memory = Memory("private" if n_workers == 0 else None)
+        self.buffer: np.ndarray | None = None
+        self.current: np.ndarray | None = None
+        self.sequence = 0
+        self.map_order = b""
+        self.inline = n_workers == 0
+        self.workers: list[Worker] = []
+        self._poller = select.poll()
+        self._by_fd: dict[int, Worker] = {}
+        bounds = np.linspace(0, len(env_fns), max(1, n_workers) + 1).astype(int).tolist()
+        try:
+            for number, (first, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+                self.workers.append(self._spawn(number, range(first, stop)))
+        except BaseException:
+            self.release()
+            raise
+
+    def _spawn(self, number: int, rows: range) -> Worker:
+        """Start one worker; it does not make its environments yet."""
+        if self.inline:
+            return InlineWorker(number, rows, lambda name, size: self._own_buffer())
+        worker = WorkerProcess(number, rows, self.memory.fd, self._worker_env)
+        self._poller.register(worker.sock, select.POLLIN)
+        self._by_fd[worker.sock.fileno()] = worker
+        worker.send(channel.START, 0, "\0".join(path or "." for path in sys.path).encode())
+        return worker
+
+    def _own_buffer(self) -> np.ndarray:
+        if self.buffer is None:
+            raise RuntimeError("expected the memory to be allocated before it is mapped.")
+        return self.buffer
+
+    def respawn(self, worker: Worker) -> Worker:
+        """Replace a worker by a new process."""
+        self._drop(worker)
+        fresh = self.workers[worker.number] = self._spawn(worker.number, worker.rows)
+        return fresh
+
+    def _drop(self, worker: Worker) -> None:
+        """Kill a worker and forget its socket."""
+        if isinstance(worker, WorkerProcess) and worker.sock.fileno() >= 0:
+            self._by_fd.pop(worker.sock.fileno(), None)
+            self._forget_fd(worker.sock.fileno())
+        worker.release()
+
+    def _forget_fd(self, fd: int) -> None:
+        try:
+            self._poller.unregister(fd)
+        except KeyError:
+            return
+
+    def order_start(self, worker: Worker, timeout: float) -> None:
+        """Tell a worker to make its environments."""
+        rows = worker.rows
+        payload = cloudpickle.dumps(
+            {
+                "env_fns": self.env_fns[rows.start : rows.stop],
+                "first": rows.start,
+                "number": worker.number,
+                "options": self.options,
+            }
+        )
+        if isinstance(worker, WorkerProcess):
+            worker.sock.settimeout(timeout)
+        self.send(worker, channel.START, payload)
+
+    def send(self, worker: Worker, kind: int, payload: bytes = b"") -> None:
+        """Send one command with the present sequence number."""
+        worker.send(kind, self.sequence, payload)
+
+    def step(self) -> None:
+        """Tell everybody to step."""
+        self.sequence += 1
+        for worker in self.workers:
+            worker.send(channel.STEP, self.sequence)
+
+    def wait(
+        self, workers: Iterable[Worker], timeout: float, phase: str
+    ) -> tuple[list[tuple[Worker, Frame]], list[Failure]]:
+        """Wait for the answers to the last command.
+
+        Returns:
+            The answers, and the workers that failed: dead or killed by now.
+        """
+        answers: list[tuple[Worker, Frame]] = []
+        failures: list[Failure] = []
+        if self.inline:
+            return [(worker, worker.receive()) for worker in workers], failures
+        pending: set[Worker] = set()
+        for worker in workers:
+            if worker.lost:
+                failures.append(self._bury(worker, None, phase))
+            else:
+                pending.add(worker)
+        deadline = time.monotonic() + timeout
+        warned = False
+        while pending:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                failures += [self._bury(worker, timeout, phase) for worker in pending]
+                break
+            events = self._poller.poll(max(1.0, min(left, SLICE) * 1000))
+            for fd, _ in events:
+                worker = self._by_fd[fd]
+                if worker not in pending:  # it died after its answer; the next command will tell
+                    worker.lost = True
+                    self._forget_fd(fd)
+                    continue
+                pending.discard(worker)
+                frame = self._receive(worker, max(left, 0.1))
+                if frame is None:
+                    failures.append(self._bury(worker, None, phase))
+                else:
+                    answers.append((worker, frame))
+            if not events:
+                self._look_at(pending, failures, phase)
+                if not warned and left < timeout / 2:
+                    warned = True
+                    self._warn_slow(pending, timeout, phase)
+        return answers, failures
+
+    def _receive(self, worker: Worker, timeout: float) -> Frame | None:
+        """Receive one answer; None if the connection broke or the protocol was not kept."""
+        try:
+            frame = worker.receive()
+        except (EOFError, OSError, ValueError) as error:
+            logger.debug("worker %d: %r", worker.number, error)
+            return None
+        return frame if frame.sequence == self.sequence else None
+
+    def _look_at(self, pending: set[Worker], failures: list[Failure], phase: str) -> None:
+        """Find processes that ended although somebody still holds their socket."""
+        for worker in list(pending):
+            if isinstance(worker, WorkerProcess) and worker.popen.poll() is not None:
+                pending.discard(worker)
+                failures.append(self._bury(worker, None, phase))
+
+    def _warn_slow(self, pending: set[Worker], timeout: float, phase: str) -> None:
+        """Say once per wait that half of the time is over."""
+        for worker in pending:
+            logger.warning(
+                "env %d (pid %d, in %s): no answer for %.3g s, half of the timeout.",
+                self._running(worker),
+                worker.pid,
+                phase,
+                timeout / 2,
+            )
+
+    def _running(self, worker: Worker) -> int:
+        """Index of the environment whose code the worker runs, else of its first one."""
+        index = int(self.current[worker.number]) - 1 if self.current is not None else -1
+        return index if index in worker.rows else worker.rows.start
+
+    def _bury(self, worker: Worker, timeout: float | None, phase: str) -> Failure:
+        """Kill a worker and write down how it ended."""
+        if not isinstance(worker, WorkerProcess):
+            raise RuntimeError("the in-process worker cannot fail this way.")
+        worker.lost = True
+        if timeout is not None:
+            stack = worker.stack()
+            exitcode = worker.kill()
+        else:
+            exitcode = worker.wait(1.0)
+            exitcode = worker.kill() if exitcode is None else exitcode
+            stack = worker.last_words()
+        return Failure(worker, timeout, exitcode, stack, self._running(worker), phase)
+
+    def close(self, timeout: float) -> None:
+        """Let the environments close, kill what does not end in time, give everything back."""
+        self.sequence += 1
+        deadline = time.monotonic() + timeout
+        alive = [worker for worker in self.workers if not worker.lost]
+        for worker in alive:
+            if isinstance(worker, WorkerProcess):
+                worker.sock.settimeout(max(0.1, timeout))
+            self.send(worker, channel.CLOSE)
+        answers, failures = self.wait(alive, timeout, "close")
+        for _, frame in answers:
+            for text in json.loads(frame.payload)["logs"]:
+                logger.warning("%s", printable(text))
+        for failure in failures:
+            logger.warning("env %d: %s (in close)", failure.env_index, failure.cause())
+        for worker, _ in answers:
+            if isinstance(worker, WorkerProcess):
+                worker.wait(max(0.05, deadline - time.monotonic()))
+        self.release()
+
+    def release(self) -> None:
+        """Kill all workers and give back every descriptor."""
+        for worker in self.workers:
+            self._drop(worker)
+        self.workers = []
+        self.memory.close()
