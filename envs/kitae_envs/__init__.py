@@ -1,1 +1,77 @@
-"""Compiled multi-agent games: PettingZoo's games as pure JAX functions."""
+"""Compiled multi-agent games: PettingZoo's games as pure JAX functions.
+
+``make(id, **kwargs)`` builds a game under PettingZoo's id and keyword arguments, ``ids()`` lists
+them. Importing this package imports no JAX; making a game does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kitae_envs.core import Game
+
+_GAMES = {
+    "mpe/simple-v3": "simple:Simple",
+    "mpe/simple_adversary-v3": "simple_adversary:SimpleAdversary",
+    "mpe/simple_crypto-v3": "simple_crypto:SimpleCrypto",
+    "mpe/simple_push-v3": "simple_push:SimplePush",
+    "mpe/simple_reference-v3": "simple_reference:SimpleReference",
+    "mpe/simple_speaker_listener-v4": "simple_speaker_listener:SimpleSpeakerListener",
+    "mpe/simple_spread-v3": "simple_spread:SimpleSpread",
+    "mpe/simple_tag-v3": "simple_tag:SimpleTag",
+    "mpe/simple_world_comm-v3": "simple_world_comm:SimpleWorldComm",
+    "classic/connect_four-v3": "connect_four:ConnectFour",
+    "classic/leduc_holdem-v4": "leduc_holdem:LeducHoldem",
+    "classic/rps-v2": "rps:RockPaperScissors",
+    "classic/tictactoe-v3": "tictactoe:TicTacToe",
+    "kitae/kuhn_poker-v0": "kuhn_poker:KuhnPoker",
+}
+
+
+def ids() -> list[str]:
+    """Return the ids of all games, sorted."""
+    return sorted(_GAMES)
+
+
+def resolve(id: str) -> str | None:
+    """Return the full id of a game, None if there is no such game.
+
+    ``mpe/simple_spread_v3`` and ``mpe/simple_spread`` both mean ``mpe/simple_spread-v3``.
+
+    Example:
+        >>> resolve("classic/connect_four"), resolve("classic/chess-v6")
+        ('classic/connect_four-v3', None)
+    """
+    name = re.sub(r"_v(\d+)$", r"-v\1", id)
+    if name in _GAMES:
+        return name
+    return next((full for full in _GAMES if full.rpartition("-")[0] == name), None)
+
+
+def make(id: str, **kwargs: Any) -> Game:
+    """Build a game.
+
+    Args:
+        id: PettingZoo's id, ``mpe/simple_spread-v3``; see :func:`ids`.
+        **kwargs: the original's keyword arguments, those of rendering and infos left out.
+
+    Returns:
+        The game.
+
+    Raises:
+        ValueError: if there is no such game; the message names the nearest ids.
+        TypeError: if the game does not take an argument.
+    """
+    full = resolve(id)
+    if full is None:
+        near = difflib.get_close_matches(id, ids(), n=3, cutoff=0.3)
+        raise ValueError(
+            f"expected the id of a compiled game, got {id!r}; did you mean {', '.join(near)}? "
+            "kitae_envs.ids() lists all."
+        )
+    module, name = _GAMES[full].split(":")
+    return getattr(importlib.import_module(f"kitae_envs.games.{module}"), name)(**kwargs)
