@@ -87,9 +87,10 @@ class _GroupWriter:
 
     def _check_dtype(self, values: np.ndarray) -> None:
         """Refuse casts that lose what was meant, such as floats for a Discrete space."""
-        if not np.can_cast(values.dtype, self.block.dtype, "same_kind"):
+        dtype = self.block.dtype
+        if values.dtype is not dtype and not np.can_cast(values.dtype, dtype, "same_kind"):
             raise ValueError(
-                f"expected actions of dtype {self.block.dtype} for group {self.group.name!r}, got "
+                f"expected actions of dtype {dtype} for group {self.group.name!r}, got "
                 f"{values.dtype}."
             )
 

@@ -53,30 +53,32 @@ def send(
         sock.sendall(header + payload)
 
 
-def receive(sock: socket.socket) -> Frame:
+def receive(sock: socket.socket, header: bytes = b"") -> Frame:
     """Receive one frame, within the socket's timeout.
+
+    Args:
+        sock: the socket.
+        header: what of the frame's header was read before.
 
     Raises:
         EOFError: if the other side is gone.
         OSError: if the connection broke or the rest of a frame does not come in time.
         ValueError: if the frame is longer than any legitimate one.
     """
-    header = sock.recv(HEADER.size)
-    if len(header) != HEADER.size:
-        header += receive_exactly(sock, HEADER.size - len(header), started=bool(header))
+    header += receive_exactly(sock, HEADER.size - len(header))
     length, kind, flags, _, sequence = HEADER.unpack(header)
     if length > MAX_PAYLOAD:
         raise ValueError(f"expected a frame of at most {MAX_PAYLOAD} bytes, got {length}.")
     return Frame(kind, flags, sequence, receive_exactly(sock, length) if length else b"")
 
 
-def receive_exactly(sock: socket.socket, length: int, started: bool = True) -> bytearray:
+def receive_exactly(sock: socket.socket, length: int) -> bytearray:
     """Receive this many bytes."""
     buffer = bytearray(length)
     view = memoryview(buffer)
     filled = 0
     while filled < length:
-        count = sock.recv_into(view[filled:]) if started or filled else 0
+        count = sock.recv_into(view[filled:])
         if count == 0:
             raise EOFError("the other side closed the connection.")
         filled += count

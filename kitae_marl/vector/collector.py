@@ -169,8 +169,8 @@ class Collector:
             chosen = dict(zip(record.names, actions, strict=True))
         else:
             chosen = {agent: actions[column] for agent, column in record.members}
-        observations, reward, terminated, truncated, infos = record.env.step(chosen)
         record.steps += 1
+        observations, reward, terminated, truncated, infos = record.env.step(chosen)
         values = record.values(observations, reward, terminated, truncated)
         if values is None:
             outcome = record.settle(observations, reward, terminated, truncated)

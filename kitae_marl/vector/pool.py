@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import select
@@ -113,7 +114,7 @@ class Pool:
         self._by_fd: dict[int, Worker] = {}
         bounds = np.linspace(0, len(env_fns), max(1, n_workers) + 1).astype(int).tolist()
         try:
-            for number, (first, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+            for number, (first, stop) in enumerate(itertools.pairwise(bounds)):
                 self.workers.append(self._spawn(number, range(first, stop)))
         except BaseException:
             self.release()
@@ -164,19 +165,17 @@ class Pool:
                 "options": self.options,
             }
         )
-        if isinstance(worker, WorkerProcess):
-            worker.sock.settimeout(timeout)
-        self.send(worker, channel.START, payload)
+        self.send(worker, channel.START, payload, timeout)
 
-    def send(self, worker: Worker, kind: int, payload: bytes = b"") -> None:
+    def send(self, worker: Worker, kind: int, payload: bytes = b"", timeout: float = 10.0) -> None:
         """Send one command with the present sequence number."""
-        worker.send(kind, self.sequence, payload)
+        worker.send(kind, self.sequence, payload, timeout)
 
     def step(self) -> None:
         """Tell everybody to step."""
         self.sequence += 1
         for worker in self.workers:
-            worker.send(channel.STEP, self.sequence)
+            worker.order_step(self.sequence)
 
     def wait(
         self, workers: Iterable[Worker], timeout: float, phase: str
@@ -189,7 +188,7 @@ class Pool:
         answers: list[tuple[Worker, Frame]] = []
         failures: list[Failure] = []
         if self.inline:
-            return [(worker, worker.receive()) for worker in workers], failures
+            return [(worker, worker.receive(timeout)) for worker in workers], failures
         pending: set[Worker] = set()
         for worker in workers:
             if worker.lost:
@@ -226,7 +225,7 @@ class Pool:
     def _receive(self, worker: Worker, timeout: float) -> Frame | None:
         """Receive one answer; None if the connection broke or the protocol was not kept."""
         try:
-            frame = worker.receive()
+            frame = worker.receive(timeout)
         except (EOFError, OSError, ValueError) as error:
             logger.debug("worker %d: %r", worker.number, error)
             return None
@@ -275,8 +274,6 @@ class Pool:
         deadline = time.monotonic() + timeout
         alive = [worker for worker in self.workers if not worker.lost]
         for worker in alive:
-            if isinstance(worker, WorkerProcess):
-                worker.sock.settimeout(max(0.1, timeout))
             self.send(worker, channel.CLOSE)
         answers, failures = self.wait(alive, timeout, "close")
         for _, frame in answers:

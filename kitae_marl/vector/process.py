@@ -76,16 +76,39 @@ class WorkerProcess:
             other.close()
         self.pid = self.popen.pid
 
-    def send(self, kind: int, sequence: int, payload: bytes = b"") -> None:
+    def send(self, kind: int, sequence: int, payload: bytes = b"", timeout: float = 10.0) -> None:
         """Send a command; a broken connection shows when the answer is read."""
         try:
+            self.sock.settimeout(timeout)
             channel.send(self.sock, kind, sequence, payload)
+            self.sock.setblocking(False)
         except OSError:
             self.lost = True
 
-    def receive(self) -> Frame:
-        """Receive an answer that has begun to arrive."""
-        return channel.receive(self.sock)
+    def order_step(self, sequence: int) -> None:
+        """Send the shortest command; the socket has room, for every answer was read."""
+        try:
+            if self.sock.send(channel.HEADER.pack(0, channel.STEP, 0, 0, sequence)) != 16:
+                self.lost = True
+        except OSError:
+            self.lost = True
+
+    def receive(self, timeout: float) -> Frame:
+        """Receive an answer that has begun to arrive; the rest must come within the timeout.
+
+        Raises:
+            EOFError, OSError, ValueError: see :func:`kitae_marl.vector.channel.receive`.
+        """
+        header = self.sock.recv(channel.HEADER.size)
+        if len(header) == channel.HEADER.size:
+            length, kind, flags, _, sequence = channel.HEADER.unpack(header)
+            if not length:
+                return Frame(kind, flags, sequence, b"")
+        self.sock.settimeout(timeout)
+        try:
+            return channel.receive(self.sock, header)
+        finally:
+            self.sock.setblocking(False)
 
     def stack(self) -> str:
         """Ask the process what it is doing; works in C code that holds the GIL too."""
@@ -134,12 +157,16 @@ class InlineWorker:
         self._servant = Servant(attach)
         self._answer: Frame | None = None
 
-    def send(self, kind: int, sequence: int, payload: bytes = b"") -> None:
+    def send(self, kind: int, sequence: int, payload: bytes = b"", timeout: float = 10.0) -> None:
         """Carry out a command."""
         flags, answer = self._servant.handle(kind, payload)
         self._answer = Frame(kind, flags, sequence, answer)
 
-    def receive(self) -> Frame:
+    def order_step(self, sequence: int) -> None:
+        """Step."""
+        self.send(channel.STEP, sequence)
+
+    def receive(self, timeout: float) -> Frame:
         """Return the answer to the last command."""
         if self._answer is None:
             raise EOFError("expected a command before its answer.")
