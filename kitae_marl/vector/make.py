@@ -77,7 +77,10 @@ def make_vec_env(
     if env_id.family == "envpool":
         from kitae_marl.vector.envpool_env import make_envpool
 
-        return make_envpool(env_id.name, n_envs, n_workers=n_workers, **kwargs)
+        try:
+            return make_envpool(env_id.name, n_envs, n_workers=n_workers, **kwargs)
+        except ImportError as error:
+            raise UnknownEnvironmentError(_missing(env_id, error)) from error
     from kitae_marl.vector.subproc import SubProcVecParallelEnv
 
     env_fn = partial(make_parallel_env, env_id.text, stock=stock, **kwargs)
@@ -86,6 +89,10 @@ def make_vec_env(
 
 def _build(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:
     """Dispatch on the family."""
+    if env_id.family == "envpool":
+        raise ValueError(
+            f"{env_id.text!r} is a vector by nature; make it by make_vec_env({env_id.text!r}, 1)."
+        )
     if env_id.family == "gymnasium":
         return _make_gymnasium(env_id, stock, kwargs)
     if env_id.family == "import":

@@ -20,7 +20,7 @@ def has_plain_view(core: Any) -> bool:
         and type(core.scenario) is module.Scenario
         and core.scenario.num_agent_neighbors is None
         and core.scenario.num_landmark_neighbors is None
-        and is_known_source(module)
+        and is_known_source(module.__name__)
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from pettingzoo import AECEnv, ParallelEnv
 
 AGENT = "agent_0"
@@ -99,13 +98,7 @@ def as_parallel(env: Any) -> Any:
     """
     if is_vec_parallel(env) or isinstance(env, ParallelEnv):
         return env
-    if isinstance(env, gym.Env):
-        return GymnasiumParallelEnv(env)
-    if isinstance(env, AECEnv):
-        from kitae_marl.vector.lean import aec_as_parallel
-
-        return aec_as_parallel(env)
-    if _is_envpool(env):
+    if _is_envpool(env):  # first: a pool calls itself an Env and a VectorEnv as well
         from kitae_marl.vector.envpool_env import envpool_as_parallel
 
         return envpool_as_parallel(env)
@@ -113,6 +106,12 @@ def as_parallel(env: Any) -> Any:
         from kitae_marl.vector.gymnasium_env import GymnasiumVecParallelEnv
 
         return GymnasiumVecParallelEnv(env)
+    if isinstance(env, gym.Env):
+        return GymnasiumParallelEnv(env)
+    if isinstance(env, AECEnv):
+        from kitae_marl.vector.lean import aec_as_parallel
+
+        return aec_as_parallel(env)
     raise TypeError(
         "expected a PettingZoo ParallelEnv, a vector of them (SubProcVecParallelEnv), an AECEnv, "
         f"a Gymnasium Env or VectorEnv, or an EnvPool, got {type(env).__name__}; make one by "
@@ -134,14 +133,3 @@ def _is_envpool(env: Any) -> bool:
 def _name_of(env: gym.Env[Any, Any]) -> str:
     """The registered id of a Gymnasium environment, else the name of its class."""
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-
-
-def closed_uint8_frame(frame: Any) -> np.ndarray:
-    """Check that a rendered frame is ``[H, W, 3]`` of bytes and return it."""
-    frame = np.asarray(frame)
-    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-        raise ValueError(
-            f"expected a uint8 frame [H, W, 3], got {frame.dtype} {frame.shape}; "
-            'construct the environment with render_mode="rgb_array".'
-        )
-    return frame

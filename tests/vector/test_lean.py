@@ -107,7 +107,7 @@ def test_crowded_worlds_are_equal_over_a_long_episode(continuous: bool) -> None:
 def test_another_version_of_mpe2_steps_through_its_own_physics(
     id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mpe_physics, "is_known_source", lambda module: False)
+    monkeypatch.setattr(mpe_physics, "is_known_source", lambda name: False)
     ours = make_parallel_env(id)
     assert not ours.plain_physics  # type: ignore[attr-defined]
     assert_equal_playouts(make_parallel_env(id, stock=True), ours, 60)
