@@ -225,9 +225,7 @@ def reset_batch(game: Game, key: jax.Array, n_envs: int) -> tuple[State, TimeSte
     return jax.vmap(game.init)(jax.random.split(key, n_envs))
 
 
-def step_batch(
-    game: Game, key: jax.Array, state: State, action: ByGroup
-) -> tuple[State, TimeStep]:
+def step_batch(game: Game, key: jax.Array, state: State, action: ByGroup) -> tuple[State, TimeStep]:
     """Play one joint step in every environment; where an episode ends, the next one starts.
 
     Args:

@@ -161,20 +161,13 @@ def _card(canvas: _Canvas, x: float, y: float, label: str) -> None:
     canvas.text(x, y, label, 34, RED if label in ("J", "K") else BLACK)
 
 
-def moves(
-    names: Sequence[str], labels: Sequence[str], history: Sequence[tuple[int, int]]
-) -> np.ndarray:
-    """Draw simultaneous moves of two agents, the latest large on top.
-
-    Args:
-        names: the agents.
-        labels: a word for each move.
-        history: pairs of moves, oldest first.
-    """
-    canvas = _Canvas(360, 400, WOOD)
+def moves(names: Sequence[str], labels: Sequence[str], note: str = "") -> np.ndarray:
+    """Draw what two agents played at once: their names, a word for each move, a line of text."""
+    canvas = _Canvas(360, 240, WOOD)
     for seat, x in ((0, 95), (1, 265)):
-        canvas.text(x, 25, names[seat], 16, (RED, BLUE)[seat])
-        for age, pair in enumerate(reversed(history[-8:])):
-            y, size = (80, 30) if age == 0 else (110 + 38 * age, 18)
-            canvas.text(x, y, labels[pair[seat]], size, GREY if age else BLACK)
+        color = (RED, BLUE)[seat]
+        canvas.text(x, 40, names[seat], 16, color)
+        canvas.disc(x, 125, 62, WHITE, color)
+        canvas.text(x, 125, labels[seat], 24, BLACK)
+    canvas.text(180, 218, note, 14, GREY)
     return canvas.finish()

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kitae_envs.core import ByGroup, Game, TimeStep
 
@@ -33,8 +34,8 @@ def _sample(space: gym.Space, key: jax.Array, active: jax.Array, mask: Any) -> j
     """Draw actions of one group."""
     if isinstance(space, gym.spaces.Box):
         shape = (*active.shape, *space.shape)
-        draw = jax.random.uniform(key, shape)
-        return jnp.asarray(space.low + (space.high - space.low) * draw, space.dtype)
+        low, high = np.broadcast_to(space.low, shape), np.broadcast_to(space.high, shape)
+        return (low + (high - low) * jax.random.uniform(key, shape)).astype(space.dtype)
     if not isinstance(space, gym.spaces.Discrete):
         raise TypeError(f"expected a Box or Discrete action space, got {space}.")
     bits = jax.random.bits(key, active.shape, jnp.uint32)

@@ -1,15 +1,15 @@
 """Connect four, ``classic/connect_four-v3``.
 
-========================  ==========================================================================
-agents                    ``player_0`` (moves first), ``player_1``; turn-based
-observation               Dict: ``observation`` int8 ``[6, 7, 2]``, row 0 on top, plane 0 the seat's
-                          own tokens and plane 1 the other's; ``action_mask`` int8 ``[7]``
-action                    Discrete(7): the column to drop a token into
-reward                    1 for four in a line, -1 for the other seat; a draw 0
-length                    7 to 42 moves; an illegal move ends it (-1 for its seat)
-version                   v3 of PettingZoo
-equality shown            exactly, over 10,000 random games with illegal moves among them
-========================  ==========================================================================
+==============  ================================================================================
+agents          ``player_0`` (moves first), ``player_1``; turn-based
+observation     Dict: ``observation`` int8 ``[6, 7, 2]``, row 0 on top, plane 0 the seat's own
+                tokens and plane 1 the other's; ``action_mask`` int8 ``[7]``
+action          Discrete(7): the column to drop a token into
+reward          1 for four in a line, -1 for the other seat; a draw 0
+length          7 to 42 moves; an illegal move ends it (-1 for its seat)
+version         v3 of PettingZoo
+equality shown  exactly, over 10,000 random games with illegal moves among them
+==============  ================================================================================
 """
 
 from __future__ import annotations
@@ -68,9 +68,7 @@ class ConnectFour(TwoPlayerGame):
         """Return the columns that are not full."""
         return (state.tokens[0] | state.tokens[1]) != FULL
 
-    def play(
-        self, state: ConnectFourState, move: jax.Array
-    ) -> tuple[ConnectFourState, jax.Array]:
+    def play(self, state: ConnectFourState, move: jax.Array) -> tuple[ConnectFourState, jax.Array]:
         """Drop a token. A column holds bits 0 to h - 1, so adding 1 gives bit h."""
         drop = jnp.arange(COLUMNS, dtype=jnp.int32) == move
         token = jnp.where(drop, (state.tokens[0] | state.tokens[1]) + 1, 0)

@@ -241,3 +241,22 @@ def check_count(name: str, count: int | None) -> Any:
     if count is not None and (not isinstance(count, int) or count < 1):
         raise ValueError(f"expected a positive integer for {name}, got {count!r}.")
     return count
+
+
+def touching(world: World, state: Particles, first: range, second: range) -> jax.Array:
+    """Return float32 ``[len(first), len(second)]``, 1 where two particles overlap."""
+    a, b = np.array(first, np.int32), np.array(second, np.int32)
+    gap = state.position[a][:, None] - state.position[b][None]
+    reach = world.sizes[a][:, None] + world.sizes[b][None]
+    return (jnp.sqrt(jnp.sum(gap**2, axis=-1)) < reach).astype(jnp.float32)
+
+
+def outside(position: jax.Array) -> jax.Array:
+    """Return the penalty ``[A]`` for leaving the arena, summed over both coordinates.
+
+    For ``x`` the distance from the centre along one axis: 0 below 0.9, ``10 (x - 0.9)`` below 1,
+    then ``min(exp(2 x - 2), 10)``.
+    """
+    x = jnp.abs(position)
+    far = jnp.minimum(jnp.exp(2 * x - 2), 10.0)
+    return jnp.sum(jnp.where(x < 0.9, 0.0, jnp.where(x < 1.0, (x - 0.9) * 10, far)), axis=-1)

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+
 @dataclass(frozen=True)
 class Agent:
     """One agent of a particle game.

@@ -1,17 +1,17 @@
 """Agents cover landmarks without bumping into each other, ``mpe/simple_spread-v3``.
 
-========================  ==========================================================================
-agents                    ``agent_0`` ... ``agent_{N-1}``, one group
-observation               float32 ``[6N]``: own velocity and position, landmarks and other agents
-                          relative to it, two zeros for each other agent (nobody speaks)
-action                    Discrete(5): stay, left, right, down, up; or ``Box(0, 1, (5,))``
-reward                    ``(1 - local_ratio)`` times minus the sum over landmarks of the distance
-                          to the nearest agent, minus ``local_ratio`` for each collision of its own
-length                    ``max_cycles`` steps, then truncated
-version                   v3 of mpe2
-equality shown            each step within 1e-5 from the same state; starts and random returns in
-                          distribution
-========================  ==========================================================================
+==============  ================================================================================
+agents          ``agent_0`` ... ``agent_{N-1}``, one group
+observation     float32 ``[6N]``: own velocity and position, landmarks and other agents relative
+                to it, two zeros for each other agent (nobody speaks)
+action          Discrete(5): stay, left, right, down, up; or ``Box(0, 1, (5,))``
+reward          ``(1 - local_ratio)`` times minus the sum over landmarks of the distance to the
+                nearest agent, minus ``local_ratio`` for each collision of its own
+length          ``max_cycles`` steps, then truncated
+version         v3 of mpe2
+equality shown  each step within 1e-5 from the same state; starts and random returns in
+                distribution
+==============  ================================================================================
 """
 
 from __future__ import annotations

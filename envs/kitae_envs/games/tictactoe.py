@@ -1,15 +1,15 @@
 """Tic-tac-toe, ``classic/tictactoe-v3``.
 
-========================  ==========================================================================
-agents                    ``player_1`` (moves first), ``player_2``; turn-based
-observation               Dict: ``observation`` int8 ``[3, 3, 2]``, plane 0 the seat's own marks and
-                          plane 1 the other's; ``action_mask`` int8 ``[9]``
-action                    Discrete(9): square ``3 * row + column`` of the observation
-reward                    1 for three in a row, -1 for the other seat; a draw 0
-length                    5 to 9 moves; an illegal move ends it (-1 for its seat)
-version                   v3 of PettingZoo
-equality shown            exactly, at every reachable position and every move, legal and illegal
-========================  ==========================================================================
+==============  ================================================================================
+agents          ``player_1`` (moves first), ``player_2``; turn-based
+observation     Dict: ``observation`` int8 ``[3, 3, 2]``, plane 0 the seat's own marks and plane
+                1 the other's; ``action_mask`` int8 ``[9]``
+action          Discrete(9): square ``3 * row + column`` of the observation
+reward          1 for three in a row, -1 for the other seat; a draw 0
+length          5 to 9 moves; an illegal move ends it (-1 for its seat)
+version         v3 of PettingZoo
+equality shown  exactly, at every reachable position and every move, legal and illegal
+==============  ================================================================================
 """
 
 from __future__ import annotations
@@ -65,9 +65,7 @@ class TicTacToe(TwoPlayerGame):
         taken = state.marks[0] | state.marks[1]
         return (taken >> np.arange(9, dtype=np.int32)) & 1 == 0
 
-    def play(
-        self, state: TicTacToeState, move: jax.Array
-    ) -> tuple[TicTacToeState, jax.Array]:
+    def play(self, state: TicTacToeState, move: jax.Array) -> tuple[TicTacToeState, jax.Array]:
         """Mark a square."""
         mover = jnp.arange(2, dtype=jnp.int32) == state.turn
         marks = state.marks | jnp.where(mover, 1 << move, 0)

@@ -33,9 +33,7 @@ class TwoPlayerGame(Game):
         self.possible_agents = possible_agents
         self.n_actions = n_actions
         mask = gym.spaces.Box(0, 1, (n_actions,), np.int8)
-        self._observation_space = gym.spaces.Dict(
-            {"observation": observation, "action_mask": mask}
-        )
+        self._observation_space = gym.spaces.Dict({"observation": observation, "action_mask": mask})
         self._action_space = gym.spaces.Discrete(n_actions)
 
     def observation_space(self, agent: str) -> gym.Space:
@@ -92,6 +90,6 @@ class TwoPlayerGame(Game):
 
 
 def win_or_lose(turn: jax.Array, won: jax.Array) -> jax.Array:
-    """Return the payoffs ``[2]``: 1 for the seat ``turn`` and -1 for the other if ``won``, else 0."""
+    """Return the payoffs ``[2]`` if seat ``turn`` has ``won`` (1 and -1) or not (0)."""
     side = jnp.where(jnp.arange(2) == turn, 1.0, -1.0).astype(jnp.float32)
     return jnp.where(won, side, 0.0)
