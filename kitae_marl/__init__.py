@@ -1,3 +1,69 @@
-"""Train agents on any PettingZoo game, in JAX."""
+"""Train agents on any PettingZoo game, in JAX.
+
+Public names are loaded on first use, so that ``import kitae_marl`` imports neither JAX nor a game.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kitae_marl.agent import Agent
+    from kitae_marl.config import Config, PPOConfig
+    from kitae_marl.evaluation import Evaluation, evaluate, random_policy
+    from kitae_marl.loops.train import check_env, process_termination, vectorized_train
+    from kitae_marl.types import AlgoType, Checkpointer, IAgent
+    from kitae_marl.vector import SubProcVecParallelEnv, make_parallel_env, make_vec_env
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Agent": "agent",
+    "AlgoType": "types",
+    "Checkpointer": "types",
+    "Config": "config",
+    "Evaluation": "evaluation",
+    "IAgent": "types",
+    "PPOConfig": "config",
+    "SubProcVecParallelEnv": "vector.subproc",
+    "check_env": "loops.train",
+    "evaluate": "evaluation",
+    "make_parallel_env": "vector.make",
+    "make_vec_env": "vector.make",
+    "process_termination": "loops.train",
+    "random_policy": "evaluation",
+    "vectorized_train": "loops.train",
+}
+
+__all__ = [
+    "Agent",
+    "AlgoType",
+    "Checkpointer",
+    "Config",
+    "Evaluation",
+    "IAgent",
+    "PPOConfig",
+    "SubProcVecParallelEnv",
+    "check_env",
+    "evaluate",
+    "make_parallel_env",
+    "make_vec_env",
+    "process_termination",
+    "random_policy",
+    "vectorized_train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kitae_marl' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"kitae_marl.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names too."""
+    return sorted({*globals(), *_HOMES})

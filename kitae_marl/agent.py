@@ -210,7 +210,7 @@ class Agent:
 
     def load_state(self, run_state: RunState) -> None:
         """Continue from a RunState of an agent with the same groups and config."""
-        self.root_key = jax.random.wrap_key_data(np.asarray(run_state.root_key))
+        self.root_key = jax.random.wrap_key_data(jax.numpy.asarray(run_state.root_key))
         self.state = jax.tree.map(jax.numpy.asarray, run_state.state)
         self.step = self._learned_step = int(run_state.step)
 

@@ -15,14 +15,22 @@ import psutil
 class BenchOptions(Protocol):
     """What the measurements need to know; the options of ``kitae-marl bench``."""
 
-    env_id: str
-    env_kwargs: dict[str, Any]
-    n_envs: int
-    n_workers: int | None
-    repeats: int
-    seconds: float
-    stock: bool
-    seed: int
+    @property
+    def env_id(self) -> str: ...
+    @property
+    def env_kwargs(self) -> dict[str, Any]: ...
+    @property
+    def n_envs(self) -> int: ...
+    @property
+    def n_workers(self) -> int | None: ...
+    @property
+    def repeats(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def stock(self) -> bool: ...
+    @property
+    def seed(self) -> int: ...
 
 
 def n_cores() -> int:

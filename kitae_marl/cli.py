@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,8 +183,10 @@ def parse(args: list[str]) -> Any:
 def main(args: list[str] | None = None) -> None:
     """Run a command; exit with 0, with 2 after bad input, with 130 or 143 after a signal."""
     try:
-        from_user = sys.argv[1:] if args is None else args
-        command = parse(from_user)
+        command = parse(sys.argv[1:] if args is None else args)
+        # XLA with one thread: networks of this size gain nothing from more, and results depend on
+        # the number. Set NPROC yourself for large ones.
+        os.environ.setdefault("NPROC", "1")
         from kitae_marl import commands  # imports what parsing does not need
 
         result = commands.RUN[type(command)](command)

@@ -224,7 +224,7 @@ def _clipped_normal(space: gym.spaces.Box) -> Distribution:
 
     def entropy(params: Array) -> Array:
         mean, log_std, scale = parts(params)
-        a, b = (lowest - mean) * scale, (highest - mean) * scale
+        a, b = scale * (lowest - mean), scale * (highest - mean)
         below, above = jax.scipy.special.log_ndtr(a), jax.scipy.special.log_ndtr(-b)
         inside = 1.0 - jnp.exp(below) - jnp.exp(above)
         tails = -jnp.exp(below) * below - jnp.exp(above) * above
@@ -243,6 +243,6 @@ def _clipped_normal(space: gym.spaces.Box) -> Distribution:
     )
 
 
-def _standard_density(z: Array) -> Array:
+def _standard_density(z: Any) -> Array:
     """Density of the standard normal distribution."""
     return jnp.exp(-0.5 * z**2) / math.sqrt(2 * math.pi)

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from kitae_marl.types import AgentPyTree
 from kitae_marl.vector import VecParallelEnv
 
 Policy = Callable[[AgentPyTree, Mapping[str, Any]], AgentPyTree]
-"""``(observations, infos) -> actions``, each ``{agent: [E, ...]}``; like ``Agent.select_action``."""
+"""``(observations, infos) -> actions``, by agent, arrays ``[E, ...]``; ``Agent.select_action``."""
 
 DEFINITION = (
     "undiscounted sum of an agent's rewards over one whole episode; mean: averaged over agents; "
@@ -127,18 +128,25 @@ def random_policy(env: VecParallelEnv, seed: int = 0) -> Policy:
         return {agent: draw(agent, observations[agent], infos) for agent in env.possible_agents}
 
     def draw(agent: str, observation: Any, infos: Mapping[str, Any]) -> np.ndarray:
-        space = env.action_space(agent)
+        space: Any = env.action_space(agent)
         mask = infos.get("action_mask", {}).get(agent)
         if mask is None and isinstance(observation, dict):
             mask = observation.get("action_mask")
         if mask is not None:
-            noise = generator.random(mask.shape)
-            return np.argmax(np.where(mask != 0, noise, -1.0), axis=-1) + getattr(space, "start", 0)
-        if hasattr(space, "n") and not space.shape:
+            return _draw_allowed(space, np.where(mask != 0, generator.random(mask.shape), -1.0))
+        if isinstance(space, gym.spaces.Discrete):
             return generator.integers(space.n, size=env.num_envs) + space.start
         return np.stack([space.sample() for _ in range(env.num_envs)])
 
     return act
+
+
+def _draw_allowed(space: Any, noise: np.ndarray) -> np.ndarray:
+    """Take the action of the largest noise, for each part of a MultiDiscrete."""
+    if isinstance(space, gym.spaces.Discrete):
+        return np.argmax(noise, axis=-1) + space.start
+    parts = np.split(noise, np.cumsum(space.nvec)[:-1], axis=-1)
+    return np.stack([np.argmax(part, axis=-1) for part in parts], axis=-1) + space.start
 
 
 def play_frames(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kitae_marl.buffer import RolloutBuffer
     from kitae_marl.groups import GroupSpec
 
-AgentPyTree: TypeAlias = Mapping[str, Any]
+AgentPyTree: TypeAlias = dict[str, Any]
 """Values by agent name: arrays ``[E, ...]`` or nested dicts or tuples of them."""
 
 GroupPyTree: TypeAlias = dict[str, Any]

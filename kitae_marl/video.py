@@ -54,6 +54,7 @@ def _encode(path: str, kind: str, frames: Iterable[np.ndarray], fps: float) -> i
         _require_ffmpeg()
         options = {"fps": fps, "macro_block_size": 2, "ffmpeg_log_level": "error"}
     count, shape = 0, None
+    writer: Any
     with imageio.get_writer(path, mode="I", **options) as writer:
         for frame in frames:
             shape = shape or frame.shape

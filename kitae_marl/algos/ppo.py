@@ -183,11 +183,10 @@ def _loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Loss of one set of parameters on rows ``[B, ...]`` (or ``[B, A, ...]`` where shared)."""
     ppo, weight = config.ppo, batch.weight
-    outputs = mask_logits(
-        learner.actor.apply(params["actor"], batch.observation), batch.action_mask
-    )
+    outputs: Any = learner.actor.apply(params["actor"], batch.observation)
+    outputs = mask_logits(outputs, batch.action_mask)
     log_prob = learner.distribution.log_prob(outputs, batch.action)
-    value = learner.critic.apply(params["critic"], batch.observation)
+    value: Any = learner.critic.apply(params["critic"], batch.observation)
     advantage = batch.advantage
     if ppo.normalize_advantage:
         advantage = ops.normalize(advantage, weight)

@@ -1,0 +1,179 @@
+"""The training loop inside XLA: games, exploration and learning in one program.
+
+It calls the same four functions of an :class:`~kitae_marl.types.Algorithm` as the host loop, on
+the same stacked arrays, with the same keys, so both end with the same parameters. Pure and
+jittable; the host runs it in chunks of whole updates and logs, saves and stops between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
+
+from kitae_marl.config import Config
+from kitae_marl.groups import GroupSpec
+from kitae_marl.keys import ENVIRONMENT, EXPLORE, UPDATE, key_for
+from kitae_marl.types import Algorithm, Experience
+
+MAX_CHUNK = 64
+"""Updates that one call can run; their metrics are kept apart."""
+
+
+class LoopState(NamedTuple):
+    """Everything the compiled loop carries from step to step.
+
+    Attributes:
+        state: ``{group: TrainState}``.
+        carry: memory of recurrent policies.
+        game: states of the games, leading axis ``E``.
+        view: what the agents act on: observation, action mask and active, by group.
+        returns: ``{group: [E, A]}``, undiscounted rewards of the running episodes.
+        length: ``[E]``, steps of the running episodes.
+        root_key: key of the run.
+        step: joint steps done, uint32.
+    """
+
+    state: Any
+    carry: Any
+    game: Any
+    view: dict[str, Any]
+    returns: dict[str, Any]
+    length: Any
+    root_key: Any
+    step: Any
+
+
+class Functions(NamedTuple):
+    """The algorithm's four functions over the groups of one game."""
+
+    explore: Callable[..., Any]
+    process_experience: Callable[..., Any]
+    update_step: Callable[..., Any]
+
+
+def _view(step: TimeStep) -> dict[str, Any]:
+    """What the agents act on."""
+    return {
+        "observation": step.observation,
+        "action_mask": step.action_mask,
+        "active": step.active,
+    }
+
+
+def start_loop(
+    game: Game, n_envs: int, state: Any, root_key: jax.Array, seed_key: jax.Array
+) -> LoopState:
+    """Start the games.
+
+    Args:
+        game: the rules.
+        n_envs: number of environments ``E``.
+        state: ``{group: TrainState}`` to start with.
+        root_key: key of the run, for exploration and learning.
+        seed_key: key of the environments.
+
+    Returns:
+        The loop's state before its first step.
+    """
+    games, step = reset_batch(game, key_for(seed_key, ENVIRONMENT, 0), n_envs)
+    return LoopState(
+        state=state,
+        carry=(),
+        game=games,
+        view=_view(step),
+        returns=jax.tree.map(jnp.zeros_like, step.reward),
+        length=jnp.zeros((n_envs,), jnp.int32),
+        root_key=root_key,
+        step=jnp.zeros((), jnp.uint32),
+    )
+
+
+def chunk_factory(
+    game: Game, algorithm: Algorithm, groups: tuple[GroupSpec, ...], config: Config
+) -> Callable[[LoopState, jax.Array], tuple[LoopState, dict[str, jax.Array]]]:
+    """Make ``run(loop_state, n_updates)``: rollouts and updates of one chunk, for ``jax.jit``.
+
+    ``n_updates`` is traced and at most ``MAX_CHUNK``, so chunks of any length are one program. The
+    metrics have shape ``[MAX_CHUNK]``, of which the first ``n_updates`` hold; sums over finished
+    episodes come as ``return/<agent>`` with ``episodes``, their number.
+    """
+    functions = Functions(
+        algorithm.explore_factory(groups, config),
+        algorithm.process_experience_factory(groups, config),
+        algorithm.update_step_factory(groups, config),
+    )
+
+    def one_update(loop: LoopState) -> tuple[LoopState, dict[str, jax.Array]]:
+        def step(loop: LoopState, _: None) -> tuple[LoopState, Any]:
+            return _joint_step(game, functions, loop)
+
+        loop, (experience, finished) = jax.lax.scan(step, loop, None, length=config.ppo.n_steps)
+        key = key_for(loop.root_key, UPDATE, loop.step)
+        process_key, update_key = jax.random.split(key)
+        processed = functions.process_experience(loop.state, process_key, experience)
+        state, info = functions.update_step(loop.state, update_key, processed)
+        info = {f"update/{name}": value for name, value in info.items()}
+        totals = jax.tree.map(lambda x: jnp.sum(x, axis=0), finished)
+        return loop._replace(state=state), {**info, **totals}
+
+    def run(loop: LoopState, n_updates: jax.Array) -> tuple[LoopState, dict[str, jax.Array]]:
+        shapes = jax.eval_shape(one_update, loop)[1]
+        metrics = {name: jnp.zeros((MAX_CHUNK, *s.shape), s.dtype) for name, s in shapes.items()}
+
+        def body(i: jax.Array, both: Any) -> Any:
+            loop, metrics = both
+            loop, info = one_update(loop)
+            return loop, {name: metrics[name].at[i].set(info[name]) for name in metrics}
+
+        return jax.lax.fori_loop(0, n_updates, body, (loop, metrics))
+
+    return run
+
+
+def _joint_step(game: Game, functions: Functions, loop: LoopState) -> tuple[LoopState, Any]:
+    """Act, step every game, and describe what happened as one row of a rollout."""
+    view = loop.view
+    action, log_prob, carry = functions.explore(
+        loop.state,
+        key_for(loop.root_key, EXPLORE, loop.step),
+        view["observation"],
+        view["action_mask"],
+        loop.carry,
+    )
+    chance = key_for(loop.root_key, ENVIRONMENT, loop.step + 1)
+    games, step = step_batch(game, chance, loop.game, action)
+    experience = Experience(
+        observation=view["observation"],
+        action=action,
+        reward=step.reward,
+        terminated=step.terminated,
+        truncated=step.truncated,
+        next_observation=step.next_observation,
+        log_prob=log_prob,
+        action_mask=view["action_mask"],
+        active=view["active"],
+        next_active=step.active,
+    )
+    returns = jax.tree.map(jnp.add, loop.returns, step.reward)
+    length = loop.length + 1
+    over = step.over
+    finished = {
+        "episodes": jnp.sum(over),
+        "episode/length": jnp.sum(jnp.where(over, length, 0)),
+    }
+    for name, agents in game.groups.items():
+        sums = jnp.sum(jnp.where(over[:, None], returns[name], 0.0), axis=0)
+        finished |= {f"return/{agent}": sums[i] for i, agent in enumerate(agents)}
+    loop = loop._replace(
+        carry=carry,
+        game=games,
+        view=_view(step),
+        returns=jax.tree.map(lambda r: jnp.where(over[:, None], 0.0, r), returns),
+        length=jnp.where(over, 0, length),
+        step=loop.step + 1,
+    )
+    return loop, (experience, finished)
