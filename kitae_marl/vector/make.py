@@ -42,6 +42,8 @@ def make_parallel_env(id: str, *, stock: bool = False, **kwargs: Any) -> Paralle
     try:
         return _build(env_id, stock, kwargs)
     except ImportError as error:
+        if env_id.family == "import":
+            raise
         raise UnknownEnvironmentError(_missing(env_id, error)) from error
 
 
@@ -104,8 +106,18 @@ def _build(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> ParallelEnv[st
 
 def _make_stock(env_id: EnvId, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:
     """Make a game with the chain of wrappers of its own package."""
-    if env_id.family == "mpe":
-        return importlib.import_module(f"mpe2.{env_id.module_name}").parallel_env(**kwargs)
+    match env_id.family:
+        case "mpe":
+            return importlib.import_module(f"mpe2.{env_id.module_name}").parallel_env(**kwargs)
+        case "magent":
+            name = f"magent2.environments.{env_id.module_name}"
+            return importlib.import_module(name).parallel_env(**kwargs)
+        case "mamujoco":
+            scenario, _, partition = env_id.name.partition("/")
+            robots = importlib.import_module("gymnasium_robotics").mamujoco_v1
+            return robots.parallel_env(scenario=scenario, agent_conf=partition or None, **kwargs)
+        case "openspiel":
+            return turn_based_aec_to_parallel(_make_openspiel(env_id, kwargs))
     import pettingzoo
     from pettingzoo.env_registry.exceptions import FailedToImport
 
@@ -115,6 +127,21 @@ def _make_stock(env_id: EnvId, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, 
         return turn_based_aec_to_parallel(pettingzoo.make("aec", env_id.text, **kwargs))
     except FailedToImport as error:
         raise ImportError(str(error.__cause__ or error)) from error
+
+
+def _make_openspiel(env_id: EnvId, kwargs: dict[str, Any]) -> Any:
+    """Make an AEC game of OpenSpiel's by shimmy; its parameters are our keyword arguments."""
+    import pyspiel
+    from shimmy import OpenSpielCompatibilityV0
+
+    names = tuple(pyspiel.registered_names())
+    if env_id.name not in names:
+        near = " or ".join(f"'openspiel:{id}'" for id in nearest_ids(env_id.name, names))
+        raise UnknownEnvironmentError(
+            f"OpenSpiel has no game {env_id.name!r}; "
+            + (f"did you mean {near}?" if near else "no name is near.")
+        )
+    return OpenSpielCompatibilityV0(game_name=env_id.name, render_mode=None, config=kwargs or None)
 
 
 def _make_gymnasium(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> GymnasiumParallelEnv:

@@ -7,8 +7,8 @@
   across ``reset(seed)``: here an episode depends on its seed alone.
 * ``butterfly/pistonball`` and ``butterfly/cooperative_pong`` draw what their agents see only when a
   render mode is given, and show a frozen picture without one: here they always draw.
-* ``classic/hanabi`` takes new entropy at every ``reset()`` without a seed: here such a reset goes
-  on from the last seed, as in every other game.
+* ``classic/hanabi`` and ``openspiel:*`` take new entropy at every ``reset()`` without a seed: here
+  such a reset goes on from the last seed, as in every other game.
 * ``atari/*`` finds no ROMs: here it is given the ones that ``ale-py`` ships.
 """
 
@@ -29,6 +29,7 @@ QUIRKS = {
     "butterfly/pistonball": "observations are frozen without a render mode; always drawn",
     "butterfly/cooperative_pong": "observations are frozen without a render mode; always drawn",
     "classic/hanabi": "reset() without a seed takes new entropy; made to go on from the last seed",
+    "openspiel": "reset() without a seed takes new entropy; made to go on from the last seed",
     "atari": "finds no ROMs; given those of ale-py",
 }
 """What is put right, by family or by family and name without version; ``doctor`` prints it."""
@@ -77,8 +78,8 @@ class LeanKnightsArchersZombiesEnv(LeanParallelEnv):
         return super().reset(seed, options)
 
 
-class HanabiEnv(TurnBasedParallelEnv):
-    """Hanabi whose resets without a seed go on from the last seed."""
+class ContinuedSeedEnv(TurnBasedParallelEnv):
+    """A turn-based game whose resets without a seed go on from the last seed."""
 
     def __init__(self, peeled: Peeled) -> None:
         super().__init__(peeled)
@@ -99,7 +100,8 @@ def parallel_class(core: Any, turn_based: bool) -> type[LeanParallelEnv | TurnBa
     """Choose the class that puts this game's quirk right, else the plain one."""
     module = type(core).__module__
     if turn_based:
-        return HanabiEnv if module.startswith("pettingzoo.classic.hanabi") else TurnBasedParallelEnv
+        reseeds = module.startswith(("pettingzoo.classic.hanabi", "shimmy.openspiel"))
+        return ContinuedSeedEnv if reseeds else TurnBasedParallelEnv
     if module.startswith("pettingzoo.sisl.multiwalker"):
         return LeanMultiwalkerEnv
     if module.startswith("pettingzoo.butterfly.knights_archers_zombies"):
