@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kitae_marl.agent import Agent
     from kitae_marl.config import Config, PPOConfig
-    from kitae_marl.evaluation import Evaluation, evaluate, random_policy
+    from kitae_marl.evaluation import Evaluation, evaluate, over_seeds, random_policy
     from kitae_marl.loops.train import check_env, process_termination, vectorized_train
     from kitae_marl.types import AlgoType, Checkpointer, IAgent
     from kitae_marl.vector import SubProcVecParallelEnv, make_parallel_env, make_vec_env
@@ -31,6 +31,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "make_parallel_env": "vector.make",
     "make_vec_env": "vector.make",
+    "over_seeds": "evaluation",
     "process_termination": "loops.train",
     "random_policy": "evaluation",
     "vectorized_train": "loops.train",
@@ -49,6 +50,7 @@ __all__ = [
     "evaluate",
     "make_parallel_env",
     "make_vec_env",
+    "over_seeds",
     "process_termination",
     "random_policy",
     "vectorized_train",

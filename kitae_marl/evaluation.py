@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,35 @@ def _interval(values: np.ndarray) -> dict[str, float]:
         "low": mean - 1.96 * error,
         "high": mean + 1.96 * error,
     }
+
+
+def over_seeds(values: Sequence[float], confidence: float = 0.95) -> dict[str, float]:
+    """Mean over independent runs with its Student t interval.
+
+    Args:
+        values: one result of each run, for instance the mean return of one seed.
+        confidence: probability that the interval is to cover, in (0, 1).
+
+    Returns:
+        ``mean``, ``low``, ``high``; the interval is NaN for a single run.
+
+    Raises:
+        ValueError: without values.
+
+    Example:
+        >>> {key: round(x, 3) for key, x in over_seeds([1.0, 2.0, 3.0]).items()}
+        {'mean': 2.0, 'low': -0.484, 'high': 4.484}
+    """
+    if not len(values):
+        raise ValueError("expected the result of at least one run, got none.")
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return {"mean": mean, "low": math.nan, "high": math.nan}
+    from scipy.stats import t  # comes with JAX; here, because it costs half a second
+
+    n = len(values)
+    half = t.ppf(0.5 + confidence / 2, n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int = 0) -> Evaluation:
