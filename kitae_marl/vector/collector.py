@@ -46,7 +46,7 @@ class Collector:
         env_fns: makers of the environments.
         envs: the environments, already made.
         options: see :class:`CollectorOptions`.
-        current: one number that says which environment's code is running (1 + index, 0 for none).
+        number: number of the worker.
 
     Attributes:
         reports: faults of the last call, see :mod:`kitae_marl.vector.reports`.
@@ -61,7 +61,7 @@ class Collector:
         env_fns: Sequence[Callable[[], Any]],
         envs: Sequence[Any],
         options: CollectorOptions,
-        current: np.ndarray,
+        number: int,
     ) -> None:
         self.blocks, self.rows, self.options = blocks, rows, options
         self.records = [Record(env, rows.start + i, blocks.names) for i, env in enumerate(envs)]
@@ -70,7 +70,9 @@ class Collector:
         self.reports: list[dict[str, Any]] = []
         self.logs: list[str] = []
         self.cuts = 0
-        self._env_fns, self._current = list(env_fns), current
+        self._env_fns = list(env_fns)
+        self._current = blocks.current[number : number + 1]
+        self._cancelled = blocks.cancelled[number : number + 1]
         self._actions = [
             (blocks.action[g.name][rows], blocks.action[g.name].ndim == 2) for g in blocks.groups
         ]
@@ -339,6 +341,8 @@ class Collector:
         blocks, rows = self.blocks, self.rows
         if self.options.with_state and blocks.state is not None:
             self.write_states()
+        if self._cancelled[0]:  # the parent lost patience; what it has seen must stay as it is
+            raise SystemExit("the parent gave this worker up")
         self.stage.commit()
         blocks.reward[rows] = self._reward
         blocks.terminated[rows] = self._terminated

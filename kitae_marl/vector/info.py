@@ -82,7 +82,7 @@ class InfoReader:
             raise data_fault(
                 agent,
                 "action_mask",
-                f"{stage.shape[2]} numbers 0 or 1",
+                f"{stage[0, 0].size} numbers 0 or 1",
                 f"{type(mask).__name__} of shape {array.shape}, dtype {array.dtype}",
             )
         if name not in self._used:

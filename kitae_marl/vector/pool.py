@@ -26,12 +26,14 @@ from kitae_marl.vector.process import (
     signal_name,
 )
 from kitae_marl.vector.reports import printable
-from kitae_marl.vector.shared_memory import Memory
+from kitae_marl.vector.shared_memory import Blocks, Memory
 
 logger = logging.getLogger("kitae_marl.vector")
 
 SLICE = 0.25
 """Seconds between looks at processes whose socket a grandchild may be holding open."""
+RECEIVE_TIMEOUT = 2.0
+"""Seconds for the rest of an answer that has begun to arrive."""
 
 
 @dataclass
@@ -91,7 +93,7 @@ class Pool:
 
     Attributes:
         workers: one per process, or one that carries everything out at once.
-        current: by worker, 1 + the environment whose code runs; set once memory is mapped.
+        blocks: the shared arrays, once they are mapped.
     """
 
     def __init__(
@@ -105,13 +107,14 @@ class Pool:
         self._worker_env = dict(worker_env)
         self.memory = Memory("private" if n_workers == 0 else None)
         self.buffer: np.ndarray | None = None
-        self.current: np.ndarray | None = None
+        self.blocks: Blocks | None = None
         self.sequence = 0
         self.map_order = b""
         self.inline = n_workers == 0
         self.workers: list[Worker] = []
         self._poller = select.poll()
         self._by_fd: dict[int, Worker] = {}
+        self._slow: set[tuple[int, str]] = set()
         bounds = np.linspace(0, len(env_fns), max(1, n_workers) + 1).astype(int).tolist()
         try:
             for number, (first, stop) in enumerate(itertools.pairwise(bounds)):
@@ -138,21 +141,22 @@ class Pool:
     def respawn(self, worker: Worker) -> Worker:
         """Replace a worker by a new process."""
         self._drop(worker)
+        if self.blocks is not None:
+            self.blocks.current[worker.number] = 0
+            self.blocks.cancelled[worker.number] = False
         fresh = self.workers[worker.number] = self._spawn(worker.number, worker.rows)
         return fresh
 
     def _drop(self, worker: Worker) -> None:
         """Kill a worker and forget its socket."""
-        if isinstance(worker, WorkerProcess) and worker.sock.fileno() >= 0:
-            self._by_fd.pop(worker.sock.fileno(), None)
-            self._forget_fd(worker.sock.fileno())
+        self._forget(worker)
         worker.release()
 
-    def _forget_fd(self, fd: int) -> None:
-        try:
-            self._poller.unregister(fd)
-        except KeyError:
-            return
+    def _forget(self, worker: Worker) -> None:
+        """Listen to a worker no longer."""
+        if isinstance(worker, WorkerProcess) and worker.sock.fileno() in self._by_fd:
+            del self._by_fd[worker.sock.fileno()]
+            self._poller.unregister(worker.sock)
 
     def order_start(self, worker: Worker, timeout: float) -> None:
         """Tell a worker to make its environments."""
@@ -196,40 +200,53 @@ class Pool:
             else:
                 pending.add(worker)
         deadline = time.monotonic() + timeout
-        warned = False
         while pending:
             left = deadline - time.monotonic()
             if left <= 0:
-                failures += [self._bury(worker, timeout, phase) for worker in pending]
+                failures += self._give_up(pending, timeout, phase)
                 break
             events = self._poller.poll(max(1.0, min(left, SLICE) * 1000))
             for fd, _ in events:
-                worker = self._by_fd[fd]
-                if worker not in pending:  # it died after its answer; the next command will tell
-                    worker.lost = True
-                    self._forget_fd(fd)
-                    continue
-                pending.discard(worker)
-                frame = self._receive(worker, max(left, 0.1))
-                if frame is None:
-                    failures.append(self._bury(worker, None, phase))
-                else:
-                    answers.append((worker, frame))
+                self._take(self._by_fd[fd], pending, answers, failures, phase)
             if not events:
                 self._look_at(pending, failures, phase)
-                if not warned and left < timeout / 2:
-                    warned = True
+                if time.monotonic() > deadline - timeout / 2 and phase != "close":
                     self._warn_slow(pending, timeout, phase)
         return answers, failures
 
-    def _receive(self, worker: Worker, timeout: float) -> Frame | None:
-        """Receive one answer; None if the connection broke or the protocol was not kept."""
+    def _take(
+        self,
+        worker: Worker,
+        pending: set[Worker],
+        answers: list[tuple[Worker, Frame]],
+        failures: list[Failure],
+        phase: str,
+    ) -> None:
+        """Read what one worker has to say, if only that it is gone."""
+        if worker not in pending:  # it died after its answer; the next command will tell
+            worker.lost = True
+            self._forget(worker)
+            return
         try:
-            frame = worker.receive(timeout)
+            frame = worker.receive(RECEIVE_TIMEOUT)
+            if frame.sequence < self.sequence:
+                return  # the answer to a command that Ctrl-C interrupted
+            if frame.sequence > self.sequence:
+                raise ValueError(f"expected answer {self.sequence}, got {frame.sequence}.")
+            answers.append((worker, frame))
         except (EOFError, OSError, ValueError) as error:
             logger.debug("worker %d: %r", worker.number, error)
-            return None
-        return frame if frame.sequence == self.sequence else None
+            failures.append(self._bury(worker, None, phase))
+        pending.discard(worker)
+
+    def _give_up(self, pending: set[Worker], timeout: float, phase: str) -> list[Failure]:
+        """Kill workers that took too long, after a look at what they were doing."""
+        for worker in pending:
+            if self.blocks is not None:
+                self.blocks.cancelled[worker.number] = True
+            if isinstance(worker, WorkerProcess) and phase != "close":
+                worker.ask_stack()
+        return [self._bury(worker, timeout, phase) for worker in pending]
 
     def _look_at(self, pending: set[Worker], failures: list[Failure], phase: str) -> None:
         """Find processes that ended although somebody still holds their socket."""
@@ -239,19 +256,23 @@ class Pool:
                 failures.append(self._bury(worker, None, phase))
 
     def _warn_slow(self, pending: set[Worker], timeout: float, phase: str) -> None:
-        """Say once per wait that half of the time is over."""
+        """Say once per environment that half of the time is over."""
         for worker in pending:
-            logger.warning(
-                "env %d (pid %d, in %s): no answer for %.3g s, half of the timeout.",
-                self._running(worker),
-                worker.pid,
-                phase,
-                timeout / 2,
-            )
+            index = self._running(worker)
+            if (index, phase) not in self._slow:
+                self._slow.add((index, phase))
+                logger.warning(
+                    "env %d (pid %d, in %s): no answer for %.3g s, half of the timeout "
+                    "(said once per environment).",
+                    index,
+                    worker.pid,
+                    phase,
+                    timeout / 2,
+                )
 
     def _running(self, worker: Worker) -> int:
         """Index of the environment whose code the worker runs, else of its first one."""
-        index = int(self.current[worker.number]) - 1 if self.current is not None else -1
+        index = int(self.blocks.current[worker.number]) - 1 if self.blocks is not None else -1
         return index if index in worker.rows else worker.rows.start
 
     def _bury(self, worker: Worker, timeout: float | None, phase: str) -> Failure:
@@ -259,8 +280,9 @@ class Pool:
         if not isinstance(worker, WorkerProcess):
             raise RuntimeError("the in-process worker cannot fail this way.")
         worker.lost = True
+        self._forget(worker)
         if timeout is not None:
-            stack = worker.stack()
+            stack = worker.stack() if phase != "close" else ""
             exitcode = worker.kill()
         else:
             exitcode = worker.wait(1.0)

@@ -8,7 +8,6 @@ its stream.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import os
 import queue
 import signal
@@ -110,10 +109,13 @@ class WorkerProcess:
         finally:
             self.sock.setblocking(False)
 
-    def stack(self) -> str:
+    def ask_stack(self) -> None:
         """Ask the process what it is doing; works in C code that holds the GIL too."""
-        with contextlib.suppress(ProcessLookupError):
+        if self.popen.poll() is None:
             os.kill(self.pid, signal.SIGUSR1)
+
+    def stack(self) -> str:
+        """Return what the process answered to :meth:`ask_stack`, waiting half a second for it."""
         size = -1
         for _ in range(25):
             time.sleep(0.02)

@@ -53,7 +53,7 @@ def start(pool: Pool, timeout: float) -> tuple[Blocks, dict[str, Any], str]:
         return pool.buffer
 
     blocks = make_blocks(decode(description), len(pool.env_fns), allocate)
-    pool.current = blocks.current
+    pool.blocks = blocks
     pool.map_order = json.dumps(
         {
             "name": pool.memory.name,
@@ -114,7 +114,8 @@ class Recovery:
     Args:
         pool: the workers.
         blocks: the shared arrays.
-        limits: ``max_restarts``, ``start_timeout``, ``on_crash`` and ``on_exception``.
+        limits: ``max_restarts``, ``start_timeout``, ``step_timeout``, ``on_crash`` and
+            ``on_exception``.
 
     Attributes:
         restarts: by environment, how often it was restarted and not yet forgiven.
@@ -125,6 +126,7 @@ class Recovery:
         self.pool, self.blocks = pool, blocks
         self.max_restarts: int = limits["max_restarts"]
         self.start_timeout: float = limits["start_timeout"]
+        self.step_timeout: float = limits["step_timeout"]
         self.on_crash: str = limits["on_crash"]
         self.on_exception: str = limits["on_exception"]
         self.restarts = np.zeros(blocks.n_envs, np.int64)
@@ -149,9 +151,11 @@ class Recovery:
         ]
         if final:
             raise self._error(reports)
-        if failures and self.on_crash == "raise":
-            failure = min(failures, key=lambda failure: failure.env_index)
-            raise failure.error(int(self.restarts[failure.env_index]))
+        for failure in sorted(failures, key=lambda failure: failure.env_index):
+            # Who hangs while it begins an episode will hang again; a crash may have been chance.
+            hangs = failure.timeout is not None and failure.phase != "step"
+            if hangs or self.on_crash == "raise":
+                raise failure.error(int(self.restarts[failure.env_index]))
 
     def _error(self, reports: list[tuple[dict[str, Any], Worker]]) -> VectorEnvError:
         """Build one error from all reports."""
@@ -200,6 +204,7 @@ class Recovery:
             ]
             answers, more = self.begin_episodes(workers, orders)
             failures, reports = failures + more, read(answers)
+            self.raise_unless_wanted(failures, reports)
         self.total += len(rows)
         return sorted(rows)
 
@@ -223,7 +228,7 @@ class Recovery:
                     }
                 ),
             )
-        return self.pool.wait(workers, self.start_timeout, "reset")
+        return self.pool.wait(workers, self.step_timeout, "reset")
 
     def bring_up(self, fresh: list[Worker]) -> tuple[list[Failure], list[tuple[Worker, Frame]]]:
         """Let new workers make their environments and map the memory."""

@@ -118,7 +118,7 @@ class Servant:
             self._env_fns,
             self._envs,
             CollectorOptions(**self._start["options"]),
-            blocks.current[number : number + 1],
+            number,
         )
         self._envs = []  # the records hold them from here on
         return 0, b""

@@ -49,7 +49,7 @@ class Memory:
             os.ftruncate(self.fd, size)
             return map_descriptor(self.fd, size)
         self._named = shared_memory.SharedMemory(create=True, size=size)
-        return np.frombuffer(self._named.buf, np.uint8, size)
+        return _bytes_of(self._named, size)
 
     def close(self) -> None:
         """Give back descriptor and name. Arrays that are still held stay readable."""
@@ -69,9 +69,16 @@ def attach(fd: int, name: str, size: int) -> np.ndarray:
     block = shared_memory.SharedMemory(name=name)
     # Before Python 3.13 attaching also registers, and a leaving worker would remove the block.
     resource_tracker.unregister(block._name, "shared_memory")  # pyright: ignore[reportAttributeAccessIssue]
-    array = np.frombuffer(block.buf, np.uint8, size)
+    array = _bytes_of(block, size)
     _forget(block)
     return array
+
+
+def _bytes_of(block: shared_memory.SharedMemory, size: int) -> np.ndarray:
+    """Return a named block as an array."""
+    if block.buf is None:
+        raise RuntimeError("expected an open block of shared memory, got a closed one.")
+    return np.frombuffer(block.buf, np.uint8, size)
 
 
 def _forget(block: shared_memory.SharedMemory) -> None:
@@ -188,6 +195,9 @@ class Blocks:
         self.finished = self._array(envs, flag)
         self.seconds = self._array(envs, real)
         self.place = self._array((self.n_envs, 3), count)  # episode, its steps so far, its seed
+        self.cancelled = self._array(
+            envs, flag
+        )  # by worker: it was given up, nothing may be written
         self.masked = self._array((self.n_envs, len(self.groups)), flag)
         self.current = self._array(envs, count)  # by worker: 1 + environment whose code is running
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -128,6 +129,7 @@ class SubProcVecParallelEnv:
             blocks,
             max_restarts=max_restarts,
             start_timeout=start_timeout,
+            step_timeout=step_timeout,
             on_crash=on_crash,
             on_exception=on_exception,
         )
@@ -415,10 +417,11 @@ class SubProcVecParallelEnv:
         if self.closed:
             return
         self.closed = True
+        deadline = time.monotonic() + self._close_timeout
         try:
             if self._state == "stepping":
-                self._pool.wait(self._pool.workers, self._close_timeout / 2, "step")
-            self._pool.close(self._close_timeout)
+                self._pool.wait(self._pool.workers, self._close_timeout / 2, "close")
+            self._pool.close(max(0.1, deadline - time.monotonic()))
         finally:
             self._state = "failed"
             self._finalizer.detach()

@@ -1,0 +1,36 @@
+"""After every test with worker processes nothing may be left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def children() -> set[int]:
+    """Return the process ids of our children, zombies included."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return found
+
+
+def descriptors() -> int:
+    """Count our open descriptors."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fail if a test leaves a child, a zombie, a descriptor or a name in /dev/shm."""
+    gc.collect()
+    before = children(), descriptors(), set(os.listdir("/dev/shm"))
+    yield
+    gc.collect()
+    after = children(), descriptors(), set(os.listdir("/dev/shm"))
+    assert not after[0] - before[0]
+    assert after[1] <= before[1]
+    assert not after[2] - before[2]
