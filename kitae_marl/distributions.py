@@ -116,17 +116,22 @@ def _multi_categorical(space: gym.spaces.MultiDiscrete) -> Distribution:
         raise TypeError(f"expected a MultiDiscrete with one axis, got {space}; flatten it.")
     sizes = [int(n) for n in space.nvec]
     edges = list(np.cumsum(sizes)[:-1])
-    start = np.asarray(space.start, np.int32)
+    start = np.broadcast_to(np.asarray(space.start, np.int32), len(sizes))
 
     def split(logits: Array) -> list[Array]:
         return jnp.split(logits, edges, axis=-1)
 
     def sample(logits: Array, key: Array) -> Array:
         parts = zip(jax.random.split(key, len(sizes)), split(logits), strict=True)
-        return jnp.stack([jax.random.categorical(k, part) for k, part in parts], axis=-1) + start
+        index = jnp.stack([jax.random.categorical(k, part) for k, part in parts], axis=-1)
+        return index + _rows(start, index)
+
+    def mode(logits: Array) -> Array:
+        index = jnp.stack([jnp.argmax(part, axis=-1) for part in split(logits)], axis=-1)
+        return index + _rows(start, index)
 
     def log_prob(logits: Array, action: Array) -> Array:
-        index = action - start
+        index = action - _rows(start, action)
         parts = [_pick(part, index[..., i]) for i, part in enumerate(split(logits))]
         return sum(parts[1:], parts[0])
 
@@ -139,9 +144,7 @@ def _multi_categorical(space: gym.spaces.MultiDiscrete) -> Distribution:
         n_mask=sum(sizes),
         learned_scale=False,
         sample=sample,
-        mode=lambda logits: (
-            jnp.stack([jnp.argmax(part, axis=-1) for part in split(logits)], axis=-1) + start
-        ),
+        mode=mode,
         log_prob=log_prob,
         entropy=entropy,
     )
@@ -191,17 +194,17 @@ def _clipped_normal(space: gym.spaces.Box) -> Distribution:
     ``params`` is the mean beside the log standard deviation, both in the network's units.
     """
     shape, n_axes, size = space.shape, len(space.shape), math.prod(space.shape)
-    low = np.asarray(space.low, np.float32).reshape(-1)
-    high = np.asarray(space.high, np.float32).reshape(-1)
+    low, high = _bounds_in_float32(space)
     bounded = np.isfinite(low) & np.isfinite(high)
     centre = np.where(bounded, low, 0) / 2 + np.where(bounded, high, 0) / 2
     half = np.where(bounded, high, 1) / 2 - np.where(bounded, low, -1) / 2
+    half = np.where(half > 0, half, np.float32(1))  # low == high: the action is always that
     far = np.float32(1e6)  # an infinite bound in the network's units: its tail has no mass
     lowest = np.where(np.isfinite(low), (low - centre) / half, -far)
     highest = np.where(np.isfinite(high), (high - centre) / half, far)
 
     def to_env(u: Array) -> Array:
-        action = jnp.clip(u * half + centre, low, high)
+        action = jnp.clip(u * _rows(half, u) + _rows(centre, u), _rows(low, u), _rows(high, u))
         return action.reshape(*action.shape[:-1], *shape)
 
     def parts(params: Array) -> tuple[Array, Array, Array]:
@@ -215,22 +218,23 @@ def _clipped_normal(space: gym.spaces.Box) -> Distribution:
     def log_prob(params: Array, action: Array) -> Array:
         mean, log_std, scale = parts(params)
         action = action.reshape(*action.shape[: action.ndim - n_axes], -1)
-        z = ((action - centre) / half - mean) * scale
-        density = -0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - np.log(half)
-        below = jax.scipy.special.log_ndtr((lowest - mean) * scale)
-        above = jax.scipy.special.log_ndtr((mean - highest) * scale)
-        per_axis = jnp.where(action <= low, below, jnp.where(action >= high, above, density))
+        z = ((action - _rows(centre, mean)) / _rows(half, mean) - mean) * scale
+        density = -0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi) - _rows(np.log(half), mean)
+        below = jax.scipy.special.log_ndtr((_rows(lowest, mean) - mean) * scale)
+        above = jax.scipy.special.log_ndtr((mean - _rows(highest, mean)) * scale)
+        per_axis = jnp.where(action >= _rows(high, action), above, density)
+        per_axis = jnp.where(action <= _rows(low, action), below, per_axis)
         return jnp.sum(per_axis, axis=-1)
 
     def entropy(params: Array) -> Array:
         mean, log_std, scale = parts(params)
-        a, b = scale * (lowest - mean), scale * (highest - mean)
+        a, b = (scale * (_rows(bound, mean) - mean) for bound in (lowest, highest))
         below, above = jax.scipy.special.log_ndtr(a), jax.scipy.special.log_ndtr(-b)
         inside = 1.0 - jnp.exp(below) - jnp.exp(above)
         tails = -jnp.exp(below) * below - jnp.exp(above) * above
         edges = 0.5 * (a * _standard_density(a) - b * _standard_density(b))
-        body = inside * (log_std + np.log(half) + 0.5 * math.log(2 * math.pi * math.e))
-        return jnp.sum(tails + body + edges, axis=-1)
+        body = log_std + _rows(np.log(half), mean) + 0.5 * math.log(2 * math.pi * math.e)
+        return jnp.sum(tails + inside * body + edges, axis=-1)
 
     return Distribution(
         n_outputs=size,
@@ -241,6 +245,20 @@ def _clipped_normal(space: gym.spaces.Box) -> Distribution:
         log_prob=log_prob,
         entropy=entropy,
     )
+
+
+def _rows(constant: np.ndarray, x: Array) -> np.ndarray:
+    """Give a constant ``[K]`` the axes of ``x[..., K]``: broadcasting is never left to chance."""
+    return constant.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _bounds_in_float32(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """Return flat bounds in float32, rounded inwards so that actions stay in the space."""
+    low, high = (bound.reshape(-1).astype(np.float32) for bound in (space.low, space.high))
+    inf = np.float32(np.inf)
+    low = np.where(low < space.low.reshape(-1), np.nextafter(low, inf), low)
+    high = np.where(high > space.high.reshape(-1), np.nextafter(high, -inf), high)
+    return low, high
 
 
 def _standard_density(z: Any) -> Array:
