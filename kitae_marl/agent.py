@@ -19,6 +19,7 @@ from kitae_marl.algos import get_algorithm
 from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
 from kitae_marl.config import Config
+from kitae_marl.errors import NoCheckpointError
 from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks, unstack
 from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.logger import Logger
@@ -77,6 +78,8 @@ class Agent:
         self.stopping = 0
         self.first_update_at = 0.0
         self._learned_step = 0
+        self._game: Any = ()
+        self._checkpoints: RunCheckpointer | None = None
         self._selected = 0
         self.root_key = jax.random.key(config.seed)
         self._compile()
@@ -206,13 +209,40 @@ class Agent:
     def run_state(self) -> RunState:
         """Return all that a continuation needs, as of the last update."""
         root = np.asarray(jax.random.key_data(self.root_key))
-        return RunState(self._state, root, np.asarray(self._learned_step, np.int64))
+        return RunState(self._state, root, np.asarray(self._learned_step, np.int64), self._game)
+
+    def learned(self, state: dict[str, TrainState], step: int, game: Any) -> None:
+        """Take over what the compiled loop has done: the state after ``step`` joint steps.
+
+        ``game`` is what that loop needs to go on with its games, any pytree of arrays.
+        """
+        self.state, self._game = state, game
+        self.step = self._learned_step = step
+        self.first_update_at = self.first_update_at or time.time()
+
+    def saved_game(self, template: Any) -> Any:
+        """Return the ``game`` of the checkpoint this agent was loaded from.
+
+        Args:
+            template: a pytree of the same structure, shapes and dtypes.
+
+        Raises:
+            CheckpointError: if it was not loaded from one, or that one holds other games.
+        """
+        if self._checkpoints is None:
+            raise NoCheckpointError(
+                "expected an agent that was loaded from a checkpoint, got one that trained here; "
+                "start a new run, or load it by Agent.load."
+            )
+        whole = self.run_state()._replace(game=template)
+        return self._checkpoints.restore(whole, self._learned_step).game
 
     def load_state(self, run_state: RunState) -> None:
         """Continue from a RunState of an agent with the same groups and config."""
         self.root_key = jax.random.wrap_key_data(jax.numpy.asarray(run_state.root_key))
         self.state = jax.tree.map(jax.numpy.asarray, run_state.state)
         self.step = self._learned_step = int(run_state.step)
+        self._game = ()
 
     def train(
         self, env: Any, run_dir: str | Path | None = None, *, show: bool = True
@@ -253,8 +283,9 @@ class Agent:
 
     def load_checkpoint(self, run_dir: Path, step: int | None = None) -> None:
         """Take over parameters, optimiser, key and counters of a checkpoint (None: the newest)."""
-        checkpoints = RunCheckpointer(run_dir / "checkpoints", save_every=1, num_envs=1)
-        self.load_state(checkpoints.restore(self.run_state(), step))
+        self._checkpoints = RunCheckpointer(run_dir / "checkpoints", save_every=1, num_envs=1)
+        template = self.run_state()._replace(game=())
+        self.load_state(self._checkpoints.restore(template, step))
 
     @classmethod
     def load(

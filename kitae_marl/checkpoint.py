@@ -29,11 +29,13 @@ class RunState(NamedTuple):
         state: ``{group: TrainState}``.
         root_key: data of the run's root key, uint32.
         step: joint steps done, all of them learned from; int64 scalar.
+        game: what the compiled loop carries of its games; ``()`` where games run in Python.
     """
 
     state: Any
     root_key: Any
     step: Any
+    game: Any = ()
 
 
 def describe(tree: Any) -> dict[str, dict[str, Any]]:
@@ -90,9 +92,13 @@ class RunCheckpointer:
         if target.exists():
             self.saved_step = step
             return target
+        parts = {"state": run_state._replace(game=())}
+        if jax.tree.leaves(run_state.game):
+            parts["game"] = run_state.game
+        manifest = {"step": step, **{name: describe(part) for name, part in parts.items()}}
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(run_state),
-            manifest=ocp.args.JsonSave({"leaves": describe(run_state), "step": step}),
+            manifest=ocp.args.JsonSave(manifest),
+            **{name: ocp.args.StandardSave(part) for name, part in parts.items()},
         )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -126,6 +132,7 @@ class RunCheckpointer:
 
         Args:
             template: a RunState of the same structure, shapes and dtypes; its values don't matter.
+                The games are read back only where its ``game`` is not ``()``.
             step: joint step of the checkpoint; None: the newest that can be read, older ones being
                 tried, with a warning each, where the newest is damaged.
 
@@ -153,22 +160,20 @@ class RunCheckpointer:
                 f"no checkpoint of step {step} in {self.folder}; there are {self.steps()}.",
                 str(path),
             )
-        template = jax.tree.map(np.asarray, template)
+        parts = {"state": template._replace(game=())}
+        if jax.tree.leaves(template.game):
+            parts["game"] = template.game
+        restored = {}
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            leaves = _load(checkpointer, path, {"manifest": ocp.args.JsonRestore()}, "manifest")
-            leaves = _require_leaves(leaves, path)
-            _require_compatible(template, leaves, path)
-            arguments = {"state": ocp.args.StandardRestore(template)}
-            restored = _load(checkpointer, path, arguments, "state")
-        for name, found in describe(restored).items():
-            if found["sha256"] != leaves[name]["sha256"]:
-                raise CheckpointCorruptError(
-                    f"{path}: the values of {name} are not those that were saved.",
-                    str(path),
-                    "state",
-                    f"digest of {name}",
-                )
-        return restored
+            manifest = _load(checkpointer, path, {"manifest": ocp.args.JsonRestore()}, "manifest")
+            for item, part in parts.items():
+                part = jax.tree.map(np.asarray, part)
+                leaves = _require_leaves(manifest, item, path)
+                _require_compatible(part, leaves, path)
+                arguments = {item: ocp.args.StandardRestore(part)}
+                restored[item] = _load(checkpointer, path, arguments, item)
+                _require_digests(restored[item], leaves, item, path)
+        return restored["state"]._replace(game=restored.get("game", ()))
 
 
 def _load(checkpointer: Any, path: Path, arguments: dict[str, Any], item: str) -> Any:
@@ -186,9 +191,27 @@ def _load(checkpointer: Any, path: Path, arguments: dict[str, Any], item: str) -
         ) from error
 
 
-def _require_leaves(manifest: Any, path: Path) -> dict[str, Any]:
-    """Return the leaves of a manifest that is well formed."""
-    leaves = manifest.get("leaves") if isinstance(manifest, dict) else None
+def _require_digests(tree: Any, leaves: dict[str, Any], item: str, path: Path) -> None:
+    """Compare every leaf with the digest taken when it was saved."""
+    for name, found in describe(tree).items():
+        if found["sha256"] != leaves[name]["sha256"]:
+            raise CheckpointCorruptError(
+                f"{path}: the values of {name} are not those that were saved.",
+                str(path),
+                item,
+                f"digest of {name}",
+            )
+
+
+def _require_leaves(manifest: Any, item: str, path: Path) -> dict[str, Any]:
+    """Return the leaves of one item of a manifest that is well formed."""
+    if isinstance(manifest, dict) and item == "game" and item not in manifest:
+        raise CheckpointIncompatibleError(
+            f"{path} was saved by the host loop and holds no games; resume it with the same "
+            "environments as before.",
+            str(path),
+        )
+    leaves = manifest.get(item) if isinstance(manifest, dict) else None
     keys = {"shape", "dtype", "sha256"}
     good = isinstance(leaves, dict) and all(
         isinstance(leaf, dict) and keys <= set(leaf) for leaf in leaves.values()
@@ -198,7 +221,7 @@ def _require_leaves(manifest: Any, path: Path) -> dict[str, Any]:
     return leaves
 
 
-def _require_compatible(template: RunState, leaves: dict[str, Any], path: Path) -> None:
+def _require_compatible(template: Any, leaves: dict[str, Any], path: Path) -> None:
     """Compare shapes and dtypes with the template before anything is allocated."""
     wanted = describe(template)
     differences = [

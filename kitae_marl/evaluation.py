@@ -102,7 +102,7 @@ def over_seeds(values: Sequence[float], confidence: float = 0.95) -> dict[str, f
     from scipy.stats import t  # comes with JAX; here, because it costs half a second
 
     n = len(values)
-    half = t.ppf(0.5 + confidence / 2, n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    half = float(t.ppf(0.5 + confidence / 2, n - 1) * np.std(values, ddof=1)) / math.sqrt(n)
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 

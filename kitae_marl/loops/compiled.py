@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
 
 from kitae_marl.config import Config
@@ -33,7 +34,8 @@ class LoopState(NamedTuple):
         view: what the agents act on: observation, action mask and active, by group.
         returns: ``{group: [E, A]}``, undiscounted rewards of the running episodes.
         length: ``[E]``, steps of the running episodes.
-        root_key: key of the run.
+        root_key: key of the run, for exploration and learning.
+        game_key: key of the games' chance.
         step: joint steps done, uint32.
     """
 
@@ -44,6 +46,7 @@ class LoopState(NamedTuple):
     returns: dict[str, Any]
     length: Any
     root_key: Any
+    game_key: Any
     step: Any
 
 
@@ -65,7 +68,7 @@ def _view(step: TimeStep) -> dict[str, Any]:
 
 
 def start_loop(
-    game: Game, n_envs: int, state: Any, root_key: jax.Array, seed_key: jax.Array
+    game: Game, n_envs: int, state: Any, root_key: jax.Array, game_key: jax.Array
 ) -> LoopState:
     """Start the games.
 
@@ -74,12 +77,12 @@ def start_loop(
         n_envs: number of environments ``E``.
         state: ``{group: TrainState}`` to start with.
         root_key: key of the run, for exploration and learning.
-        seed_key: key of the environments.
+        game_key: key of the games' chance.
 
     Returns:
         The loop's state before its first step.
     """
-    games, step = reset_batch(game, key_for(seed_key, ENVIRONMENT, 0), n_envs)
+    games, step = reset_batch(game, key_for(game_key, ENVIRONMENT, 0), n_envs)
     return LoopState(
         state=state,
         carry=(),
@@ -88,8 +91,52 @@ def start_loop(
         returns=jax.tree.map(jnp.zeros_like, step.reward),
         length=jnp.zeros((n_envs,), jnp.int32),
         root_key=root_key,
+        game_key=game_key,
         step=jnp.zeros((), jnp.uint32),
     )
+
+
+class CompiledLoop:
+    """The compiled loop of one agent: its program and what it carries.
+
+    Args:
+        game: the rules.
+        agent: gives algorithm, config, groups, state and keys; for a run that continues also the
+            games, by ``saved_game``.
+        seed: seed of the games.
+        start_step: first joint step, 1 for a new run.
+
+    Attributes:
+        loop: the state after the last chunk.
+        n_steps: joint steps of one update.
+    """
+
+    def __init__(self, game: Game, agent: Any, seed: int, start_step: int) -> None:
+        config = agent.config
+        self.n_steps = config.ppo.n_steps
+        chunk = chunk_factory(game, agent.algorithm, agent.groups, config)
+
+        def run(state: Any, rest: LoopState, n_updates: jax.Array) -> Any:
+            return chunk(rest._replace(state=state), n_updates)
+
+        def start(state: Any, root_key: jax.Array, game_key: jax.Array) -> LoopState:
+            return start_loop(game, config.n_envs, state, root_key, game_key)
+
+        self._run = jax.jit(run, donate_argnums=1)  # the agent keeps its state, should a chunk fail
+        self.loop: LoopState = jax.jit(start)(agent.state, agent.root_key, jax.random.key(seed))
+        if start_step > 1:
+            self.loop = self.loop._replace(**agent.saved_game(self.games()))
+
+    def games(self) -> dict[str, Any]:
+        """What a checkpoint holds of the loop, beside state and keys."""
+        kept = self.loop._asdict()
+        return {name: kept[name] for name in ("carry", "game", "view", "returns", "length", "step")}
+
+    def run(self, n_updates: int) -> dict[str, Any]:
+        """Run whole updates, at most ``MAX_CHUNK``; return their metrics as NumPy arrays."""
+        rest = self.loop._replace(state=())
+        self.loop, metrics = self._run(self.loop.state, rest, np.int32(n_updates))
+        return jax.device_get(metrics)
 
 
 def chunk_factory(
@@ -144,7 +191,7 @@ def _joint_step(game: Game, functions: Functions, loop: LoopState) -> tuple[Loop
         view["action_mask"],
         loop.carry,
     )
-    chance = key_for(loop.root_key, ENVIRONMENT, loop.step + 1)
+    chance = key_for(loop.game_key, ENVIRONMENT, loop.step + 1)
     games, step = step_batch(game, chance, loop.game, action)
     experience = Experience(
         observation=view["observation"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 from kitae_marl.groups import AgentDict, GroupSpec, map_leaves, split_masks, stack
 from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, IAgent, Writer
 from kitae_marl.vector import VecParallelEnv
+
+CHUNK_SECONDS = 1.0
+"""About how long the compiled loop runs between two looks at the clock and at signals."""
 
 
 def check_env(env: Any) -> Any:
@@ -70,16 +74,27 @@ def _log_episodes(global_step: int, infos: Mapping[str, Any], writer: Writer) ->
     members = getattr(returns, "agents_of", {})
     for i in np.flatnonzero(infos["_episode"]):
         by_agent = {agent: float(values[i]) for agent, values in returns.items()}
-        scalars = {f"return/{agent}": value for agent, value in by_agent.items()}
-        scalars["return/mean"] = sum(by_agent.values()) / len(by_agent)
-        scalars["return/team"] = sum(by_agent.values())
-        if len(members) > 1:
-            for name, agents in members.items():
-                mean = sum(by_agent[agent] for agent in agents) / len(agents)
-                scalars[f"return/group/{name}"] = mean
-        scalars["episode/length"] = max(float(values[i]) for values in lengths.values())
-        for tag, value in scalars.items():
-            writer.add_scalar(tag, value, global_step)
+        length = max(float(values[i]) for values in lengths.values())
+        _log_returns(by_agent, length, members, global_step, writer)
+
+
+def _log_returns(
+    by_agent: dict[str, float],
+    length: float,
+    members: Mapping[str, tuple[str, ...]],
+    global_step: int,
+    writer: Writer,
+) -> None:
+    """Write the returns of one episode (or the means of several) under all their definitions."""
+    scalars = {f"return/{agent}": value for agent, value in by_agent.items()}
+    scalars["return/mean"] = sum(by_agent.values()) / len(by_agent)
+    scalars["return/team"] = sum(by_agent.values())
+    if len(members) > 1:
+        for name, agents in members.items():
+            scalars[f"return/group/{name}"] = sum(by_agent[a] for a in agents) / len(agents)
+    scalars["episode/length"] = length
+    for tag, value in scalars.items():
+        writer.add_scalar(tag, value, global_step)
 
 
 def _with_finals(observations: AgentPyTree, finals: Any, ended: Any) -> AgentPyTree:
@@ -158,7 +173,8 @@ def vectorized_train(
                 f"expected a start_step in [1, {n_env_steps + 1}], got {start_step}; the run of "
                 f"{n_env_steps} joint steps cannot start there."
             )
-        _train(seed, agent, vec_env, n_env_steps, start_step, checkpointer, writer)
+        train = _train_compiled if _has_twin(vec_env, agent) else _train
+        train(seed, agent, vec_env, n_env_steps, start_step, checkpointer, writer)
     finally:
         vec_env.close()
 
@@ -201,6 +217,59 @@ def _train(
                 _log_update(metrics, global_step, writer)
             if checkpointer is not None:
                 checkpointer.save(step, agent)
+
+
+def _has_twin(env: Any, agent: Any) -> bool:
+    """Whether the games are compiled ones and the agent can learn inside XLA."""
+    return hasattr(env, "game") and hasattr(agent, "learned")
+
+
+def _train_compiled(
+    seed: int,
+    agent: Any,
+    env: Any,
+    n_env_steps: int,
+    start_step: int,
+    checkpointer: Checkpointer | None,
+    writer: Writer | None,
+) -> None:
+    """Run chunks of the compiled loop, about a second each; log, save and stop between them."""
+    from kitae_marl.loops.compiled import MAX_CHUNK, CompiledLoop  # only where there is a twin
+
+    loop = CompiledLoop(env.game, agent, seed, start_step)
+    step, n_updates = start_step - 1, 1
+    while step < n_env_steps and not agent.stopping:
+        clock = time.perf_counter()
+        n_updates = min(n_updates, MAX_CHUNK, (n_env_steps - step) // loop.n_steps)
+        metrics = loop.run(n_updates)
+        for i in range(n_updates):
+            step += loop.n_steps
+            if writer is not None:
+                _log_compiled(metrics, i, step * env.num_envs, agent.groups, writer)
+        agent.learned(loop.loop.state, step, loop.games())
+        if checkpointer is not None:
+            checkpointer.save(step, agent)
+        per_update = (time.perf_counter() - clock) / n_updates
+        n_updates = max(1, int(CHUNK_SECONDS / per_update))
+
+
+def _log_compiled(
+    metrics: dict[str, Any],
+    i: int,
+    global_step: int,
+    groups: tuple[GroupSpec, ...],
+    writer: Writer,
+) -> None:
+    """Write the metrics of update ``i`` of a chunk."""
+    episodes = int(metrics["episodes"][i])
+    if episodes:
+        agents = [agent for group in groups for agent in group.agents]
+        returns = {agent: float(metrics[f"return/{agent}"][i]) / episodes for agent in agents}
+        length = float(metrics["episode/length"][i]) / episodes
+        members = {group.name: group.agents for group in groups}
+        _log_returns(returns, length, members, global_step, writer)
+    update = {name: float(x[i]) for name, x in metrics.items() if name.startswith("update/")}
+    _log_update({n.removeprefix("update/"): x for n, x in update.items()}, global_step, writer)
 
 
 def first_seed(seed: int, start_step: int) -> int:
