@@ -134,10 +134,11 @@ class Collector:
         self._current[0] = 0
         failed, cut = self._check(rewards)
         self._return += self._reward
+        ended = [row for row in ended if row not in failed and row not in cut]
         if ended or cut:
-            self._finish([row for row in ended if row not in failed and row not in cut], cut)
+            self._finish(ended, cut)
         self._commit()
-        return not self._quiet
+        return bool(ended or cut)
 
     def _begin(self) -> None:
         """Forget the step before."""
