@@ -149,12 +149,12 @@ class LeanParallelEnv(_LeanBase):
         core = self.core
         core.reset(seed=seed, options=options)
         self.agents = list(core.agents)
-        observations = {
-            agent: core.observe(agent)
+        living = [
+            agent
             for agent in core.agents
             if not (core.terminations[agent] or core.truncations[agent])
-        }
-        return observations, dict(core.infos)
+        ]
+        return self._observe(living), dict(core.infos)
 
     def step(self, actions: dict[str, Any]) -> Step:
         """Let every agent act once; after the end everything is empty until ``reset``."""
@@ -169,10 +169,14 @@ class LeanParallelEnv(_LeanBase):
                     rewards[receiver] += core.rewards[receiver]
         flags = dict(core.terminations), dict(core.truncations)
         infos = dict(core.infos)
-        observations = {agent: core.observe(agent) for agent in core.agents}
+        observations = self._observe(core.agents)
         remove_dead(core)
         self.agents = list(core.agents)
         return observations, rewards, *flags, infos
+
+    def _observe(self, agents: list[str]) -> dict[str, Any]:
+        """Observe for these agents."""
+        return {agent: self.core.observe(agent) for agent in agents}
 
 
 class LeanNativeParallelEnv(_LeanBase):

@@ -50,7 +50,7 @@ class LeanMPEParallelEnv(LeanParallelEnv):
         """Start an episode."""
         self.core.reset(seed=seed, options=options)
         self.agents = list(self.core.agents)
-        return self._observe(), dict(self.core.infos)
+        return self._observe(self.agents), dict(self.core.infos)
 
     def step(self, actions: dict[str, Any]) -> Step:
         """Let every agent act once; after the end everything is empty until ``reset``."""
@@ -68,7 +68,8 @@ class LeanMPEParallelEnv(LeanParallelEnv):
         core.steps += 1
         truncated = bool(core.steps >= core.max_cycles)
         terminated = bool(not truncated and core.scenario.is_terminal(core.world))
-        observations, rewards, infos = self._observe(), dict(core.rewards), dict(core.infos)
+        observations = self._observe(agents)
+        rewards, infos = dict(core.rewards), dict(core.infos)
         terminations = dict.fromkeys(agents, terminated)
         truncations = dict.fromkeys(agents, truncated)
         if truncated or terminated:
@@ -76,8 +77,8 @@ class LeanMPEParallelEnv(LeanParallelEnv):
             core.agents = []
         return observations, rewards, terminations, truncations, infos
 
-    def _observe(self) -> dict[str, np.ndarray]:
-        """Observe for every agent."""
+    def _observe(self, agents: list[str]) -> dict[str, Any]:
+        """Observe for every agent: in these games all stay to the end."""
         if self._view is not None:
             return self._view.observations()
         core = self.core

@@ -3,27 +3,20 @@
 mpe2 computes with arrays of two numbers, where nearly all the time goes into calling NumPy. The
 same operations in the same order on Python's floats give the same IEEE doubles. The one function
 that is not exact arithmetic, ``logaddexp``, stays NumPy's. This holds for the version of mpe2
-whose sources are fingerprinted below; with any other the games step through mpe2's own physics.
+whose sources are fingerprinted; with any other the games step through mpe2's own physics.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import inspect
-from functools import lru_cache
 from math import nan, sqrt
 from typing import Any
 
 import numpy as np
 
+from kitae_marl.vector.fingerprints import is_known_source
+
 Vector = tuple[float, float]
 
-_FINGERPRINTS = {
-    "mpe2._mpe_utils.core": "5578e48334bff321",
-    "mpe2._mpe_utils.simple_env": "ac5753a926e2dde4",
-    "mpe2.simple_spread.simple_spread": "64b46b03533ae82a",
-}
 _WORLD_METHODS = (
     "step",
     "apply_action_force",
@@ -37,17 +30,6 @@ _WORLD_METHODS = (
 )
 _MOVES = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
 _NO_CONTACT = -746.0  # exp of anything below is zero in double precision
-
-
-@lru_cache
-def is_known_source(name: str) -> bool:
-    """Whether a module of mpe2 is the very one that this was written and tested against."""
-    known = _FINGERPRINTS.get(name)
-    try:
-        source = inspect.getsource(importlib.import_module(name))
-    except OSError:  # installed without sources: cannot be told
-        return False
-    return known == hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
 def has_plain_physics(core: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.vector.mpe_physics import is_known_source
+from kitae_marl.vector.fingerprints import is_known_source
 
 
 def has_plain_view(core: Any) -> bool:

@@ -21,6 +21,12 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.vector.lean import LeanParallelEnv, Peeled, Step
+from kitae_marl.vector.lean_butterfly import (
+    LeanCooperativePongEnv,
+    LeanKnightsArchersZombiesEnv,
+    LeanPistonballEnv,
+)
+from kitae_marl.vector.lean_classic import ConnectFourEnv
 from kitae_marl.vector.turn_based import TurnBasedParallelEnv
 
 QUIRKS = {
@@ -66,18 +72,6 @@ class LeanMultiwalkerEnv(LeanParallelEnv):
         return np.concatenate([*walkers, place]).astype(np.float32)
 
 
-class LeanKnightsArchersZombiesEnv(LeanParallelEnv):
-    """Knights, archers and zombies whose episodes depend on their seed alone."""
-
-    def reset(
-        self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Start an episode."""
-        self.core.zombie_spawn_interval.reset()
-        self.core.kill_list = []
-        return super().reset(seed, options)
-
-
 class ContinuedSeedEnv(TurnBasedParallelEnv):
     """A turn-based game whose resets without a seed go on from the last seed."""
 
@@ -100,12 +94,18 @@ def parallel_class(core: Any, turn_based: bool) -> type[LeanParallelEnv | TurnBa
     """Choose the class that puts this game's quirk right, else the plain one."""
     module = type(core).__module__
     if turn_based:
+        if module.startswith("pettingzoo.classic.connect_four"):
+            return ConnectFourEnv
         reseeds = module.startswith(("pettingzoo.classic.hanabi", "shimmy.openspiel"))
         return ContinuedSeedEnv if reseeds else TurnBasedParallelEnv
     if module.startswith("pettingzoo.sisl.multiwalker"):
         return LeanMultiwalkerEnv
     if module.startswith("pettingzoo.butterfly.knights_archers_zombies"):
         return LeanKnightsArchersZombiesEnv
+    if module.startswith("pettingzoo.butterfly.pistonball"):
+        return LeanPistonballEnv
+    if module.startswith("pettingzoo.butterfly.cooperative_pong"):
+        return LeanCooperativePongEnv
     return LeanParallelEnv
 
 

@@ -47,7 +47,7 @@ class TurnBasedParallelEnv(_LeanBase):
         remove_dead(core)
         self.agents = list(core.agents)
         infos = dict(core.infos)
-        observations = {agent: core.observe(agent) for agent in self.agents}
+        observations = self._observe(self.agents)
         self._mark(observations, infos)
         return observations, infos
 
@@ -66,13 +66,17 @@ class TurnBasedParallelEnv(_LeanBase):
         rewards = dict(core.rewards)
         terminations, truncations = dict(core.terminations), dict(core.truncations)
         infos = dict(core.infos)
-        observations = {agent: core.observe(agent) for agent in core.agents}
+        observations = self._observe(list(core.agents))
         remove_dead(core)
         self.agents = list(core.agents)
         if self.agents and len(self.agents) < len(observations):  # the game goes on without some
-            observations.update({agent: core.observe(agent) for agent in self.agents})
+            observations.update(self._observe(self.agents))
         self._mark(observations, infos)
         return observations, rewards, terminations, truncations, infos
+
+    def _observe(self, agents: list[str]) -> dict[str, Any]:
+        """Observe for these agents."""
+        return {agent: self.core.observe(agent) for agent in agents}
 
     def _mark(self, observations: dict[str, Any], infos: dict[str, dict[str, Any]]) -> None:
         """Mark in the infos who is active; blank the masks of all others."""
@@ -100,6 +104,6 @@ class TurnBasedParallelEnv(_LeanBase):
         rewards[mover] = self._illegal_reward
         infos = {agent: self.core.infos.get(agent, {}) for agent in agents}
         ended = dict.fromkeys(agents, True)
-        observations = {agent: self.core.observe(agent) for agent in agents}
+        observations = self._observe(agents)
         self._mark(observations, infos)
         return observations, rewards, ended, dict(ended), infos

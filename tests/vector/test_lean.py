@@ -9,7 +9,8 @@ import pytest
 from lockstep import WARNINGS, random_actions, same
 from pettingzoo import ParallelEnv
 
-from kitae_marl.vector import mpe_physics
+from kitae_marl.vector import mpe_physics, mpe_spread
+from kitae_marl.vector.fingerprints import FINGERPRINTS, is_known_source
 from kitae_marl.vector.ids import known_ids
 from kitae_marl.vector.lean import LeanParallelEnv, lean
 from kitae_marl.vector.lean_mpe import LeanMPEParallelEnv
@@ -107,7 +108,8 @@ def test_crowded_worlds_are_equal_over_a_long_episode(continuous: bool) -> None:
 def test_another_version_of_mpe2_steps_through_its_own_physics(
     id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mpe_physics, "is_known_source", lambda name: False)
+    for module in (mpe_physics, mpe_spread):
+        monkeypatch.setattr(module, "is_known_source", lambda name: False)
     ours = make_parallel_env(id)
     assert not ours.plain_physics  # type: ignore[attr-defined]
     assert_equal_playouts(make_parallel_env(id, stock=True), ours, 60)
@@ -160,6 +162,11 @@ def assert_equal_playouts_of_one_episode(
 def test_atari_games_are_equal(id: str, steps: int) -> None:
     stock = make_parallel_env(id, stock=True, max_cycles=50)
     assert assert_equal_playouts(stock, make_parallel_env(id, max_cycles=50), steps) >= 2
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_the_games_are_the_ones_that_were_compared(name: str) -> None:
+    assert is_known_source(name), "changed: compare the rewritten parts, then renew the line"
 
 
 def test_environments_that_are_not_pettingzoos_own_chain_are_left_alone() -> None:

@@ -1,0 +1,82 @@
+"""The butterfly games, seen by all agents at once.
+
+Pistonball and cooperative pong copy the screen pixel by pixel for every agent; here one frame is
+read out and every agent gets a **read-only view** of its part. Knights, archers and zombies
+describes the whole battlefield anew for every agent; here once. Observations are equal to the
+games' own. The frames are used with the versions of the games that are fingerprinted; with any
+other the game observes by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kitae_marl.vector.fingerprints import is_known_source
+from kitae_marl.vector.lean import LeanParallelEnv, Peeled
+
+
+class LeanKnightsArchersZombiesEnv(LeanParallelEnv):
+    """Knights, archers and zombies whose episodes depend on their seed alone."""
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Start an episode."""
+        self.core.zombie_spawn_interval.reset()
+        self.core.kill_list = []
+        return super().reset(seed, options)
+
+    def _observe(self, agents: list[str]) -> dict[str, Any]:
+        core = self.core
+        if not core.vector_state or not agents:
+            return super()._observe(agents)
+        everything = core.get_vector_state()
+        core.get_vector_state = everything.copy
+        try:
+            return super()._observe(agents)
+        finally:
+            del core.get_vector_state
+
+
+class LeanPistonballEnv(LeanParallelEnv):
+    """Pistonball that reads the screen once a step."""
+
+    def __init__(self, peeled: Peeled) -> None:
+        super().__init__(peeled)
+        core = self.core
+        self._frames = is_known_source(type(core).__module__)
+        bottom = core.screen_height - core.wall_width - core.piston_body_height
+        self._rect = (0, core.wall_width, core.screen_width, bottom - core.wall_width)
+        self._columns = {
+            agent: slice(
+                core.wall_width + core.piston_width * (i - 1),
+                core.wall_width + core.piston_width * (i + 2),
+            )
+            for agent, i in core.agent_name_mapping.items()
+        }
+
+    def _observe(self, agents: list[str]) -> dict[str, Any]:
+        if not self._frames:
+            return super()._observe(agents)
+        frame = read_frame(self.core.screen.subsurface(self._rect))
+        return {agent: frame[:, self._columns[agent]] for agent in agents}
+
+
+class LeanCooperativePongEnv(LeanParallelEnv):
+    """Cooperative pong that reads the screen once a step."""
+
+    def _observe(self, agents: list[str]) -> dict[str, Any]:
+        if not is_known_source(type(self.core).__module__):
+            return super()._observe(agents)
+        return dict.fromkeys(agents, read_frame(self.core.env.screen))
+
+
+def read_frame(surface: Any) -> np.ndarray:
+    """Read a pygame surface into a read-only array ``[H, W, 3]``."""
+    import pygame
+
+    width, height = surface.get_size()
+    pixels = pygame.image.tobytes(surface, "RGB")
+    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
