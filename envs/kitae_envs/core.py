@@ -198,13 +198,14 @@ class Game(abc.ABC):
 
     def _time_step(self, state: State, outcome: Outcome, over: jax.Array) -> TimeStep:
         view = self.observe(state)
+        active = {name: to_act & ~over for name, to_act in view.active.items()}
         summary = self.global_state(state)
         return TimeStep(
             observation=view.observation,
             **outcome._asdict(),
             next_observation=view.observation,
             action_mask=view.action_mask,
-            active=view.active,
+            active=active,
             over=over,
             state=summary,
             next_state=summary,

@@ -37,6 +37,7 @@ class Simple(ParticleGame):
         world = World(
             (Agent("agent_0", collide=False, color=(0.25, 0.25, 0.25)),),
             (Landmark(color=(0.75, 0.25, 0.25)),),
+            dim_c=0,
         )
         super().__init__(world, max_cycles=max_cycles, continuous_actions=continuous_actions)
 

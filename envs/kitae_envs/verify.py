@@ -1,0 +1,352 @@
+"""Prove that a compiled game is the game it claims to be.
+
+The original is played at random; before every move the compiled game is put into the original's
+state (goals, deals and positions are read from it), both make the same move, and everything that
+came of it is compared for every agent. Board and card games must agree exactly, which by induction
+makes whole games equal; tic-tac-toe and Leduc are played out in full. Games of particles must
+agree within a tolerance at each step. First states and random games are compared in distribution.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import kitae_envs
+from kitae_envs.core import Game, TimeStep
+from kitae_envs.originals import Frame, Move, Original, original_of, play
+from kitae_envs.sampling import sample_actions
+
+KS_LIMIT = 2.4
+"""Bound on ``D * sqrt(n m / (n + m))``, exceeded by chance in two of 100,000 comparisons."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One value that differs: which field, whose, at which move, and both values."""
+
+    field: str
+    agent: str
+    move: int
+    expected: str
+    got: str
+
+    def __str__(self) -> str:
+        who = f" of {self.agent}" if self.agent else ""
+        return f"move {self.move}: {self.field}{who}: expected {self.expected}, got {self.got}"
+
+
+@dataclass
+class Report:
+    """What a verification found.
+
+    Attributes:
+        id: the game.
+        kwargs: its keyword arguments.
+        tolerance: largest difference allowed, relative to values beyond 1.
+        exhaustive: every position (or deal) and every move was played.
+        episodes: games of the original that were played.
+        moves: joint steps that were compared.
+        largest: ``{field: largest difference seen}``.
+        mismatches: the first differences, at most ten for each field.
+        distributions: ``{what: (statistic, limit)}``, each statistic to stay below its limit.
+    """
+
+    id: str
+    kwargs: dict[str, Any]
+    tolerance: float
+    exhaustive: bool = False
+    episodes: int = 0
+    moves: int = 0
+    largest: dict[str, float] = field(default_factory=dict)
+    mismatches: list[Mismatch] = field(default_factory=list)
+    distributions: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Nothing differs."""
+        within = all(value <= limit for value, limit in self.distributions.values())
+        return self.moves > 0 and not self.mismatches and within
+
+    def __str__(self) -> str:
+        how = "exactly" if self.tolerance == 0 else f"within {self.tolerance:g}"
+        what = "every move of every position" if self.exhaustive else f"{self.episodes} games"
+        lines = [
+            f"{self.id} {self.kwargs or ''}: {'equal' if self.ok else 'DIFFERENT'} "
+            f"({what}, {self.moves} moves, {how})"
+        ]
+        lines += [f"  largest difference in {k}: {v:.3g}" for k, v in self.largest.items()]
+        lines += [f"  {mismatch}" for mismatch in self.mismatches]
+        lines += [
+            f"  distribution of {name}: {value:.2f} (limit {limit:g})"
+            for name, (value, limit) in self.distributions.items()
+        ]
+        return "\n".join(lines)
+
+
+def verify(
+    id: str,
+    *,
+    episodes: int | None = None,
+    seed: int = 0,
+    tolerance: float | None = None,
+    exhaustive: bool = False,
+    starts: int = 2000,
+    game: Game | None = None,
+    **kwargs: Any,
+) -> Report:
+    """Compare a compiled game with its original.
+
+    Args:
+        id: the game.
+        episodes: random games of the original; by default 100, or 1,000 for board games.
+        seed: of the random games.
+        tolerance: by default 1e-5 for games of particles, 0 for all others.
+        exhaustive: play every move of every position; tic-tac-toe and Leduc only.
+        starts: first states of the original to compare in distribution; 0: none.
+        game: the compiled game, if it is not the one that ``make(id, **kwargs)`` builds.
+        **kwargs: keyword arguments of the game.
+
+    Returns:
+        The report; ``report.ok`` says whether all is equal.
+
+    Raises:
+        ValueError: if the game has no original, or cannot be played out in full.
+    """
+    name = kitae_envs.resolve(id) or id
+    original = original_of(name)
+    if original is None:
+        raise ValueError(f"expected a game with an original, got {id!r}, which has none.")
+    if exhaustive and original.every_move is None:
+        raise ValueError(f"{name} is too large to be played out in full; leave exhaustive out.")
+    compiled = kitae_envs.make(name, **kwargs) if game is None else game
+    if tolerance is None:
+        tolerance = 1e-5 if name.startswith("mpe/") else 0.0
+    report = Report(name, kwargs, tolerance, exhaustive)
+    env = original.build(**kwargs)
+    with _silence():
+        if not _same_spaces(compiled, env, report):
+            return report
+        moves, returns = _gather(original, env, report, episodes, seed)
+        _compare(compiled, moves, report)
+        if starts and not report.mismatches:
+            _compare_starts(compiled, original, env, report, starts, seed)
+            _compare_returns(compiled, returns, report)
+    env.close()
+    return report
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep PettingZoo from printing about illegal moves, which are made on purpose."""
+    logger = importlib.import_module("pettingzoo.utils.env_logger").EnvLogger
+    logger.suppress_output()
+    try:
+        yield
+    finally:
+        logger.unsuppress_output()
+
+
+def _same_spaces(game: Game, env: Any, report: Report) -> bool:
+    """Compare agents and spaces."""
+
+    def compare(name: str, agent: str, expected: Any, got: Any) -> None:
+        if expected != got:
+            report.mismatches.append(Mismatch(name, agent, 0, str(expected), str(got)))
+
+    compare("agents", "", tuple(env.possible_agents), game.possible_agents)
+    if not report.mismatches:
+        for a in game.possible_agents:
+            compare("observation space", a, env.observation_space(a), game.observation_space(a))
+            compare("action space", a, env.action_space(a), game.action_space(a))
+        compare("state space", "", getattr(env.unwrapped, "state_space", None), game.state_space)
+    return not report.mismatches
+
+
+def _gather(
+    original: Original, env: Any, report: Report, episodes: int | None, seed: int
+) -> tuple[list[Move], np.ndarray]:
+    """Play the original; return its moves and the returns ``[episodes, A]`` of legal games."""
+    if report.exhaustive and original.every_move is not None:
+        moves = list(original.every_move(env, original))
+        return moves, np.zeros((0, len(env.possible_agents)))
+    rng = np.random.default_rng(seed)
+    report.episodes = episodes or (100 if report.tolerance else 1000)
+    moves, returns = [], []
+    for episode in range(report.episodes):
+        illegal = 0.02 if episode % 2 else 0.0
+        played = play(original, env, rng, illegal)
+        moves += played
+        if not illegal:
+            returns.append([sum(m.reward[a] for m in played) for a in env.possible_agents])
+    return moves, np.array(returns)
+
+
+def _compare(game: Game, moves: list[Move], report: Report) -> None:
+    """Make all moves in the compiled game at once and compare everything."""
+    state_type = type(jax.eval_shape(game.start, jax.random.key(0)))
+    fields = [name for name in state_type._fields if name in moves[0].before.state]
+
+    def states(frames: list[Frame]) -> Any:
+        template = jax.eval_shape(game.start, jax.random.key(0))
+        values = {n: jnp.asarray(np.stack([f.state[n] for f in frames])) for n in fields}
+        return template._replace(**values)
+
+    before = states([move.before for move in moves])
+    action = {
+        group: jnp.asarray(np.stack([[move.action[a] for a in agents] for move in moves]))
+        for group, agents in game.groups.items()
+    }
+    keys = jax.random.split(jax.random.key(0), len(moves))
+    views, (after, step) = jax.jit(
+        lambda *inputs: (jax.vmap(game.observe)(inputs[1]), jax.vmap(game.step)(*inputs))
+    )(keys, before, action)
+    report.moves = len(moves)
+    check = _Check(report)
+    for name in fields:
+        expected = np.stack([move.after.state[name] for move in moves])
+        check(f"state.{name}", "", expected, getattr(after, name))
+    if game.state_space is not None:
+        check("state()", "", np.stack([m.after.summary for m in moves]), step.next_state)
+    for group, agents in game.groups.items():
+        for i, agent in enumerate(agents):
+            _compare_agent(check, moves, agent, _row(views, group, i), _row(step, group, i))
+
+
+def _row(record: Any, group: str, i: int) -> dict[str, Any]:
+    """Pick one agent out of a View or TimeStep."""
+    names = [n for n in record._fields if n not in ("over", "state", "next_state")]
+    values = {n: getattr(record, n)[group] for n in names}
+    return {n: jax.tree.map(lambda leaf: np.asarray(leaf)[:, i], v) for n, v in values.items()}
+
+
+def _compare_agent(
+    check: _Check, moves: list[Move], agent: str, view: dict[str, Any], step: dict[str, Any]
+) -> None:
+    """Compare what one agent saw before and after each move, and what it got."""
+    for when, seen in (("before", view), ("after", step)):
+        frames = [getattr(move, when) for move in moves]
+        expected = [frame.observation[agent] for frame in frames]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *expected)
+        if isinstance(stacked, dict):
+            for key in stacked:
+                check(f"observation[{key}]", agent, stacked[key], seen["observation"][key])
+            check("action_mask", agent, stacked["action_mask"], seen["action_mask"])
+        else:
+            check("observation", agent, stacked, seen["observation"])
+        active = np.array([frame.active[agent] for frame in frames])
+        check("active", agent, active, seen["active"])
+    check("reward", agent, np.array([m.reward[agent] for m in moves]), step["reward"])
+    for flag in ("terminated", "truncated"):
+        check(flag, agent, np.array([getattr(m, flag)[agent] for m in moves]), step[flag])
+
+
+class _Check:
+    """Compares arrays and writes what differs into a report."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def __call__(self, name: str, agent: str, expected: np.ndarray, got: Any) -> None:
+        got, report = np.asarray(got), self._report
+        if expected.shape != got.shape:
+            shapes = str(expected.shape[1:]), str(got.shape[1:])
+            report.mismatches.append(Mismatch(f"shape of {name}", agent, 0, *shapes))
+            return
+        wanted, found = expected.astype(np.float64), got.astype(np.float64)
+        gap = np.abs(wanted - found)
+        if gap.size and report.tolerance:
+            report.largest[name] = max(report.largest.get(name, 0.0), float(np.nanmax(gap)))
+        # written so that NaN is never within the tolerance
+        wrong = ~(gap <= report.tolerance * np.maximum(1.0, np.abs(wanted)))
+        rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))
+        known = sum(m.field == name and m.agent == agent for m in report.mismatches)
+        for row in rows[: max(0, 3 - known)]:
+            pair = _short(expected[row]), _short(got[row])
+            report.mismatches.append(Mismatch(name, agent, int(row), *pair))
+
+
+def _short(value: np.ndarray) -> str:
+    """Write a value in one line."""
+    text = np.array2string(np.asarray(value), precision=6, threshold=20, max_line_width=10_000)
+    return " ".join(text.split())
+
+
+def _compare_starts(
+    game: Game, original: Original, env: Any, report: Report, count: int, seed: int
+) -> None:
+    """Compare the distributions of first states, coordinate by coordinate."""
+    fields: list[dict[str, Any]] = []
+    env.reset(seed=seed)
+    for _ in range(count):
+        env.reset()
+        fields.append(original.read(env))
+    keys = jax.random.split(jax.random.key(seed), 8 * count)
+    ours = jax.jit(jax.vmap(game.start))(keys)
+    for name in fields[0]:
+        theirs = np.stack([f[name] for f in fields]).reshape(count, -1)
+        mine = np.asarray(getattr(ours, name)).reshape(8 * count, -1)
+        values = [_ks(a, b) for a, b in zip(theirs.T, mine.T, strict=True)]
+        report.distributions[f"first {name}"] = (max(values, default=0.0), KS_LIMIT)
+
+
+def _compare_returns(game: Game, theirs: np.ndarray, report: Report) -> None:
+    """Compare the distributions of each agent's return in random legal games."""
+    if not len(theirs):
+        return
+    ours = random_returns(game, jax.random.key(1), 4096)
+    for i, agent in enumerate(game.possible_agents):
+        value = _ks(theirs[:, i], ours[agent])
+        report.distributions[f"random return of {agent}"] = (value, KS_LIMIT)
+
+
+def random_returns(
+    game: Game, key: jax.Array, n_games: int, limit: int = 256
+) -> dict[str, np.ndarray]:
+    """Play random legal games in the compiled game.
+
+    Args:
+        game: the game.
+        key: for starts, chance and actions.
+        n_games: number of games, played side by side.
+        limit: joint steps after which a game is cut.
+
+    Returns:
+        Each agent's undiscounted return in each game, ``{agent: [n_games]}``.
+    """
+
+    @jax.jit
+    def advance(key: jax.Array, state: Any, step: TimeStep, total: Any, over: jax.Array) -> Any:
+        draw, chance = jax.random.split(key)
+        action = sample_actions(game, draw, step)
+        state, step = jax.vmap(game.step)(jax.random.split(chance, n_games), state, action)
+        total = {g: total[g] + jnp.where(over[:, None], 0.0, r) for g, r in step.reward.items()}
+        return state, step, total, over | step.over
+
+    start, key = jax.random.split(key)
+    state, step = jax.jit(jax.vmap(game.init))(jax.random.split(start, n_games))
+    total, over = step.reward, step.over
+    for t in range(limit):
+        if bool(over.all()):
+            break
+        state, step, total, over = advance(jax.random.fold_in(key, t), state, step, total, over)
+    return {
+        agent: np.asarray(total[group])[:, i]
+        for group, agents in game.groups.items()
+        for i, agent in enumerate(agents)
+    }
+
+
+def _ks(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the scaled two-sample Kolmogorov-Smirnov statistic."""
+    a, b = (np.sort(np.round(x.astype(np.float64), 5)) for x in (a, b))
+    grid = np.concatenate([a, b])
+    gap = np.searchsorted(a, grid, "right") / len(a) - np.searchsorted(b, grid, "right") / len(b)
+    return float(np.abs(gap).max() * np.sqrt(len(a) * len(b) / (len(a) + len(b))))
