@@ -1,0 +1,104 @@
+"""The rollout store copies what it is given; minibatches hold every row once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kitae_marl.buffer import AFTER, BEFORE, RolloutBuffer, batchify_and_randomize
+from kitae_marl.types import Experience
+
+SHAPE = (4, 2)  # environments, agents
+
+
+def parts(t):
+    """Both halves of step ``t``; every field holds numbers of its own."""
+    numbers = {name: np.full(SHAPE, 10.0 * t + i) for i, name in enumerate((*BEFORE, *AFTER))}
+    before = {name: {"g": numbers[name]} for name in BEFORE if name != "action_mask"}
+    before["action_mask"] = {"g": ()}
+    before["observation"] = {"g": {"x": numbers["observation"], "y": (numbers["active"],)}}
+    after = {name: {"g": numbers[name]} for name in AFTER}
+    return before, after
+
+
+def fill(buffer, start=0):
+    for t in range(start, start + buffer.n_steps):
+        for part in parts(t):
+            buffer.add(part)
+        buffer.advance()
+
+
+def test_stored_rows_come_back_time_first():
+    buffer = RolloutBuffer(3)
+    fill(buffer)
+    experience = buffer.experience()
+    assert isinstance(experience, Experience)
+    assert experience.observation["g"]["y"][0].shape == (3, *SHAPE)
+    assert experience.action_mask["g"] == ()
+    assert experience.state == ()
+    for name in AFTER:
+        expected = [parts(t)[1][name]["g"] for t in range(3)]
+        np.testing.assert_array_equal(getattr(experience, name)["g"], expected)
+
+
+def test_what_is_added_is_copied():
+    buffer = RolloutBuffer(1)
+    before, after = parts(1)
+    live = before["observation"]["g"]["x"]
+    buffer.add(before)
+    live[:] = -1.0  # the environment steps
+    buffer.add(after)
+    buffer.advance()
+    assert (buffer.experience().observation["g"]["x"] == 10.0).all()
+
+
+def test_rewards_are_stored_in_single_precision_and_flags_as_they_come():
+    buffer = RolloutBuffer(1)
+    buffer.add({"reward": {"g": np.ones(SHAPE)}, "terminated": {"g": np.ones(SHAPE, bool)}})
+    buffer.advance()
+    assert buffer.experience().reward["g"].dtype == np.float32
+    assert buffer.experience().terminated["g"].dtype == bool
+
+
+def test_full_incomplete_and_cleared():
+    buffer = RolloutBuffer(2)
+    with pytest.raises(RuntimeError, match="expected 2 stored steps, got 0"):
+        buffer.experience()
+    fill(buffer)
+    assert buffer.full
+    with pytest.raises(RuntimeError, match=r"full; call clear\(\) first"):
+        buffer.add(parts(0)[0])
+    memory = buffer.experience().reward["g"]
+    buffer.clear()
+    assert not buffer.full
+    fill(buffer, start=7)
+    assert buffer.experience().reward["g"] is memory  # the arrays are used again
+    assert memory[0, 0, 0] == 75.0
+    with pytest.raises(ValueError, match="at least 1"):
+        RolloutBuffer(0)
+
+
+class TestBatches:
+    def rows(self, n):
+        return {"x": jnp.arange(n)}, jnp.arange(n) * 2.0, jnp.arange(2 * n).reshape(n, 2)
+
+    @pytest.mark.parametrize("batch_size", [1, 4, 12])
+    def test_every_row_once_and_fields_stay_together(self, batch_size):
+        a, b, c = batchify_and_randomize(jax.random.key(1), self.rows(12), batch_size)
+        assert a["x"].shape == b.shape == (12 // batch_size, batch_size)
+        assert sorted(a["x"].ravel().tolist()) == list(range(12))
+        np.testing.assert_array_equal(b, a["x"] * 2.0)
+        np.testing.assert_array_equal(c[..., 0], a["x"] * 2)
+
+    def test_orders_differ_by_key_and_are_uniform(self):
+        shuffle = jax.jit(jax.vmap(lambda k: batchify_and_randomize(k, (jnp.arange(4),), 2)[0]))
+        keys = jax.random.split(jax.random.key(0), 4800)
+        orders, counts = np.unique(shuffle(keys).reshape(-1, 4), axis=0, return_counts=True)
+        assert len(orders) == 24
+        assert abs(counts - 200).max() < 5 * 200**0.5
+
+    @pytest.mark.parametrize("batch_size", [0, 5, 13])
+    def test_sizes_that_do_not_divide_are_refused(self, batch_size):
+        message = f"expected a batch_size that divides 12 rows, got {batch_size}"
+        with pytest.raises(ValueError, match=message):
+            batchify_and_randomize(jax.random.key(0), self.rows(12), batch_size)

@@ -1,0 +1,147 @@
+"""One epoch: every key once, and the same result as a loop over the minibatches."""
+
+import inspect
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kitae_marl.buffer import batchify_and_randomize
+from kitae_marl.loops.update import update_epoch
+
+
+class Rows(NamedTuple):
+    x: Any
+    y: Any
+
+
+EXPERIENCE = Rows({"g": jnp.arange(12.0)}, jnp.arange(24.0).reshape(12, 2))
+
+
+def bits(key):
+    return jax.random.key_data(key)
+
+
+def in_order(key, experience, batch_size):
+    """Cut without shuffling."""
+    del key
+    return jax.tree.map(lambda x: x.reshape(-1, batch_size, *x.shape[1:]), tuple(experience))
+
+
+def descend(state, key, batch):
+    """A step that depends on the order of the batches, on their rows and on the key."""
+    noise = jax.random.normal(key)
+    loss = jnp.mean(batch.x["g"] * batch.y[:, 1]) + noise
+    return 0.9 * state + loss, {"loss": loss, "state": state}
+
+
+def run(batchify=batchify_and_randomize, update=descend, batch_size=3, key=0, state=1.0):
+    return update_epoch(
+        jax.random.key(key),
+        jnp.asarray(state),
+        EXPERIENCE,
+        batchify,
+        update,
+        experience_type=Rows,
+        batch_size=batch_size,
+    )
+
+
+def test_signature():
+    parameters = inspect.signature(update_epoch).parameters
+    assert list(parameters) == [
+        "key",
+        "state",
+        "experience",
+        "batchify_fn",
+        "update_batch_fn",
+        "experience_type",
+        "batch_size",
+    ]
+    keyword_only = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
+    assert keyword_only == ["experience_type", "batch_size"]
+    assert all(p.default is p.empty for p in parameters.values())
+
+
+def test_equals_a_loop_over_the_batches():
+    seen = []
+
+    def spy(key, experience, batch_size):
+        batches = batchify_and_randomize(key, experience, batch_size)
+        seen.append((key, batches))
+        return batches
+
+    keys = []
+
+    def update(state, key, batch):
+        jax.debug.callback(lambda data: keys.append(data), bits(key), ordered=True)
+        return descend(state, key, batch)
+
+    state, info = run(spy, update)
+    jax.effects_barrier()
+    ((shuffle_key, batches),) = seen
+    expected, infos = jnp.asarray(1.0), []
+    for i, data in enumerate(keys):
+        batch = Rows(*jax.tree.map(lambda x, i=i: x[i], batches))
+        expected, one = descend(expected, jax.random.wrap_key_data(data), batch)
+        infos.append(one)
+    assert len(infos) == 4
+    np.testing.assert_allclose(state, expected, rtol=1e-6)
+    for name in ("loss", "state"):
+        np.testing.assert_allclose(info[name], np.mean([x[name] for x in infos]), rtol=1e-6)
+    used = [bits(shuffle_key), *keys, bits(jax.random.key(0))]
+    assert len(np.unique(np.stack(used), axis=0)) == len(used)  # no key is used twice
+
+
+def test_keys_of_two_epochs_differ():
+    def collect(state, key, batch):
+        return state, {"key": bits(key).astype(jnp.float32)}
+
+    first, second = (run(update=collect, key=key)[1]["key"] for key in (0, 1))
+    assert (first != second).any()
+
+
+def test_jitted_and_plain_are_equal():
+    plain = run()
+    jitted = jax.jit(lambda: run())()
+    np.testing.assert_allclose(plain[0], jitted[0], rtol=1e-6)
+
+
+def test_the_batch_has_the_type_asked_for():
+    def update(state, key, batch):
+        assert type(batch) is Rows
+        assert batch.y.shape == (12, 2)
+        return state + batch.x["g"][0], {}
+
+    state, info = run(in_order, update, batch_size=12)
+    assert float(state) == 1.0
+    assert info == {}
+
+
+@pytest.mark.parametrize("batch_size", [3, 12])
+def test_batches_come_in_the_order_of_batchify(batch_size):
+    def update(state, key, batch):
+        return state * 10 + batch.x["g"][0], {}
+
+    state, _ = run(in_order, update, batch_size=batch_size, state=0.0)
+    assert float(state) == {3: 369.0, 12: 0.0}[batch_size]
+
+
+def test_no_batch_or_unequal_numbers_are_refused():
+    def none(key, experience, batch_size):
+        return tuple(jax.tree.map(lambda x: x[:0], experience))
+
+    def unequal(key, experience, batch_size):
+        x, y = in_order(key, experience, batch_size)
+        return x, y[1:]
+
+    for batchify in (none, unequal):
+        with pytest.raises(ValueError, match=r"expected batchify_fn .* got \[.*batch_size=3"):
+            run(batchify)
+
+
+def test_a_batch_size_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="divides 12 rows, got 5"):
+        run(batch_size=5)
