@@ -33,5 +33,8 @@ def agent_groups(
                 groups[name] = (*members, agent)
                 break
         else:
-            groups[stem if stem not in groups else agent] = (agent,)
+            name = stem if stem not in groups else agent
+            while name in groups:  # an agent called like the stem of others with other spaces
+                name += "_"
+            groups[name] = (agent,)
     return groups
