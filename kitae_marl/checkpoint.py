@@ -94,7 +94,7 @@ class RunCheckpointer:
             return target
         parts = {"state": run_state._replace(game=())}
         if jax.tree.leaves(run_state.game):
-            parts["game"] = run_state.game
+            parts["game"] = _with_elements(run_state.game)
         manifest = {"step": step, **{name: describe(part) for name, part in parts.items()}}
         arguments = ocp.args.Composite(
             manifest=ocp.args.JsonSave(manifest),
@@ -162,7 +162,7 @@ class RunCheckpointer:
             )
         parts = {"state": template._replace(game=())}
         if jax.tree.leaves(template.game):
-            parts["game"] = template.game
+            parts["game"] = _with_elements(template.game)
         restored = {}
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             manifest = _load(checkpointer, path, {"manifest": ocp.args.JsonRestore()}, "manifest")
@@ -173,7 +173,21 @@ class RunCheckpointer:
                 arguments = {item: ocp.args.StandardRestore(part)}
                 restored[item] = _load(checkpointer, path, arguments, item)
                 _require_digests(restored[item], leaves, item, path)
-        return restored["state"]._replace(game=restored.get("game", ()))
+        game = _put_back(template.game, restored["game"]) if "game" in restored else ()
+        return restored["state"]._replace(game=game)
+
+
+def _with_elements(tree: Any) -> dict[str, Any]:
+    """Return the leaves that have elements, by path; Orbax refuses arrays of size zero."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if np.size(leaf)}
+
+
+def _put_back(template: Any, leaves: dict[str, Any]) -> Any:
+    """Build a tree like the template from what ``_with_elements`` returned."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaves.get(jax.tree_util.keystr(path), leaf), template
+    )
 
 
 def _load(checkpointer: Any, path: Path, arguments: dict[str, Any], item: str) -> Any:
