@@ -351,7 +351,6 @@ class Collector:
         blocks.in_game[rows] = self._in_game
         self.infos.commit(self._in_game, blocks.active[rows])
         blocks.running_return[rows] = self._return
-        blocks.running_length[rows] = self._length
         blocks.seconds[rows] = self._seconds
         blocks.ended[rows] = self._ended
         blocks.finished[rows] = self._finished

@@ -188,7 +188,6 @@ class Blocks:
         self.active = self._array(agents, flag)
         self.in_game = self._array(agents, flag)
         self.running_return = self._array(agents, real)
-        self.running_length = self._array(agents, count)
         self.episode_return = self._array(agents, real)
         self.episode_length = self._array(agents, count)
         self.ended = self._array(envs, flag)

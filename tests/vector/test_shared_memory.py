@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from multiprocessing import resource_tracker
 
 import gymnasium as gym
 import numpy as np
@@ -15,7 +16,13 @@ from kitae_marl.vector import SubProcVecParallelEnv, shared_memory
 from kitae_marl.vector.shared_memory import Blocks, Memory, make_blocks
 from kitae_marl.vector.spaces import decode, describe
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+pytestmark = pytest.mark.usefixtures("tracker", "nothing_left")
+
+
+@pytest.fixture(scope="module")
+def tracker() -> None:
+    """Start the process that the standard library keeps for named memory."""
+    resource_tracker.ensure_running()
 
 
 @pytest.mark.parametrize("kind", ["memfd", "named", "private"])
@@ -69,13 +76,13 @@ def test_no_two_arrays_overlap_and_all_fit() -> None:
 
 @pytest.mark.parametrize("shape", [(18,), (32, 32, 3)])
 def test_the_blocks_take_no_more_than_twice_the_data(shape: tuple[int, ...]) -> None:
-    """Observations and final observations; the numbers beside them are few."""
+    """Observations lie there twice, as final ones too; the numbers beside them are few."""
     space = gym.spaces.Box(0, 255, shape, np.uint8 if len(shape) > 1 else np.float32)
     agents = tuple(f"a_{i}" for i in range(8))
     game = SpaceGame(space, gym.spaces.Box(-1, 1, (2,)), agents=agents)
     size = Blocks(decode(describe(game)), 64).size
-    row = int(np.prod(shape)) * space.dtype.itemsize + 2 * 4 + 8 + 2  # with action, reward, flags
-    assert size <= 2.1 * 64 * len(agents) * row
+    numbers = 2 * 4 + 8 + 3 + 16  # action, reward, flags, return and length of the episode
+    assert size <= 2 * 64 * len(agents) * (int(np.prod(shape)) * space.dtype.itemsize + numbers)
 
 
 def test_worker_memory() -> None:

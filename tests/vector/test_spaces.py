@@ -66,5 +66,5 @@ def test_spaces_without_fixed_size(space: gym.Space) -> None:
 
 
 def test_nested_actions_are_refused() -> None:
-    with pytest.raises(TypeError, match="action space.*flatten it"):
+    with pytest.raises(TypeError, match=r"action space.*flatten it"):
         describe(SpaceGame(SPACES[0], gym.spaces.Tuple((gym.spaces.Discrete(2),))))
