@@ -1,0 +1,128 @@
+"""Configs: defaults, JSON there and back, and every bad value named."""
+
+import dataclasses
+import inspect
+import json
+
+import pytest
+
+from kitae_marl.config import MAX_CONFIG_BYTES, Config, PPOConfig
+from kitae_marl.errors import ConfigError
+
+
+def test_json_there_and_back():
+    config = Config(
+        env_id="mpe/simple_tag-v3",
+        env_kwargs={"num_good": 2, "x": [1, None, {"y": 0.5}]},
+        seed=7,
+        n_workers=0,
+        ppo=PPOConfig(hidden_sizes=(32, 16), activation="relu", learning_rate=1e-5, anneal=False),
+    )
+    text = config.to_json()
+    assert Config.from_json(text) == config
+    assert Config.from_json(text).ppo.hidden_sizes == (32, 16)
+    assert json.loads(text)["ppo"]["learning_rate"] == 1e-5
+    assert Config.from_json(Config().to_json()) == Config()
+
+
+def test_a_part_is_enough():
+    assert Config.from_json('{"n_envs": 4, "ppo": {"gamma": 0.5}}').ppo == PPOConfig(gamma=0.5)
+
+
+def test_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 3
+
+
+def test_sizes_follow_from_the_settings():
+    config = Config(n_envs=4, env_steps=1001, ppo=PPOConfig(n_steps=10))
+    assert config.rollout_size == 40
+    assert config.n_updates == 26
+    assert dataclasses.replace(config, env_steps=1000).n_updates == 25
+
+
+def test_every_field_has_a_sentence():
+    for cls in (Config, PPOConfig):
+        body = inspect.getsource(cls)
+        for field in dataclasses.fields(cls):
+            after = body.split(f"\n    {field.name}:")[1].split("\n")[1]
+            assert after.strip().startswith('"""'), field.name
+
+
+TEXT = {
+    "not json": "{",
+    "not an object": "[1]",
+    "null": "null",
+    "unknown key": '{"sed": 1}',
+    "unknown key inside": '{"ppo": {"lr": 1}}',
+    "ppo is no object": '{"ppo": null}',
+    "deep": "[" * 100_000,
+    "a number of 5000 digits": '{"seed": ' + "9" * 5000 + "}",
+    "a tag of another format": "!!python/object/apply:os.system [id]",
+}
+
+
+@pytest.mark.parametrize("text", TEXT.values(), ids=TEXT)
+def test_bad_text_is_a_config_error(text):
+    with pytest.raises(ConfigError):
+        Config.from_json(text)
+
+
+def test_unknown_keys_are_named_beside_the_known_ones():
+    with pytest.raises(ConfigError, match=r"ppo\.lr: unknown key; .*learning_rate") as caught:
+        Config.from_json('{"ppo": {"lr": 1}}')
+    assert caught.value.key == "ppo.lr"
+
+
+def test_size_is_limited():
+    padding = " " * MAX_CONFIG_BYTES
+    with pytest.raises(ConfigError, match=f"at most {MAX_CONFIG_BYTES} bytes"):
+        Config.from_json("{}" + padding)
+
+
+BAD = [
+    ("env_id", ""),
+    ("env_id", 3),
+    ("env_kwargs", [1]),
+    ("algo", "dqn"),
+    ("algo", ["ippo"]),
+    ("seed", -1),
+    ("seed", 2**31),
+    ("seed", 1.0),
+    ("seed", True),
+    ("n_envs", 0),
+    ("n_workers", -1),
+    ("env_steps", 0),
+    ("save_every", "often"),
+    ("ppo.n_steps", 0),
+    ("ppo.n_epochs", 1.5),
+    ("ppo.n_minibatches", 3),
+    ("ppo.learning_rate", 0.0),
+    ("ppo.learning_rate", float("nan")),
+    ("ppo.learning_rate", 10**400),
+    ("ppo.gamma", 1.01),
+    ("ppo.gae_lambda", -0.1),
+    ("ppo.clip", 0.0),
+    ("ppo.entropy_coef", -1e-9),
+    ("ppo.value_coef", float("inf")),
+    ("ppo.max_grad_norm", "0.5"),
+    ("ppo.anneal", 1),
+    ("ppo.normalize_advantage", None),
+    ("ppo.hidden_sizes", [64, 0]),
+    ("ppo.hidden_sizes", "64"),
+    ("ppo.hidden_sizes", 64),
+    ("ppo.hidden_sizes", None),
+    ("ppo.activation", "gelu"),
+    ("ppo.activation", ["tanh"]),
+    ("ppo.share_params", "yes"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), BAD)
+def test_bad_values_are_named(key, value):
+    section, _, name = key.rpartition(".")
+    data = {section: {name: value}} if section else {name: value}
+    with pytest.raises(ConfigError, match=r"expected .*, got") as caught:
+        Config.from_json(json.dumps(data))
+    assert caught.value.key == key
+    assert str(caught.value).startswith(f"{key}: ")

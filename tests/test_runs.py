@@ -1,0 +1,174 @@
+"""Run folders: safe names, safe overwriting, whole files."""
+
+import json
+import os
+
+import gymnasium as gym
+import pytest
+
+from kitae_marl import runs
+from kitae_marl.config import Config
+from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError, UnsafePathError
+from kitae_marl.groups import group_specs
+
+
+@pytest.mark.parametrize("name", ["a", "Spread-3_x.y", "0", "x" * 100, "a..b"])
+def test_good_names(tmp_path, name):
+    assert runs.run_path(tmp_path, name) == (tmp_path / name).resolve()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../evil",
+        "/evil",
+        "a/../../evil",
+        "a/b",
+        "a\\b",
+        "-rf",
+        ".hidden",
+        "a\n",
+        "a b",
+        "a\u202eb",
+        "ä",
+        "x" * 101,
+        "x" * 300,
+        "a\x00",
+        "$(id)",
+        None,
+        3,
+    ],
+)
+def test_bad_names(tmp_path, name):
+    with pytest.raises(UnsafePathError, match="expected a run name of"):
+        runs.run_path(tmp_path, name)
+
+
+def test_a_link_that_leads_outside_is_refused(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "outside").mkdir()
+    os.symlink(tmp_path / "outside", tmp_path / "runs" / "x")
+    with pytest.raises(UnsafePathError, match="leads outside"):
+        runs.run_path(tmp_path / "runs", "x")
+
+
+def test_the_runs_folder_itself_may_be_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    os.symlink(tmp_path / "real", tmp_path / "runs")
+    assert runs.run_path(tmp_path / "runs", "x") == (tmp_path / "real" / "x").resolve()
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name"),
+    [
+        ("mpe/simple_spread-v3", "simple_spread-v3-ippo-4"),
+        ("gymnasium:CartPole-v1", "gymnasium_CartPole-v1-ippo-4"),
+        ("my.games:make", "my.games_make-ippo-4"),
+        ("../..", "run-ippo-4"),
+        ("x" * 500, "x" * 80 + "-ippo-4"),
+    ],
+)
+def test_default_names_are_good_names(tmp_path, env_id, name):
+    assert runs.default_name(Config(env_id=env_id, seed=4)) == name
+    runs.run_path(tmp_path, name)
+
+
+def test_create_makes_an_empty_folder_even_twice(tmp_path):
+    path = tmp_path / "deep" / "run"
+    runs.create_run(path)
+    runs.create_run(path)
+    assert list(path.iterdir()) == []
+
+
+def test_a_run_is_replaced_only_when_asked(tmp_path):
+    path = tmp_path / "run"
+    runs.create_run(path)
+    (path / runs.MARKER).write_text("{}")
+    (path / "checkpoints").mkdir()
+    with pytest.raises(RunExistsError, match=r"--resume .* --overwrite"):
+        runs.create_run(path)
+    assert (path / "checkpoints").exists()
+    runs.create_run(path, overwrite=True)
+    assert list(path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_run_is_never_deleted(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunExistsError, match="holds no run"):
+        runs.create_run(tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    path = tmp_path / "run"
+    path.write_text("a file")
+    for overwrite in (False, True):
+        with pytest.raises(RunExistsError, match="run"):
+            runs.create_run(path, overwrite=overwrite)
+    assert path.read_text() == "a file"
+
+
+def test_find_by_path_and_by_name(tmp_path):
+    path = tmp_path / "x"
+    runs.create_run(path)
+    runs.write_text(path / runs.MARKER, Config().to_json())
+    assert runs.find_run(path) == path.resolve()
+    assert runs.find_run("x", tmp_path) == path.resolve()
+    with pytest.raises(NoCheckpointError, match=r"no run at y; runs in .*: x"):
+        runs.find_run("y", tmp_path)
+    with pytest.raises(NoCheckpointError, match="none"):
+        runs.find_run("x", tmp_path / "nowhere")
+    with pytest.raises(NoCheckpointError):
+        runs.find_run("../x", tmp_path / "x")
+
+
+def test_write_is_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "summary.json"
+    runs.write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        runs.write_text(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["summary.json"]
+
+
+def test_config_and_groups_there_and_back(tmp_path):
+    config = Config(seed=3)
+    box = gym.spaces.Box(-1, 1, (3,))
+    groups = group_specs(
+        ["b_0", "a_0", "b_1"],
+        lambda a: box,
+        lambda a: gym.spaces.Discrete(2),
+        {"a*": False, "*": True},
+    )
+    runs.write_text(tmp_path / runs.MARKER, config.to_json())
+    runs.write_groups(tmp_path, ["b_0", "a_0", "b_1"], groups)
+    assert runs.read_config(tmp_path) == config
+    assert runs.read_groups(tmp_path) == (["b_0", "a_0", "b_1"], groups)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"groups": 3}', '{"groups": [3]}', '{"groups": [], "x": 1}', "null"],
+)
+def test_broken_agents_files_are_config_errors(tmp_path, text):
+    (tmp_path / "agents.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"agents\.json"):
+        runs.read_groups(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"x": 1}', "\udcff", '{"seed": NaN}'])
+def test_broken_configs_are_config_errors(tmp_path, text):
+    (tmp_path / runs.MARKER).write_text(text, errors="surrogateescape")
+    with pytest.raises(ConfigError):
+        runs.read_config(tmp_path)
+
+
+def test_files_over_a_megabyte_are_not_read(tmp_path):
+    (tmp_path / runs.MARKER).write_text(json.dumps({"x": "y" * 1_000_001}))
+    with pytest.raises(ConfigError, match="at most 1000000 bytes"):
+        runs.read_config(tmp_path)
+    with pytest.raises(ConfigError, match="expected a file in JSON"):
+        runs.read_json(tmp_path / "missing.json")
