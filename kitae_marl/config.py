@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,8 +20,8 @@ def _require(condition: bool, key: str, expected: str, got: Any) -> None:
 
 def _require_number(key: str, value: Any, low: float, high: float, *, above: bool = False) -> None:
     """Require a finite number in [low, high], or (low, high] with ``above``."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    inside = number and low <= value <= high and not (above and value == low)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    inside = number and low <= value <= high and not (above and value == low)  # NaN is not
     _require(inside, key, f"a number in {'(' if above else '['}{low}, {high}]", value)
 
 
@@ -83,7 +82,9 @@ class PPOConfig:
         _require(
             self.activation in ("tanh", "relu"), "ppo.activation", "tanh or relu", self.activation
         )
-        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
+        widths = self.hidden_sizes
+        _require(isinstance(widths, list | tuple), "ppo.hidden_sizes", "a list of widths", widths)
+        object.__setattr__(self, "hidden_sizes", tuple(widths))
         for width in self.hidden_sizes:
             _require_count("ppo.hidden_sizes", width)
 
@@ -155,7 +156,7 @@ class Config:
             raise ConfigError(f"expected a config of at most {MAX_CONFIG_BYTES} bytes, got more.")
         try:
             data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
                 f"expected a config in JSON, got text that is not: {error}."
             ) from None

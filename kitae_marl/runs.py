@@ -57,6 +57,8 @@ def create_run(path: Path, *, overwrite: bool = False) -> None:
     Raises:
         RunExistsError: if the folder holds a run and ``overwrite`` is False, or holds other things.
     """
+    if path.exists() and not path.is_dir():
+        raise RunExistsError(f"{path} is a file; choose another name or remove it yourself.")
     if path.exists() and any(path.iterdir()):
         if not (path / MARKER).is_file():
             raise RunExistsError(

@@ -39,7 +39,8 @@ def space_to_json(space: gym.Space) -> dict[str, Any]:
             "dtype": str(space.dtype),
         }
     if isinstance(space, spaces.MultiBinary):
-        return {"type": "MultiBinary", "shape": list(space.shape)}
+        n = space.n
+        return {"type": "MultiBinary", "shape": n if isinstance(n, int) else list(space.shape)}
     if isinstance(space, spaces.Dict):
         parts = {key: space_to_json(part) for key, part in space.spaces.items()}
         return {"type": "Dict", "spaces": parts}
@@ -59,7 +60,7 @@ def space_from_json(data: dict[str, Any]) -> gym.Space:
     """
     try:
         return _from_json(data)
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, AssertionError) as error:
         raise ConfigError(f"expected the description of a space, got {data!r}: {error}.") from None
 
 
