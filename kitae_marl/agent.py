@@ -20,11 +20,16 @@ from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
 from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
-from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks, unstack
+from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks
 from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.logger import Logger
 from kitae_marl.loops.train import vectorized_train
 from kitae_marl.types import AgentPyTree, TrainState
+
+
+KEYS_AHEAD = 256
+"""Keys derived in one call: deriving one inside each policy call costs a third of that call."""
+_NO_KEYS = np.zeros((0, 2), np.uint32)
 
 
 class Agent:
@@ -97,15 +102,23 @@ class Agent:
         def init(root: jax.Array) -> Any:
             return train_state(key_for(root, INIT, 0))
 
-        def sample(state: Any, root: jax.Array, purpose: int, step: Any, *inputs: Any) -> Any:
-            return explore(state, key_for(root, purpose, step), *inputs)
+        def sample(state: Any, key: np.ndarray, *inputs: Any) -> Any:
+            return explore(state, jax.random.wrap_key_data(jax.numpy.asarray(key)), *inputs)
+
+        def keys(root: jax.Array, purpose: Any, first: Any) -> jax.Array:
+            steps = first + jax.numpy.arange(KEYS_AHEAD, dtype=np.uint32)
+            many = jax.vmap(lambda step: key_for(root, purpose, step))(steps)
+            return jax.random.key_data(many)
 
         def update(state: Any, root: jax.Array, step: Any, experience: Any) -> Any:
             process_key, update_key = jax.random.split(key_for(root, UPDATE, step))
             return update_step(state, update_key, process(state, process_key, experience))
 
         self._init = jax.jit(init)
-        self._sample = jax.jit(sample, static_argnums=2)
+        self._sample = jax.jit(sample)
+        self._keys = jax.jit(keys)
+        self._keys_ahead: dict[int, tuple[int, np.ndarray]] = {}
+        self._agents_of = {group.name: group.agents for group in groups}
         self._select = jax.jit(select)
         self._update = jax.jit(update, donate_argnums=0)
 
@@ -137,7 +150,7 @@ class Agent:
         """
         features, masks = split_masks(observations, infos or {}, self.groups)
         action, log_prob, self.carry = self._sample(
-            self._policy, self.root_key, EXPLORE, np.uint32(self.step), features, masks, self.carry
+            self._policy, self._key(EXPLORE, self.step), features, masks, self.carry
         )
         self.step += 1
         return self._by_agent(action), self._by_agent(log_prob)
@@ -155,15 +168,8 @@ class Agent:
         """
         features, masks = split_masks(observations, infos or {}, self.groups)
         if sample:
-            action, _, _ = self._sample(
-                self._policy,
-                self.root_key,
-                EVALUATE,
-                np.uint32(self._selected),
-                features,
-                masks,
-                (),
-            )
+            key = self._key(EVALUATE, self._selected)
+            action, _, _ = self._sample(self._policy, key, features, masks, ())
             self._selected += 1
         else:
             action, _ = self._select(self._policy, features, masks, ())
@@ -171,7 +177,15 @@ class Agent:
 
     def _by_agent(self, stacked: Any) -> AgentDict:
         """Fetch stacked arrays and view them by agent; fetching means the inputs have been read."""
-        return unstack({name: np.asarray(x) for name, x in stacked.items()}, self.groups)
+        return AgentDict({name: np.asarray(x) for name, x in stacked.items()}, self._agents_of)
+
+    def _key(self, purpose: int, step: int) -> np.ndarray:
+        """Return ``key_for(root, purpose, step)`` as data; many are derived in one call."""
+        first, keys = self._keys_ahead.get(purpose, (0, _NO_KEYS))
+        if not first <= step < first + len(keys):
+            first, keys = step, np.asarray(self._keys(self.root_key, purpose, np.uint32(step)))
+            self._keys_ahead[purpose] = first, keys
+        return keys[step - first]
 
     def make_buffer(self, n_envs: int) -> RolloutBuffer:
         """Return an empty rollout store.
@@ -240,6 +254,7 @@ class Agent:
     def load_state(self, run_state: RunState) -> None:
         """Continue from a RunState of an agent with the same groups and config."""
         self.root_key = jax.random.wrap_key_data(jax.numpy.asarray(run_state.root_key))
+        self._keys_ahead.clear()
         self.state = jax.tree.map(jax.numpy.asarray, run_state.state)
         self.step = self._learned_step = int(run_state.step)
         self._game = ()

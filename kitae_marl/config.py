@@ -41,7 +41,7 @@ class PPOConfig:
     """Passes over the rollout in one update."""
     n_minibatches: int = 4
     """Parts the rollout is cut into in each pass; must divide n_steps * n_envs."""
-    learning_rate: float = 7e-4
+    learning_rate: float = 2.5e-3
     """Step size of Adam."""
     anneal: bool = True
     """Lower the learning rate linearly, to zero after the last update."""
@@ -55,7 +55,7 @@ class PPOConfig:
     """Weight of the entropy bonus."""
     value_coef: float = 0.5
     """Weight of the value loss."""
-    max_grad_norm: float = 0.5
+    max_grad_norm: float = 10.0
     """Gradients of larger global norm are scaled down to it."""
     normalize_advantage: bool = True
     """Give the advantages of each minibatch mean 0 and standard deviation 1."""

@@ -111,15 +111,19 @@ class AgentDict(dict[str, Any]):
     nobody has replaced an entry.
     """
 
-    def __init__(self, blocks: Mapping[str, Any], agents: Mapping[str, tuple[str, ...]]) -> None:
-        super().__init__(
-            (agent, map_leaves(lambda leaf, i=i: leaf[:, i], blocks[name]))
-            for name in blocks
-            for i, agent in enumerate(agents[name])
-        )
-        self.blocks = dict(blocks)
-        self.agents_of = {name: agents[name] for name in blocks}
-        self._views = {name: [self[agent] for agent in agents[name]] for name in blocks}
+    def __init__(self, blocks: Mapping[str, Any], agents_of: Mapping[str, tuple[str, ...]]) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.agents_of = agents_of
+        self._views = {}
+        for name, block in blocks.items():
+            agents = agents_of[name]
+            if isinstance(block, np.ndarray):  # made at every step, so without a general map
+                views = [block[:, i] for i in range(len(agents))]
+            else:
+                views = [map_leaves(lambda x, i=i: x[:, i], block) for i in range(len(agents))]
+            self._views[name] = views
+            self.update(zip(agents, views, strict=True))
 
     def stacked(self, name: str, agents: tuple[str, ...]) -> Any | None:
         """Return the stacked array of these agents, or None if entries are no longer its views."""
@@ -127,7 +131,7 @@ class AgentDict(dict[str, Any]):
             return None
         return self.blocks[name]
 
-    def intact_blocks(self) -> dict[str, Any] | None:
+    def intact_blocks(self) -> Mapping[str, Any] | None:
         """Return all stacked arrays, or None if an entry has been replaced, added or removed."""
         whole = len(self) == sum(map(len, self.agents_of.values()))
         return self.blocks if whole and all(map(self._intact, self.blocks)) else None
