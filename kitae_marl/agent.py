@@ -26,7 +26,6 @@ from kitae_marl.logger import Logger
 from kitae_marl.loops.train import vectorized_train
 from kitae_marl.types import AgentPyTree, TrainState
 
-
 KEYS_AHEAD = 256
 """Keys derived in one call: deriving one inside each policy call costs a third of that call."""
 _NO_KEYS = np.zeros((0, 2), np.uint32)
