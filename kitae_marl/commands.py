@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import os
 import shlex
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,17 +27,16 @@ def train(options: Train) -> dict[str, Any]:
     path = _run_folder(options, config)
     if not options.resume:
         runs.create_run(path, overwrite=options.overwrite)
-    from kitae_marl.vector.make import make_vec_env
-
-    env = make_vec_env(
-        config.env_id, config.n_envs, n_workers=config.n_workers, **config.env_kwargs
-    )
+    # JAX takes seconds to import; meanwhile the workers start.
+    threading.Thread(target=importlib.import_module, args=("kitae_marl.agent",)).start()
+    config, env = _make_env(config)
     try:
-        from kitae_marl.agent import Agent  # after the workers have started: JAX takes seconds
+        from kitae_marl.agent import Agent
 
         agent = Agent(env, config)
-        agents = f"{len(agent.possible_agents)} agents in {len(agent.groups)} groups"
-        say(f"{config.algo} on {config.env_id}: {agents}, {config.n_envs} environments")
+        agents = f"{len(agent.possible_agents)} agents in {len(agent.groups)} group(s)"
+        where = "compiled" if config.backend == "compiled" else "in Python"
+        say(f"{config.algo} on {config.env_id} ({where}): {agents}, {config.n_envs} environments")
         if options.resume:
             agent.load_checkpoint(path)
             say(f"resumed from step {agent.step * config.n_envs}")
@@ -51,6 +53,35 @@ def train(options: Train) -> dict[str, Any]:
         "returns": {tag.removeprefix("return/"): x for tag, x in summary["returns"].items()},
         "run_dir": str(path),
     }
+
+
+def _make_env(config: Config) -> tuple[Config, Any]:
+    """Make the environments where they shall run; the config says which place was taken."""
+    if config.backend == "compiled" or (config.backend == "auto" and _twin_serves(config)):
+        from kitae_marl.vector.compiled import CompiledVecParallelEnv
+
+        env = CompiledVecParallelEnv(config.env_id, config.n_envs, **config.env_kwargs)
+        return dataclasses.replace(config, backend="compiled"), env
+    from kitae_marl.vector.make import make_vec_env
+
+    env = make_vec_env(
+        config.env_id, config.n_envs, n_workers=config.n_workers, **config.env_kwargs
+    )
+    return dataclasses.replace(config, backend="python"), env
+
+
+def _twin_serves(config: Config) -> bool:
+    """Whether the game has a compiled twin that takes its arguments, and no workers are asked."""
+    import kitae_envs
+
+    if config.n_workers is not None or kitae_envs.resolve(config.env_id) is None:
+        return False
+    try:
+        kitae_envs.make(config.env_id, **config.env_kwargs)
+    except (TypeError, ValueError) as error:
+        say(f"the compiled twin does not take these arguments ({error}); training in Python")
+        return False
+    return True
 
 
 def _run_folder(options: Train, config: Config) -> Path:

@@ -99,12 +99,14 @@ class Config:
     """Keyword arguments of the game; values as in JSON."""
     algo: Literal["ippo"] = "ippo"
     """Learning algorithm."""
+    backend: Literal["auto", "compiled", "python"] = "auto"
+    """Where the games run: inside XLA, in Python, or inside XLA where the game has a twin there."""
     seed: int = 0
     """Seed of everything random; environment i is seeded seed + i."""
     n_envs: int = 16
     """Environments stepped side by side."""
     n_workers: int | None = None
-    """Worker processes; None: one per core; 0: all environments in this process."""
+    """Worker processes for games in Python; None: one per core; 0: none but this process."""
     env_steps: int = 500_000
     """Steps of single environments, all together; rounded up to whole updates."""
     save_every: int = 50_000
@@ -116,12 +118,20 @@ class Config:
         _require(isinstance(self.env_id, str) and bool(self.env_id), "env_id", "an id", self.env_id)
         _require(isinstance(self.env_kwargs, dict), "env_kwargs", "a dict", self.env_kwargs)
         _require(self.algo in ("ippo",), "algo", "ippo", self.algo)
+        backends = ("auto", "compiled", "python")
+        _require(self.backend in backends, "backend", f"one of {backends}", self.backend)
         _require_count("seed", self.seed, 0)
         _require(self.seed < 2**31 - 2**20, "seed", "a seed below 2**31 - 2**20", self.seed)
         for name in ("n_envs", "env_steps", "save_every"):
             _require_count(name, getattr(self, name))
         if self.n_workers is not None:
             _require_count("n_workers", self.n_workers, 0)
+            _require(
+                self.backend != "compiled",
+                "n_workers",
+                "None with the compiled backend, which has no workers",
+                self.n_workers,
+            )
         rows = self.ppo.n_steps * self.n_envs
         _require(
             rows % self.ppo.n_minibatches == 0,
