@@ -213,15 +213,13 @@ class Game(abc.ABC):
 
 
 def reset_batch(game: Game, key: jax.Array, n_envs: int) -> tuple[State, TimeStep]:
-    """Start ``n_envs`` episodes.
+    """Start ``n_envs`` episodes; states and TimeSteps get a leading axis ``E``.
 
     Args:
         game: the game.
         key: for the first states.
         n_envs: number of environments ``E``.
 
-    Returns:
-        States and TimeSteps with a leading axis ``E``.
     """
     return jax.vmap(game.init)(jax.random.split(key, n_envs))
 
@@ -267,8 +265,7 @@ def _restart(
     The r-th finished environment gets the start of ``fold_in(key, r)``; starts are drawn an eighth
     of the batch at a time, until all finished environments have one.
 
-    Returns:
-        The states, what the agents see in them, and their global states.
+    Returns the states, what the agents see in them, and their global states.
     """
     chunk = max(1, over.shape[0] // 8)
     rank = jnp.cumsum(over) - 1

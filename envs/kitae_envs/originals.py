@@ -23,7 +23,8 @@ class Frame(NamedTuple):
         state: the fields of the compiled game's state, read from the original.
         observation: ``{agent: observation}``.
         active: ``{agent: bool}``, who is to act; all False at the end.
-        summary: the original's ``state()``, ``()`` where it has none.
+        summary: the original's ``state()``, ``()`` where it has none. It is put together from the
+            observations, which is what it is; :func:`play` checks that once a game.
     """
 
     state: Fields
@@ -78,17 +79,17 @@ def look(original: Original, env: Any) -> Frame:
     """Read an original as it stands, its state rounded if need be."""
     if original.settle is not None:
         original.settle(env)
-    names = env.possible_agents
+    raw = env.unwrapped
+    names = raw.possible_agents
     if not original.turn_based:
         playing = set(env.agents)
-        raw = env.unwrapped
         seen = {a: np.asarray(raw.observe(a)) for a in names}
         active = {a: a in playing for a in names}
-        summary = raw.state() if hasattr(raw, "state_space") else ()
+        summary = np.concatenate(list(seen.values())) if hasattr(raw, "state_space") else ()
         return Frame(original.read(env), seen, active, summary)
-    over = any(env.terminations.values()) or any(env.truncations.values())
-    active = {a: not over and a == env.agent_selection for a in names}
-    seen = {a: {k: np.array(v) for k, v in env.observe(a).items()} for a in names}
+    over = any(raw.terminations.values()) or any(raw.truncations.values())
+    active = {a: not over and a == raw.agent_selection for a in names}
+    seen = {a: {k: np.array(v) for k, v in raw.observe(a).items()} for a in names}
     for agent in names:
         if original.hide_idle_mask and not active[agent]:
             seen[agent]["action_mask"][:] = 0
@@ -97,47 +98,52 @@ def look(original: Original, env: Any) -> Frame:
 
 def advance(original: Original, env: Any, before: Frame, action: dict[str, Any]) -> Move:
     """Play one joint step in an original and read what came of it."""
+    raw = env.unwrapped
     if original.turn_based:
-        mover = env.agent_selection
-        env.step(action[mover])
-        rewards = dict(env.rewards)
-        flags = dict(env.terminations), dict(env.truncations)
+        env.step(action[raw.agent_selection])
+        rewards, flags = raw.rewards, (raw.terminations, raw.truncations)
     else:
         _, rewards, *flags = env.step(action)[:4]
-    rewards = {a: float(rewards[a]) for a in env.possible_agents}
-    terminated, truncated = ({a: bool(f[a]) for a in env.possible_agents} for f in flags)
+    names = raw.possible_agents
+    rewards = {a: float(rewards[a]) for a in names}
+    terminated, truncated = ({a: bool(f[a]) for a in names} for f in flags)
     return Move(before, action, look(original, env), rewards, terminated, truncated)
 
 
-def play(
-    original: Original, env: Any, rng: np.random.Generator, illegal: float = 0.02
-) -> list[Move]:
+def play(original: Original, env: Any, rng: np.random.Generator, wild: bool = False) -> list[Move]:
     """Play one random game of an original.
 
     Args:
         original: how to read it.
         env: the environment; it is reset with a seed from ``rng``.
         rng: draws the seed and the actions.
-        illegal: probability of an illegal move where there are masks; if it is not 0, continuous
-            actions leave their space.
+        wild: instead of uniformly legal actions, repeat actions (which takes particles to their
+            top speed and out of the arena), make illegal moves, and leave the spaces of continuous
+            actions.
     """
     env.reset(seed=int(rng.integers(2**31)))
     frame = look(original, env)
-    moves, names = [], env.possible_agents
+    if len(frame.summary) and not np.allclose(frame.summary, env.unwrapped.state(), atol=1e-6):
+        raise ValueError("expected state() to be all observations in order; the original changed.")
+    moves: list[Move] = []
+    names = env.possible_agents
     while any(frame.active.values()):
-        action = {a: _draw(env.action_space(a), frame, a, rng, illegal) for a in names}
+        action = {a: _draw(env.action_space(a), frame, a, rng, wild) for a in names}
+        if wild and moves and not original.turn_based:
+            action = {a: moves[-1].action[a] if rng.random() < 0.8 else action[a] for a in names}
         moves.append(advance(original, env, frame, action))
         frame = moves[-1].after
     return moves
 
 
-def _draw(space: Any, frame: Frame, agent: str, rng: np.random.Generator, illegal: float) -> Any:
+def _draw(space: Any, frame: Frame, agent: str, rng: np.random.Generator, wild: bool) -> Any:
     """Draw one action."""
     if not hasattr(space, "n"):
-        beyond = 0.1 if illegal else 0.0
+        beyond = 0.1 if wild else 0.0
         return rng.uniform(-beyond, 1 + beyond, space.shape).astype(space.dtype)
     seen = frame.observation[agent]
-    if isinstance(seen, dict) and frame.active[agent] and rng.random() > illegal:
+    legal = not wild or rng.random() > 0.02
+    if isinstance(seen, dict) and frame.active[agent] and legal:
         return int(rng.choice(np.flatnonzero(seen["action_mask"])))
     return int(rng.integers(space.n))
 

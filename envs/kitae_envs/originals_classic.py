@@ -20,32 +20,33 @@ def _classic(id: str) -> Callable[..., Any]:
 
 
 def _turn(env: Any) -> Fields:
-    over = any(env.terminations.values()) or any(env.truncations.values())
-    seat = env.possible_agents.index(env.agent_selection)
+    raw = env.unwrapped
+    over = any(raw.terminations.values()) or any(raw.truncations.values())
+    seat = raw.possible_agents.index(raw.agent_selection)
     return {"turn": np.int32(seat), "over": np.bool_(over)}
 
 
 def _read_tictactoe(env: Any) -> Fields:
-    squares = np.array(env.unwrapped.board.squares)
-    marks = [int(((squares == seat) << np.arange(9)).sum()) for seat in (1, 2)]
+    squares = env.unwrapped.board.squares
+    marks = [sum(1 << i for i in range(9) if squares[i] == seat) for seat in (1, 2)]
     return {"marks": np.array(marks, np.int32), **_turn(env)}
 
 
 def _every_tictactoe(env: Any, original: Original) -> Iterator[Move]:
     """Play every move, legal or not, in every reachable position."""
-    open_positions, known = [(0,) * 9], {(0,) * 9}
+    open_positions, known, raw = [(0,) * 9], {(0,) * 9}, env.unwrapped
     while open_positions:
         squares = open_positions.pop()
         before = None
         for move in range(9):
             env.reset()
-            env.unwrapped.board.squares = list(squares)
+            raw.board.squares = list(squares)
             if sum(s > 0 for s in squares) % 2:
-                env.unwrapped.agent_selection = env.unwrapped._agent_selector.next()
+                raw.agent_selection = raw._agent_selector.next()
             before = before or look(original, env)
-            result = advance(original, env, before, dict.fromkeys(env.possible_agents, move))
+            result = advance(original, env, before, dict.fromkeys(raw.possible_agents, move))
             yield result
-            after = tuple(env.unwrapped.board.squares)
+            after = tuple(raw.board.squares)
             if any(result.after.active.values()) and after not in known:
                 known.add(after)
                 open_positions.append(after)
@@ -69,7 +70,8 @@ def _read_rps(env: Any) -> Fields:
 
 
 def _read_leduc(env: Any) -> Fields:
-    game = env.unwrapped.env.game
+    raw = env.unwrapped
+    game = raw.env.game
     table = game.public_card or game.dealer.deck[-1]
     cards = [*(player.hand for player in game.players), table]
     over = _turn(env)["over"]
@@ -80,7 +82,7 @@ def _read_leduc(env: Any) -> Fields:
         "raises": np.int32(game.round.have_raised),
         "agreed": np.int32(game.round.not_raise_num),
         "round": np.int32(game.round_counter),
-        "turn": np.int32(0 if any(env.truncations.values()) else game.game_pointer),
+        "turn": np.int32(0 if any(raw.truncations.values()) else game.game_pointer),
         "over": over,
     }
 

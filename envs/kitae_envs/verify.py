@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,73 +22,14 @@ import numpy as np
 import kitae_envs
 from kitae_envs.core import Game, TimeStep
 from kitae_envs.originals import Frame, Move, Original, original_of, play
+from kitae_envs.report import Check, Mismatch, Report
 from kitae_envs.sampling import sample_actions
 
 KS_LIMIT = 2.4
 """Bound on ``D * sqrt(n m / (n + m))``, exceeded by chance in two of 100,000 comparisons."""
 
-
-@dataclass(frozen=True)
-class Mismatch:
-    """One value that differs: which field, whose, at which move, and both values."""
-
-    field: str
-    agent: str
-    move: int
-    expected: str
-    got: str
-
-    def __str__(self) -> str:
-        who = f" of {self.agent}" if self.agent else ""
-        return f"move {self.move}: {self.field}{who}: expected {self.expected}, got {self.got}"
-
-
-@dataclass
-class Report:
-    """What a verification found.
-
-    Attributes:
-        id: the game.
-        kwargs: its keyword arguments.
-        tolerance: largest difference allowed, relative to values beyond 1.
-        exhaustive: every position (or deal) and every move was played.
-        episodes: games of the original that were played.
-        moves: joint steps that were compared.
-        largest: ``{field: largest difference seen}``.
-        mismatches: the first differences, at most ten for each field.
-        distributions: ``{what: (statistic, limit)}``, each statistic to stay below its limit.
-    """
-
-    id: str
-    kwargs: dict[str, Any]
-    tolerance: float
-    exhaustive: bool = False
-    episodes: int = 0
-    moves: int = 0
-    largest: dict[str, float] = field(default_factory=dict)
-    mismatches: list[Mismatch] = field(default_factory=list)
-    distributions: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """Nothing differs."""
-        within = all(value <= limit for value, limit in self.distributions.values())
-        return self.moves > 0 and not self.mismatches and within
-
-    def __str__(self) -> str:
-        how = "exactly" if self.tolerance == 0 else f"within {self.tolerance:g}"
-        what = "every move of every position" if self.exhaustive else f"{self.episodes} games"
-        lines = [
-            f"{self.id} {self.kwargs or ''}: {'equal' if self.ok else 'DIFFERENT'} "
-            f"({what}, {self.moves} moves, {how})"
-        ]
-        lines += [f"  largest difference in {k}: {v:.3g}" for k, v in self.largest.items()]
-        lines += [f"  {mismatch}" for mismatch in self.mismatches]
-        lines += [
-            f"  distribution of {name}: {value:.2f} (limit {limit:g})"
-            for name, (value, limit) in self.distributions.items()
-        ]
-        return "\n".join(lines)
+QUICK = {"xla_backend_optimization_level": 0}
+"""Compile in half the time what runs once."""
 
 
 def verify(
@@ -181,10 +122,10 @@ def _gather(
     report.episodes = episodes or (100 if report.tolerance else 1000)
     moves, returns = [], []
     for episode in range(report.episodes):
-        illegal = 0.02 if episode % 2 else 0.0
-        played = play(original, env, rng, illegal)
+        wild = episode % 2 == 1
+        played = play(original, env, rng, wild)
         moves += played
-        if not illegal:
+        if not wild:
             returns.append([sum(m.reward[a] for m in played) for a in env.possible_agents])
     return moves, np.array(returns)
 
@@ -206,10 +147,11 @@ def _compare(game: Game, moves: list[Move], report: Report) -> None:
     }
     keys = jax.random.split(jax.random.key(0), len(moves))
     views, (after, step) = jax.jit(
-        lambda *inputs: (jax.vmap(game.observe)(inputs[1]), jax.vmap(game.step)(*inputs))
+        lambda *inputs: (jax.vmap(game.observe)(inputs[1]), jax.vmap(game.step)(*inputs)),
+        compiler_options=QUICK,
     )(keys, before, action)
     report.moves = len(moves)
-    check = _Check(report)
+    check = Check(report)
     for name in fields:
         expected = np.stack([move.after.state[name] for move in moves])
         check(f"state.{name}", "", expected, getattr(after, name))
@@ -228,7 +170,7 @@ def _row(record: Any, group: str, i: int) -> dict[str, Any]:
 
 
 def _compare_agent(
-    check: _Check, moves: list[Move], agent: str, view: dict[str, Any], step: dict[str, Any]
+    check: Check, moves: list[Move], agent: str, view: dict[str, Any], step: dict[str, Any]
 ) -> None:
     """Compare what one agent saw before and after each move, and what it got."""
     for when, seen in (("before", view), ("after", step)):
@@ -248,37 +190,6 @@ def _compare_agent(
         check(flag, agent, np.array([getattr(m, flag)[agent] for m in moves]), step[flag])
 
 
-class _Check:
-    """Compares arrays and writes what differs into a report."""
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
-
-    def __call__(self, name: str, agent: str, expected: np.ndarray, got: Any) -> None:
-        got, report = np.asarray(got), self._report
-        if expected.shape != got.shape:
-            shapes = str(expected.shape[1:]), str(got.shape[1:])
-            report.mismatches.append(Mismatch(f"shape of {name}", agent, 0, *shapes))
-            return
-        wanted, found = expected.astype(np.float64), got.astype(np.float64)
-        gap = np.abs(wanted - found)
-        if gap.size and report.tolerance:
-            report.largest[name] = max(report.largest.get(name, 0.0), float(np.nanmax(gap)))
-        # written so that NaN is never within the tolerance
-        wrong = ~(gap <= report.tolerance * np.maximum(1.0, np.abs(wanted)))
-        rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))
-        known = sum(m.field == name and m.agent == agent for m in report.mismatches)
-        for row in rows[: max(0, 3 - known)]:
-            pair = _short(expected[row]), _short(got[row])
-            report.mismatches.append(Mismatch(name, agent, int(row), *pair))
-
-
-def _short(value: np.ndarray) -> str:
-    """Write a value in one line."""
-    text = np.array2string(np.asarray(value), precision=6, threshold=20, max_line_width=10_000)
-    return " ".join(text.split())
-
-
 def _compare_starts(
     game: Game, original: Original, env: Any, report: Report, count: int, seed: int
 ) -> None:
@@ -286,7 +197,7 @@ def _compare_starts(
     fields: list[dict[str, Any]] = []
     env.reset(seed=seed)
     for _ in range(count):
-        env.reset()
+        env.unwrapped.reset()
         fields.append(original.read(env))
     keys = jax.random.split(jax.random.key(seed), 8 * count)
     ours = jax.jit(jax.vmap(game.start))(keys)
@@ -322,7 +233,7 @@ def random_returns(
         Each agent's undiscounted return in each game, ``{agent: [n_games]}``.
     """
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICK)
     def advance(key: jax.Array, state: Any, step: TimeStep, total: Any, over: jax.Array) -> Any:
         draw, chance = jax.random.split(key)
         action = sample_actions(game, draw, step)
