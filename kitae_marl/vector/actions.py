@@ -1,4 +1,4 @@
-"""Actions on their way from the trainer into shared memory, checked before anything is sent."""
+"""Actions on their way from the trainer to the games, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,23 @@ import numpy as np
 from kitae_marl.groups import AgentDict, GroupSpec
 from kitae_marl.vector.shared_memory import Blocks
 from kitae_marl.vector.spaces import action_leaf
+
+
+class ActionReader:
+    """Reads the actions of one worker's rows, in the worker."""
+
+    def __init__(self, blocks: Blocks, rows: slice) -> None:
+        self._blocks = [blocks.action[group.name][rows] for group in blocks.groups]
+
+    def read(self) -> list[list[Any]]:
+        """Return every row's actions by column: Python numbers, or arrays the game may keep."""
+        parts = [
+            block.tolist() if block.ndim == 2 else [list(row) for row in block.copy()]
+            for block in self._blocks
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return [[a for part in row for a in part] for row in zip(*parts, strict=True)]
 
 
 class ActionWriter:

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from kitae_marl.vector import episode_seed
+from kitae_marl.vector.actions import ActionReader
 from kitae_marl.vector.info import InfoReader
-from kitae_marl.vector.records import Outcome, Record
+from kitae_marl.vector.inspection import Inspector
+from kitae_marl.vector.records import Record
 from kitae_marl.vector.reports import report_exception
+from kitae_marl.vector.rows import Rows
 from kitae_marl.vector.shared_memory import Blocks
-from kitae_marl.vector.staging import DataFault, ObservationStage, read_rewards
+from kitae_marl.vector.staging import ObservationStage
 
-BOUNDED_STEPS = 100
-"""The first so many steps are checked against the bounds of the spaces, then every 1000th."""
 LONG_EPISODE = 100_000
 """Without ``max_episode_steps`` an episode of this length is worth a warning."""
 
@@ -66,6 +65,7 @@ class Collector:
         self.blocks, self.rows, self.options = blocks, rows, options
         self.records = [Record(env, rows.start + i, blocks.names) for i, env in enumerate(envs)]
         self.stage = ObservationStage(blocks, rows)
+        self._inspector = Inspector(self.stage, blocks.names, options.strict_bounds)
         self.infos = InfoReader(blocks, rows, options.keep_infos)
         self.reports: list[dict[str, Any]] = []
         self.logs: list[str] = []
@@ -73,18 +73,10 @@ class Collector:
         self._env_fns = list(env_fns)
         self._current = blocks.current[number : number + 1]
         self._cancelled = blocks.cancelled[number : number + 1]
-        self._actions = [
-            (blocks.action[g.name][rows], blocks.action[g.name].ndim == 2) for g in blocks.groups
-        ]
-        shape = (len(envs), len(blocks.names))
-        self._reward, self._return = np.zeros(shape), np.zeros(shape)
-        self._terminated, self._truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-        self._in_game, self._length = np.zeros(shape, np.bool_), np.zeros(shape, np.int64)
-        self._ended, self._finished = np.zeros((2, len(envs)), np.bool_)
-        self._seconds = np.zeros(len(envs))
-        self._quiet = True
+        self._actions = ActionReader(blocks, rows)
+        self.numbers = Rows(blocks, rows)
         self._limit = options.max_episode_steps or LONG_EPISODE
-        self._n_steps = self._base_seed = 0
+        self._base_seed = 0
 
     def reset(
         self, seed: int, episodes: dict[int, int], options: dict[str, Any] | None = None
@@ -97,6 +89,7 @@ class Collector:
             options: handed to ``env.reset``.
         """
         self._begin()
+        self.numbers.begin_reset()
         self._base_seed = seed
         for row in range(len(self.records)):
             self.stage.repeat(row)
@@ -114,13 +107,14 @@ class Collector:
             Whether an episode ended anywhere.
         """
         self._begin()
-        self._length += self._in_game
+        self.numbers.begin_step()
         rewards: list[Any] = []
-        actions = self._read_actions()
+        actions = self._actions.read()
+        seconds, current = self.numbers.seconds, self._current
         ended: list[int] = []
         before = perf_counter()
         for row, record in enumerate(self.records):
-            self._current[0] = 1 + record.index
+            current[0] = 1 + record.index
             try:
                 if self._step_row(row, record, actions[row], rewards):
                     ended.append(row)
@@ -129,13 +123,13 @@ class Collector:
                 self.stage.repeat(row)
                 rewards[row * len(record.names) :] = [0.0] * len(record.names)
             now = perf_counter()
-            self._seconds[row] = now - before
+            seconds[row] = now - before
             before = now
-        self._current[0] = 0
+        current[0] = 0
         failed, cut = self._check(rewards)
-        self._return += self._reward
-        ended = [row for row in ended if row not in failed and row not in cut]
+        self.numbers.add_rewards()
         if ended or cut:
+            ended = [row for row in ended if row not in failed and row not in cut]
             self._finish(ended, cut)
         self._commit()
         return bool(ended or cut)
@@ -144,11 +138,7 @@ class Collector:
         """Forget the step before."""
         self.stage.begin()
         self.begin_reports()
-        if not self._quiet:
-            for flags in (self._terminated, self._truncated, self._ended, self._finished):
-                flags[...] = False
-            self.infos.kept_final = [None] * len(self.records)
-            self._quiet = True
+        self.numbers.begin()
 
     def begin_reports(self) -> None:
         """Forget what was reported for the call before."""
@@ -156,47 +146,29 @@ class Collector:
         self.logs.clear()
         self.cuts = 0
 
-    def _read_actions(self) -> list[list[Any]]:
-        """Return every row's actions by column: Python numbers, or arrays the game may keep."""
-        parts = [
-            block.tolist() if flat else [list(row) for row in block.copy()]
-            for block, flat in self._actions
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return [[a for part in row for a in part] for row in zip(*parts, strict=True)]
-
     def _step_row(self, row: int, record: Record, actions: list[Any], rewards: list[Any]) -> bool:
         """Step one environment; return whether its episode ended."""
         if record.full:
-            chosen = dict(zip(record.names, actions, strict=True))
+            chosen = dict(zip(record.names, actions))  # noqa: B905 (the lengths are ours)
         else:
             chosen = {agent: actions[column] for agent, column in record.members}
         record.steps += 1
         observations, reward, terminated, truncated, infos = record.env.step(chosen)
         values = record.values(observations, reward, terminated, truncated)
         if values is None:
-            outcome = record.settle(observations, reward, terminated, truncated)
-            values = self._apply(row, record, outcome)
+            values = self._settle(row, record, observations, reward, terminated, truncated)
         self.stage.extend(values[0])
-        rewards.extend(values[1])
+        rewards += values[1]
         if self.infos.watching or any(infos.values()):
             self.infos.read(row, record, infos)
         if record.steps >= self._limit and record.alive:
             self._reach_limit(row, record)
         return not record.alive
 
-    def _apply(self, row: int, record: Record, outcome: Outcome) -> tuple[list[Any], list[Any]]:
-        """Enter the outcome of a step on which agents may have left or joined."""
-        for flags, target in (
-            (outcome.terminated, self._terminated),
-            (outcome.truncated, self._truncated),
-        ):
-            for agent, flag in flags.items():
-                target[row, record.column[agent]] = flag
-                self._quiet = False
-        self._in_game[row] = False
-        self._in_game[row, [column for _, column in record.members]] = True
+    def _settle(self, row: int, record: Record, *results: Any) -> tuple[list[Any], list[Any]]:
+        """Return observations and rewards by column of a step on which agents leave or join."""
+        outcome = record.settle(*results)
+        self.numbers.apply(row, record, outcome)
         for agent in outcome.vanished:
             self.logs.append(
                 f"env {record.index}: agent {agent!r} left env.agents without a termination or "
@@ -211,8 +183,7 @@ class Collector:
     def _reach_limit(self, row: int, record: Record) -> None:
         """Truncate an episode that is too long, or warn that it is long."""
         if self.options.max_episode_steps is not None:
-            self._truncated[row] = self._in_game[row]
-            self._quiet = False
+            self.numbers.truncate(row)
             record.alive = ()
         elif record.steps == LONG_EPISODE:
             self.logs.append(
@@ -237,12 +208,10 @@ class Collector:
         Returns:
             The rows that failed, and those whose episode is to be cut instead.
         """
-        self._n_steps += 1
-        faults = self.stage.fill()
-        infinite = self.stage.nonfinite()
-        read_rewards(rewards, self._reward, self.records[0].names, faults, infinite)
-        if self._n_steps <= BOUNDED_STEPS or self._n_steps % 1000 == 0:
-            self._check_bounds(range(len(self.records)), faults, infinite)
+        numbers = self.numbers
+        faults, infinite = self._inspector.inspect_step(
+            rewards, numbers.reward, numbers.in_game, self.logs
+        )
         if not faults and not infinite:
             return set(), set()
         cut: set[int] = set()
@@ -252,46 +221,25 @@ class Collector:
             if row not in cut:
                 self._fail(row, fault, "step")
             self.stage.replace_by_last(row)
-            self._reward[row] = 0.0
+            numbers.reward[row] = 0.0
         self.stage.fill()
         return faults.keys() | infinite.keys() - cut, cut
 
-    def _check_bounds(
-        self, rows: Iterable[int], faults: dict[int, DataFault], known: dict[int, DataFault]
-    ) -> None:
-        """Compare observations with the bounds of their spaces."""
-        wrong = self.stage.out_of_bounds(self._in_game)
-        for row in rows:
-            if row not in wrong or row in known:
-                continue
-            if self.options.strict_bounds:
-                faults.setdefault(row, wrong[row])
-            elif self.stage.complain():
-                self.logs.append(f"env {self.records[row].index}: {wrong[row]} (Said once.)")
-
     def _check_first(self, rows: Iterable[int]) -> None:
-        """Check first observations; there is no episode yet that could be cut."""
-        faults = self.stage.fill()
-        for row, fault in self.stage.nonfinite().items():
-            faults.setdefault(row, fault)
-        if self._n_steps <= BOUNDED_STEPS:
-            self._check_bounds(rows, faults, {})
+        """Check first observations."""
+        faults = self._inspector.inspect_first(self.numbers.in_game, self.logs)
         for row in rows:
             if row in faults and not self.records[row].broken:
                 self._fail(row, faults[row], "reset")
 
     def _finish(self, ended: list[int], cut: set[int]) -> None:
         """Store what is left of the episodes that ended, and begin the next ones."""
-        self._quiet = False
         for row in cut:
             self.cuts += 1
-            self._terminated[row] = False
-            self._truncated[row] = self.blocks.in_game[self.rows][row]
+            self.numbers.cut(row)
+        self.infos.kept_final = [None] * len(self.records)
         for row in (*ended, *cut):
-            self._ended[row] = True
-            self._finished[row] = row not in cut
-            self.blocks.episode_return[self.rows][row] = self._return[row]
-            self.blocks.episode_length[self.rows][row] = self._length[row]
+            self.numbers.end(row, finished=row not in cut)
             self.stage.keep_final(row)
             self._keep_final_state(row, row in cut)
             self.infos.kept_final[row] = self.infos.kept[row]
@@ -316,8 +264,8 @@ class Collector:
         record.seed = (
             seed + record.index if first else episode_seed(seed, record.index, record.episode)
         )
-        self._in_game[row] = False
-        self._length[row] = self._return[row] = 0
+        self.blocks.episode[record.index] = record.episode
+        self.numbers.clear(row)
         self.infos.clear(row)
         self._current[0] = 1 + record.index
         try:
@@ -333,28 +281,19 @@ class Collector:
         values = self.stage.nothing.copy()
         for agent, column in record.members:
             values[column] = observations[agent]
-            self._in_game[row, column] = True
+        self.numbers.enter(row, record)
         self.stage.replace(row, values)
         self._current[0] = 0
 
     def _commit(self) -> None:
         """Copy everything into shared memory; no code of an environment runs here."""
-        blocks, rows = self.blocks, self.rows
-        if self.options.with_state and blocks.state is not None:
+        if self.options.with_state:
             self.write_states()
         if self._cancelled[0]:  # the parent lost patience; what it has seen must stay as it is
             raise SystemExit("the parent gave this worker up")
         self.stage.commit()
-        blocks.reward[rows] = self._reward
-        blocks.terminated[rows] = self._terminated
-        blocks.truncated[rows] = self._truncated
-        blocks.in_game[rows] = self._in_game
-        self.infos.commit(self._in_game, blocks.active[rows])
-        blocks.running_return[rows] = self._return
-        blocks.seconds[rows] = self._seconds
-        blocks.ended[rows] = self._ended
-        blocks.finished[rows] = self._finished
-        blocks.place[rows] = [(r.episode, r.steps, r.seed) for r in self.records]
+        self.numbers.commit()
+        self.infos.commit(self.numbers.in_game, self.blocks.active[self.rows])
 
     def write_states(self) -> None:
         """Write every environment's global state."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from kitae_marl.vector.leaf import data_fault
 from kitae_marl.vector.records import Record
 from kitae_marl.vector.reports import plain
 from kitae_marl.vector.shared_memory import Blocks
-from kitae_marl.vector.staging import data_fault
 
 
 class InfoReader:

@@ -8,23 +8,17 @@ import logging
 import select
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import cloudpickle
 import numpy as np
 
-from kitae_marl.errors import VectorEnvError, WorkerDiedError, WorkerTimeoutError
 from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
-from kitae_marl.vector.process import (
-    InlineWorker,
-    Worker,
-    WorkerProcess,
-    describe_exit,
-    signal_name,
-)
+from kitae_marl.vector.failure import Failure
+from kitae_marl.vector.options import VectorOptions
+from kitae_marl.vector.process import InlineWorker, Worker, WorkerProcess
 from kitae_marl.vector.reports import printable
 from kitae_marl.vector.shared_memory import Blocks, Memory
 
@@ -36,75 +30,21 @@ RECEIVE_TIMEOUT = 2.0
 """Seconds for the rest of an answer that has begun to arrive."""
 
 
-@dataclass
-class Failure:
-    """A worker that can no longer be spoken to: it died, or did not answer in time.
-
-    Attributes:
-        worker: the worker; its process is dead by now.
-        timeout: seconds it was given, None if it died by itself.
-        exitcode: how it ended (negative: a signal).
-        stack: what it was doing, as far as known.
-        env_index: the environment whose code was running, or the worker's first.
-        phase: what it had been told to do.
-    """
-
-    worker: Worker
-    timeout: float | None
-    exitcode: int | None
-    stack: str
-    env_index: int
-    phase: str
-
-    def cause(self) -> str:
-        """What happened, without where."""
-        if self.timeout is not None:
-            return f"no answer within {self.timeout:g} s; its worker was killed"
-        return f"its worker {describe_exit(self.exitcode)}"
-
-    def error(self, restarts: int) -> VectorEnvError:
-        """Build the named error."""
-        message = f"env {self.env_index} (pid {self.worker.pid}, in {self.phase}): {self.cause()}"
-        message += f"; it was restarted {restarts} times before." if restarts else "."
-        if self.stack:
-            message += f"\n\nStack of the worker:\n{self.stack.rstrip()}"
-        message = printable(message)
-        where: dict[str, Any] = {
-            "env_index": self.env_index,
-            "pid": self.worker.pid,
-            "phase": self.phase,
-            "restarts": restarts,
-        }
-        if self.timeout is not None:
-            return WorkerTimeoutError(message, timeout=self.timeout, stack=self.stack, **where)
-        return WorkerDiedError(
-            message, exitcode=self.exitcode, signal_name=signal_name(self.exitcode), **where
-        )
-
-
 class Pool:
     """All workers of a vector environment.
 
     Args:
         env_fns: makers of the environments.
-        n_workers: number of processes, 0 for none.
-        options: what the collectors need to know.
-        worker_env: environment variables for the workers.
+        options: number of workers, and what these need to know.
 
     Attributes:
         workers: one per process, or one that carries everything out at once.
         blocks: the shared arrays, once they are mapped.
     """
 
-    def __init__(
-        self,
-        env_fns: Sequence[Callable[[], Any]],
-        n_workers: int,
-        options: dict[str, Any],
-        worker_env: Mapping[str, str],
-    ) -> None:
+    def __init__(self, env_fns: Sequence[Callable[[], Any]], options: VectorOptions) -> None:
+        n_workers = options.count_workers(len(env_fns))
         self.env_fns, self.options = list(env_fns), options
-        self._worker_env = dict(worker_env)
         self.memory = Memory("private" if n_workers == 0 else None)
         self.buffer: np.ndarray | None = None
         self.blocks: Blocks | None = None
@@ -127,7 +67,7 @@ class Pool:
         """Start one worker; it does not make its environments yet."""
         if self.inline:
             return InlineWorker(number, rows, lambda name, size: self._own_buffer())
-        worker = WorkerProcess(number, rows, self.memory.fd, self._worker_env)
+        worker = WorkerProcess(number, rows, self.memory.fd, self.options.worker_env)
         self._poller.register(worker.sock, select.POLLIN)
         self._by_fd[worker.sock.fileno()] = worker
         worker.send(channel.START, 0, "\0".join(path or "." for path in sys.path).encode())
@@ -166,7 +106,7 @@ class Pool:
                 "env_fns": self.env_fns[rows.start : rows.stop],
                 "first": rows.start,
                 "number": worker.number,
-                "options": self.options,
+                "options": self.options.for_collectors(),
             }
         )
         self.send(worker, channel.START, payload, timeout)

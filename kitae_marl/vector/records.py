@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any
 
-from kitae_marl.vector.staging import DataFault, data_fault
+from kitae_marl.vector.leaf import DataFault, data_fault
 
 _FIELDS = ("observation", "reward", "termination", "truncation")
 

@@ -13,7 +13,10 @@ import numpy as np
 from kitae_marl.errors import SpaceMismatchError, VectorEnvError
 from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
-from kitae_marl.vector.pool import Failure, Pool
+from kitae_marl.vector.failure import Failure
+from kitae_marl.vector.inbox import Reports
+from kitae_marl.vector.options import VectorOptions
+from kitae_marl.vector.pool import Pool
 from kitae_marl.vector.process import Worker
 from kitae_marl.vector.reports import error_from, printable
 from kitae_marl.vector.shared_memory import Blocks, make_blocks
@@ -114,50 +117,62 @@ class Recovery:
     Args:
         pool: the workers.
         blocks: the shared arrays.
-        limits: ``max_restarts``, ``start_timeout``, ``step_timeout``, ``on_crash`` and
-            ``on_exception``.
+        options: timeouts, ``max_restarts``, ``on_crash`` and ``on_exception``.
+        read: reads the reports of answers.
 
     Attributes:
         restarts: by environment, how often it was restarted and not yet forgiven.
         total: restarts of environments so far.
     """
 
-    def __init__(self, pool: Pool, blocks: Blocks, **limits: Any) -> None:
-        self.pool, self.blocks = pool, blocks
-        self.max_restarts: int = limits["max_restarts"]
-        self.start_timeout: float = limits["start_timeout"]
-        self.step_timeout: float = limits["step_timeout"]
-        self.on_crash: str = limits["on_crash"]
-        self.on_exception: str = limits["on_exception"]
+    def __init__(
+        self,
+        pool: Pool,
+        blocks: Blocks,
+        options: VectorOptions,
+        read: Callable[[list[tuple[Worker, Frame]]], Reports],
+    ) -> None:
+        self.pool, self.blocks, self.options = pool, blocks, options
+        self._read = read
         self.restarts = np.zeros(blocks.n_envs, np.int64)
         self.total = 0
         self.seed = 0
         self._episode = np.zeros(blocks.n_envs, np.int64)
         self._forgiven_at = np.zeros(blocks.n_envs, np.int64)
 
-    def begin(self, seed: int) -> None:
-        """Take note of a reset of all environments."""
+    def reset(
+        self, seed: int, options: dict[str, Any] | None
+    ) -> tuple[list[Failure], list[tuple[Worker, Frame]]]:
+        """Begin episode 0 everywhere; workers that were lost are replaced first."""
         self.seed = seed
         self._episode[:] = 0
+        fresh = [self.pool.respawn(worker) for worker in list(self.pool.workers) if worker.lost]
+        failures, _ = self.bring_up(fresh)
+        well = [worker for worker in self.pool.workers if not worker.lost]
+        self.pool.sequence += 1
+        for worker in well:
+            episodes = dict.fromkeys(worker.rows, 0)
+            order = {"seed": seed, "whole": True, "options": options, "episodes": episodes}
+            self.pool.send(worker, channel.RESET, cloudpickle.dumps(order))
+        answers, more = self.pool.wait(well, self.options.step_timeout, "reset")
+        return failures + more, answers
 
-    def raise_unless_wanted(
-        self, failures: list[Failure], reports: list[tuple[dict[str, Any], Worker]]
-    ) -> None:
+    def raise_unless_wanted(self, failures: list[Failure], reports: Reports) -> None:
         """Raise what the user did not ask to be restarted."""
         final = [
             item
             for item in reports
-            if self.on_exception == "raise" or item[0]["error"] != "EnvError"
+            if self.options.on_exception == "raise" or item[0]["error"] != "EnvError"
         ]
         if final:
             raise self._error(reports)
         for failure in sorted(failures, key=lambda failure: failure.env_index):
             # Who hangs while it begins an episode will hang again; a crash may have been chance.
             hangs = failure.timeout is not None and failure.phase != "step"
-            if hangs or self.on_crash == "raise":
+            if hangs or self.options.on_crash == "raise":
                 raise failure.error(int(self.restarts[failure.env_index]))
 
-    def _error(self, reports: list[tuple[dict[str, Any], Worker]]) -> VectorEnvError:
+    def _error(self, reports: Reports) -> VectorEnvError:
         """Build one error from all reports."""
         return error_from(
             [
@@ -166,20 +181,13 @@ class Recovery:
             ]
         )
 
-    def restart(
-        self,
-        failures: list[Failure],
-        reports: list[tuple[dict[str, Any], Worker]],
-        n_steps: int,
-        read: Callable[[list[tuple[Worker, Frame]]], list[tuple[dict[str, Any], Worker]]],
-    ) -> list[int]:
+    def restart(self, failures: list[Failure], reports: Reports, n_steps: int) -> list[int]:
         """Start lost environments again, each at the next episode of its own.
 
         Args:
             failures: workers that are gone.
             reports: exceptions of single environments, whose workers are well.
             n_steps: steps so far, for the budget.
-            read: reads the reports of answers.
 
         Returns:
             The environments that were started again.
@@ -203,7 +211,7 @@ class Recovery:
                 if worker.number in orders and worker not in lost
             ]
             answers, more = self.begin_episodes(workers, orders)
-            failures, reports = failures + more, read(answers)
+            failures, reports = failures + more, self._read(answers)
             self.raise_unless_wanted(failures, reports)
         self.total += len(rows)
         return sorted(rows)
@@ -215,7 +223,7 @@ class Recovery:
         self.pool.sequence += 1
         for worker in workers:
             rows = orders[worker.number]
-            self._episode[rows] = np.maximum(self._episode[rows], self.blocks.place[rows, 0]) + 1
+            self._episode[rows] = np.maximum(self._episode[rows], self.blocks.episode[rows]) + 1
             self.pool.send(
                 worker,
                 channel.RESET,
@@ -228,7 +236,7 @@ class Recovery:
                     }
                 ),
             )
-        return self.pool.wait(workers, self.step_timeout, "reset")
+        return self.pool.wait(workers, self.options.step_timeout, "reset")
 
     def bring_up(self, fresh: list[Worker]) -> tuple[list[Failure], list[tuple[Worker, Frame]]]:
         """Let new workers make their environments and map the memory."""
@@ -236,8 +244,8 @@ class Recovery:
             return [], []
         self.pool.sequence += 1
         for worker in fresh:
-            self.pool.order_start(worker, self.start_timeout)
-        answers, failures = self.pool.wait(fresh, self.start_timeout, "start")
+            self.pool.order_start(worker, self.options.start_timeout)
+        answers, failures = self.pool.wait(fresh, self.options.start_timeout, "start")
         description = json.loads(self.pool.map_order)["description"]
         for worker, frame in answers:
             answer = json.loads(frame.payload)
@@ -252,12 +260,10 @@ class Recovery:
         self.pool.sequence += 1
         for worker, _ in answers:
             self.pool.send(worker, channel.MAP, self.pool.map_order)
-        mapped, more = self.pool.wait([w for w, _ in answers], self.start_timeout, "start")
+        mapped, more = self.pool.wait([w for w, _ in answers], self.options.start_timeout, "start")
         return failures + more, mapped
 
-    def _charge(
-        self, failures: list[Failure], reports: list[tuple[dict[str, Any], Worker]], n_steps: int
-    ) -> None:
+    def _charge(self, failures: list[Failure], reports: Reports, n_steps: int) -> None:
         """Count restarts, say so, and raise when an environment has had too many."""
         error: VectorEnvError | None = None
         causes = [(f.env_index, f.cause(), f.stack) for f in failures] + [
@@ -268,7 +274,7 @@ class Recovery:
             forgiven = (n_steps - self._forgiven_at[index]) // HEALTHY_STEPS
             self.restarts[index] = max(0, self.restarts[index] - forgiven)
             self._forgiven_at[index] += forgiven * HEALTHY_STEPS
-            if self.restarts[index] >= self.max_restarts and error is None:
+            if self.restarts[index] >= self.options.max_restarts and error is None:
                 failure = next((f for f in failures if f.env_index == index), None)
                 error = failure.error(int(self.restarts[index])) if failure else None
                 error = error or self._error([r for r in reports if r[0]["env_index"] == index])
@@ -279,7 +285,7 @@ class Recovery:
                 index,
                 printable(cause),
                 self.restarts[index],
-                self.max_restarts,
+                self.options.max_restarts,
                 printable(f"\n{stack}" if stack else ""),
             )
         if error is not None:

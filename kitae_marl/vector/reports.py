@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kitae_marl import errors
-from kitae_marl.vector.staging import DataFault
+from kitae_marl.vector.leaf import DataFault
 
 MESSAGE_LIMIT = 4096
 TRACEBACK_LIMIT = 16384

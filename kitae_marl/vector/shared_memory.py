@@ -193,7 +193,8 @@ class Blocks:
         self.ended = self._array(envs, flag)
         self.finished = self._array(envs, flag)
         self.seconds = self._array(envs, real)
-        self.place = self._array((self.n_envs, 3), count)  # episode, its steps so far, its seed
+        self.steps = self._array(envs, count)  # of the running episode
+        self.episode = self._array(envs, count)  # its number
         self.cancelled = self._array(
             envs, flag
         )  # by worker: it was given up, nothing may be written

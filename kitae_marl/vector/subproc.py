@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import cloudpickle
 import gymnasium as gym
 import numpy as np
 
 from kitae_marl.errors import ClosedError
 from kitae_marl.groups import AgentDict, GroupSpec
-from kitae_marl.vector import channel, episode_seed, recovery
+from kitae_marl.vector import channel, recovery, requests
 from kitae_marl.vector.actions import ActionWriter
-from kitae_marl.vector.channel import Frame
-from kitae_marl.vector.pool import Failure, Pool
-from kitae_marl.vector.process import Worker, WorkerProcess
-from kitae_marl.vector.reports import error_from, printable
+from kitae_marl.vector.failure import Failure
+from kitae_marl.vector.inbox import Inbox, Reports, Seeds
+from kitae_marl.vector.options import VectorOptions
+from kitae_marl.vector.pool import Pool
+from kitae_marl.vector.process import WorkerProcess
 from kitae_marl.vector.spaces import decode
-from kitae_marl.vector.views import Views
-
-logger = logging.getLogger("kitae_marl.vector")
+from kitae_marl.vector.views import Views, metrics
 
 Step = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
 
@@ -92,23 +88,12 @@ class SubProcVecParallelEnv:
     ) -> None:
         self.closed = True
         self.num_envs = len(env_fns)
-        _check_choice("on_crash", on_crash, "restart", "raise")
-        _check_choice("on_exception", on_exception, "raise", "restart")
-        _check_choice("on_nonfinite", on_nonfinite, "raise", "truncate")
-        n_workers = _worker_count(self.num_envs, n_workers)
-        self._step_timeout, self._close_timeout = step_timeout, close_timeout
-        self._pool = Pool(
-            env_fns,
-            n_workers,
-            {
-                "with_state": with_state,
-                "keep_infos": keep_infos,
-                "strict_bounds": strict_bounds,
-                "max_episode_steps": max_episode_steps,
-                "on_nonfinite": on_nonfinite,
-            },
+        self._options = options = VectorOptions(
+            n_workers, with_state, keep_infos, step_timeout, start_timeout, close_timeout,
+            max_restarts, on_crash, on_exception, on_nonfinite, max_episode_steps, strict_bounds,
             worker_env or {},
-        )
+        )  # fmt: skip
+        self._pool = Pool(env_fns, options)
         self._finalizer = weakref.finalize(self, _release, self._pool, os.getpid())
         try:
             blocks, self.metadata, description = recovery.start(self._pool, start_timeout)
@@ -124,22 +109,10 @@ class SubProcVecParallelEnv:
         self.closed = False
         self._views = Views(blocks, with_state)
         self._actions = ActionWriter(blocks)
-        self._recovery = recovery.Recovery(
-            self._pool,
-            blocks,
-            max_restarts=max_restarts,
-            start_timeout=start_timeout,
-            step_timeout=step_timeout,
-            on_crash=on_crash,
-            on_exception=on_exception,
-        )
-        self._with_state, self._keep_infos = with_state, keep_infos
-        self._env_infos: list[Any] = [{}] * self.num_envs
-        self._final_infos: list[Any] = [None] * self.num_envs
-        self._first_seed: int | None = None
-        self._n_resets = self._n_steps = self._n_cuts = 0
+        self._inbox, self._seeds = Inbox(self.num_envs), Seeds(self.num_envs)
+        self._recovery = recovery.Recovery(self._pool, blocks, options, self._inbox.read)
+        self._n_steps = 0
         self._state = "new"  # new, ready, stepping or failed
-        self._in_game = np.zeros_like(blocks.in_game)
 
     # ------------------------------------------------------------ description
 
@@ -171,15 +144,7 @@ class SubProcVecParallelEnv:
         is the longest running episode, ``episode/running_return_mean`` the mean over environments
         and agents of the rewards summed so far.
         """
-        seconds, running = self._blocks.seconds, self._blocks.running_return
-        return {
-            "faults/worker_restarts": float(self._recovery.total),
-            "faults/nonfinite": float(self._n_cuts),
-            "env/step_ms_mean": 1e3 * float(seconds.mean()),
-            "env/step_ms_max": 1e3 * float(seconds.max()),
-            "episode/running_steps_max": float(self._blocks.place[:, 1].max()),
-            "episode/running_return_mean": float(running.mean()),
-        }
+        return metrics(self._blocks, self._recovery.total, self._inbox.cuts)
 
     @property
     def step_seconds(self) -> np.ndarray:
@@ -205,46 +170,13 @@ class SubProcVecParallelEnv:
         self._refuse_closed()
         if self._state == "stepping":
             self._collect()
-        seed = self._next_seed(seed)
-        pool, rec = self._pool, self._recovery
-        rec.begin(seed)
-        fresh = [pool.respawn(worker) for worker in list(pool.workers) if worker.lost]
+        seed = self._seeds.next(seed)
         self._state = "failed"
-        failures, _ = rec.bring_up(fresh)
-        well = [w for w in pool.workers if not w.lost]
-        pool.sequence += 1
-        for worker in well:
-            pool.send(
-                worker,
-                channel.RESET,
-                cloudpickle.dumps(
-                    {
-                        "seed": seed,
-                        "whole": True,
-                        "options": options,
-                        "episodes": dict.fromkeys(worker.rows, 0),
-                    }
-                ),
-            )
-        answers, more = pool.wait(well, self._step_timeout, "reset")
-        reports = self._read(answers)
-        self._recover(failures + more, reports)
+        failures, answers = self._recovery.reset(seed, options)
+        self._recover(failures, self._inbox.read(answers))
         self._state = "ready"
         self._views.find_masks()
         return self._views.observation, self._infos(False, [])
-
-    def _next_seed(self, seed: int | None) -> int:
-        """Choose the seed of a reset."""
-        if seed is None:
-            if self._first_seed is None:
-                seed = int(np.random.SeedSequence().generate_state(1)[0]) >> 1
-            else:
-                self._n_resets += 1
-                return episode_seed(self._first_seed, self.num_envs, self._n_resets)
-        elif seed < 0:
-            raise ValueError(f"expected a seed of at least 0, got {seed}.")
-        self._first_seed, self._n_resets = int(seed), 0
-        return self._first_seed
 
     def step(self, actions: Mapping[str, Any]) -> Step:
         """Step every environment once.
@@ -276,14 +208,14 @@ class SubProcVecParallelEnv:
         if self._state != "stepping":
             self._refuse("step_wait")
         self._state = "failed"
-        answers, failures = self._pool.wait(self._pool.workers, self._step_timeout, "step")
+        answers, failures = self._pool.wait(self._pool.workers, self._options.step_timeout, "step")
         self._n_steps += 1
         flags = 0
         for _, frame in answers:
             flags |= frame.flags
         restarted: list[int] = []
         if failures or flags & ~channel.ENDED:
-            restarted = self._recover(failures, self._read(answers))
+            restarted = self._recover(failures, self._inbox.read(answers))
             if flags & channel.MASKED or restarted:
                 self._views.find_masks()
         self._state = "ready"
@@ -297,32 +229,11 @@ class SubProcVecParallelEnv:
         if restarted:
             infos["worker_restarted"] = np.zeros(self.num_envs, np.bool_)
             infos["worker_restarted"][restarted] = True
-        if self._keep_infos:
-            infos["env_infos"] = list(self._env_infos)
-            if ended:
-                infos["final_infos"] = list(self._final_infos)
+        if self._options.keep_infos:
+            self._inbox.add_to(infos, ended)
         return infos
 
-    def _read(self, answers: list[tuple[Worker, Frame]]) -> list[tuple[dict[str, Any], Worker]]:
-        """Read the reports of answers; log, count and keep what they say."""
-        reports = []
-        for worker, frame in answers:
-            if not frame.flags & channel.PAYLOAD:
-                continue
-            data = json.loads(frame.payload)
-            reports += [(report, worker) for report in data.get("reports", ())]
-            for text in data.get("logs", ()):
-                logger.warning("%s", printable(text))
-            self._n_cuts += data.get("cuts", 0)
-            if "infos" in data:
-                rows = slice(worker.rows.start, worker.rows.stop)
-                self._env_infos[rows] = data["infos"]
-                self._final_infos[rows] = data["final_infos"]
-        return reports
-
-    def _recover(
-        self, failures: list[Failure], reports: list[tuple[dict[str, Any], Worker]]
-    ) -> list[int]:
+    def _recover(self, failures: list[Failure], reports: Reports) -> list[int]:
         """Raise or restart what failed; return the environments that were restarted."""
         if not failures and not reports:
             return []
@@ -334,14 +245,14 @@ class SubProcVecParallelEnv:
         )
         in_game = self._blocks.in_game.copy()
         self._views.keep_final(rows)
-        restarted = rec.restart(failures, reports, self._n_steps, self._read)
+        restarted = rec.restart(failures, reports, self._n_steps)
         self._views.interrupt(restarted, in_game)
         return restarted
 
     def _collect(self) -> None:
         """Let a step that nobody waited for end."""
-        answers, _ = self._pool.wait(self._pool.workers, self._step_timeout, "step")
-        self._read(answers)
+        answers, _ = self._pool.wait(self._pool.workers, self._options.step_timeout, "step")
+        self._inbox.read(answers)
         self._state = "failed"
 
     # ------------------------------------------------------------------ other
@@ -356,11 +267,10 @@ class SubProcVecParallelEnv:
             self._refuse("state")
         if self._blocks.state is None:
             raise ValueError("expected a game with a state_space, got one without.")
-        if not self._with_state:
-            self._pool.sequence += 1
-            for worker in self._pool.workers:
-                self._pool.send(worker, channel.STATE)
-            self._ask(self._pool.workers)
+        if not self._options.with_state:
+            self._state = "failed"
+            requests.fetch_states(self._pool, self._options.step_timeout)
+            self._state = "ready"
         return self._blocks.state
 
     def render(self, env_index: int = 0) -> np.ndarray:
@@ -371,31 +281,8 @@ class SubProcVecParallelEnv:
         """
         if self._state != "ready":
             self._refuse("render")
-        env_index = range(self.num_envs)[env_index]
-        worker = next(w for w in self._pool.workers if env_index in w.rows)
-        self._pool.sequence += 1
-        self._pool.send(worker, channel.RENDER, json.dumps({"env_index": env_index}).encode())
-        head, _, pixels = self._ask([worker])[0].partition(b"\n")
-        data = json.loads(head)
-        if "shape" not in data:
-            raise ValueError(
-                f"expected a frame [H, W, 3] of uint8, got {data['got']}; make the environment "
-                'with render_mode="rgb_array".'
-            )
-        return np.frombuffer(pixels, np.uint8).reshape(data["shape"]).copy()
-
-    def _ask(self, workers: list[Worker]) -> list[bytes | bytearray]:
-        """Wait for answers outside of a step; failures are errors here."""
-        answers, failures = self._pool.wait(workers, self._step_timeout, "step")
-        if failures:
-            self._state = "failed"
-            raise failures[0].error(0)
-        for worker, frame in answers:
-            head = bytes(frame.payload).partition(b"\n")[0] if frame.payload else b"{}"
-            reports = json.loads(head).get("reports")
-            if reports:
-                raise error_from([(report, worker.pid, 0) for report in reports])
-        return [frame.payload for _, frame in answers]
+        index = range(self.num_envs)[env_index]
+        return requests.render(self._pool, index, self._options.step_timeout)
 
     def _refuse_closed(self) -> None:
         if self.closed:
@@ -417,10 +304,10 @@ class SubProcVecParallelEnv:
         if self.closed:
             return
         self.closed = True
-        deadline = time.monotonic() + self._close_timeout
+        deadline = time.monotonic() + self._options.close_timeout
         try:
             if self._state == "stepping":
-                self._pool.wait(self._pool.workers, self._close_timeout / 2, "close")
+                self._pool.wait(self._pool.workers, self._options.close_timeout / 2, "close")
             self._pool.close(max(0.1, deadline - time.monotonic()))
         finally:
             self._state = "failed"
@@ -444,21 +331,3 @@ def _release(pool: Pool, creator: int) -> None:
     """End the workers of a vector environment that nobody closed."""
     if os.getpid() == creator:  # a forked copy of us must leave our workers alone
         pool.release()
-
-
-def _check_choice(name: str, value: str, *choices: str) -> None:
-    """Refuse an unknown option."""
-    if value not in choices:
-        raise ValueError(f"expected {name} to be one of {choices}, got {value!r}.")
-
-
-def _worker_count(n_envs: int, n_workers: int | None) -> int:
-    """Check or choose the number of workers."""
-    if n_envs < 1:
-        raise ValueError("expected at least one env_fn, got none.")
-    if n_workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return min(n_envs, cores or 1)
-    if n_workers < 0:
-        raise ValueError(f"expected n_workers of at least 0, got {n_workers}.")
-    return min(n_envs, n_workers)

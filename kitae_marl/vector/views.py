@@ -98,3 +98,15 @@ class Views:
             map_leaves(keep, blocks.final[name], block)
         if blocks.final_state is not None and blocks.state is not None:
             blocks.final_state[rows] = blocks.state[rows]
+
+
+def metrics(blocks: Blocks, restarts: int, cuts: int) -> dict[str, float]:
+    """Return the metrics of a vector environment; see ``SubProcVecParallelEnv.metrics``."""
+    return {
+        "faults/worker_restarts": float(restarts),
+        "faults/nonfinite": float(cuts),
+        "env/step_ms_mean": 1e3 * float(blocks.seconds.mean()),
+        "env/step_ms_max": 1e3 * float(blocks.seconds.max()),
+        "episode/running_steps_max": float(blocks.steps.max()),
+        "episode/running_return_mean": float(blocks.running_return.mean()),
+    }

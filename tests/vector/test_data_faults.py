@@ -191,7 +191,7 @@ def test_v11_bounds(n_workers: int, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_v11_is_checked_again_every_1000th_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kitae_marl.vector.collector.BOUNDED_STEPS", 2)
+    monkeypatch.setattr("kitae_marl.vector.inspection.BOUNDED_STEPS", 2)
     space = gym.spaces.Box(-1e6, 3, (5,), np.float32)  # time 4 is outside; step 1000 is at time 4
     with SubProcVecParallelEnv([lambda: Odd(space=space)], n_workers=0) as vec:
         play(vec, 999)

@@ -1,0 +1,178 @@
+"""One array of the observations of a worker's environments, gathered and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from kitae_marl.groups import GroupSpec
+from kitae_marl.vector.spaces import Leaf
+
+_kind_of = attrgetter("shape", "dtype")
+
+
+class DataFault(Exception):
+    """An environment named agents or returned data that it must not; becomes a named error.
+
+    Args:
+        error: name of the class in ``kitae_marl.errors`` that the parent raises.
+        message: what was expected, what came and what to do.
+        detail: ``agent``, ``field``, ``expected`` and ``got`` of an ``EnvDataError``.
+    """
+
+    def __init__(self, error: str, message: str, **detail: str) -> None:
+        super().__init__(message)
+        self.error = error
+        self.detail = detail
+
+
+def data_fault(agent: str, field: str, expected: str, got: str, advice: str = "") -> DataFault:
+    """Describe one wrong value of one agent."""
+    message = f"{field} of agent {agent!r}: expected {expected}, got {got}" + (
+        f"; {advice}." if advice else "."
+    )
+    return DataFault("EnvDataError", message, agent=agent, field=field, expected=expected, got=got)
+
+
+class LeafStage:
+    """One array of one group's observations: ``[rows, A, ...]`` of one worker.
+
+    Args:
+        leaf: path, shape, dtype and bounds.
+        group: whose observations they are.
+        block: the rows of the shared array that this worker owns.
+        final: the same rows of the array of final observations.
+    """
+
+    def __init__(self, leaf: Leaf, group: GroupSpec, block: np.ndarray, final: np.ndarray) -> None:
+        self.leaf, self.group = leaf, group
+        self.block, self.final = block, final
+        self.stage = np.zeros(block.shape, block.dtype)
+        self._count = block.shape[0] * block.shape[1]
+        self._kind = (leaf.shape, block.dtype)
+        self._joined = leaf.shape != ()
+        self._flat = self.stage.reshape(-1, *leaf.shape[1:]) if self._joined else self.stage.ravel()
+        self._real = block.dtype.kind == "f"
+        self._finite = np.empty(block.shape, np.bool_) if self._real else None
+        self._bounded = bool(np.any(leaf.low > _lowest(block.dtype))) or bool(
+            np.any(leaf.high < _highest(block.dtype))
+        )
+
+    def values(self, observations: Sequence[Any]) -> list[Any]:
+        """Pick this array out of every agent's observation."""
+        for key in self.leaf.path:
+            observations = [observation[key] for observation in observations]
+        return list(observations)
+
+    def fill(self, observations: Sequence[Any]) -> dict[int, DataFault]:
+        """Gather one value per row and agent; return what is wrong, by row."""
+        try:
+            values = observations if not self.leaf.path else self.values(observations)
+            if self._joined and list(map(_kind_of, values)).count(self._kind) == self._count:
+                np.concatenate(values, out=self._flat)
+                return {}
+        except (KeyError, IndexError, TypeError, AttributeError):
+            values = [self._pick(observation) for observation in observations]
+        return self._fill_slowly(list(values))
+
+    def _pick(self, observation: Any) -> Any:
+        """Pick the value out of one observation, None where it is not there."""
+        for key in self.leaf.path:
+            try:
+                observation = observation[key]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return observation
+
+    def _fill_slowly(self, values: list[Any]) -> dict[int, DataFault]:
+        """Convert value by value: scalars, lists, other dtypes, and whatever is wrong."""
+        faults: dict[int, DataFault] = {}
+        n_agents = self.group.n_agents
+        flat = self.stage.reshape(self._count, *self.leaf.shape)
+        for k, value in enumerate(values):
+            try:
+                array = np.asarray(value)
+            except ValueError:
+                array = np.asarray(None)
+            fits = array.shape == self.leaf.shape and array.dtype.kind in "biufc"
+            if fits and np.can_cast(array.dtype, self._kind[1], "same_kind"):
+                with np.errstate(over="ignore"):
+                    flat[k] = array
+            else:
+                row, column = divmod(k, n_agents)
+                faults.setdefault(row, self._misfit(self.group.agents[column], value, array))
+        return faults
+
+    def _misfit(self, agent: str, value: Any, array: np.ndarray) -> DataFault:
+        """Say what is wrong with the form of a value."""
+        field = f"observation{self.leaf.name}"
+        expected = f"an array of shape {self.leaf.shape} and dtype {self._kind[1]}"
+        if value is None:
+            return data_fault(agent, field, expected, "nothing (None or a missing key)")
+        kind = "objects" if array.dtype == object else f"shape {array.shape}, dtype {array.dtype}"
+        return data_fault(agent, field, expected, f"{type(value).__name__} of {kind}")
+
+    def nonfinite(self) -> dict[int, DataFault]:
+        """Find NaN and infinities, by row."""
+        if self._finite is None or np.isfinite(self.stage, out=self._finite).all():
+            return {}
+        return self._name_rows(~self._finite, "finite numbers")
+
+    def out_of_bounds(self, in_game: np.ndarray) -> dict[int, DataFault]:
+        """Find values outside the space, by row; agents out of the game do not count."""
+        if not self._bounded:
+            return {}
+        bad = (self.stage < self.leaf.low) | (self.stage > self.leaf.high)
+        if not bad.any():
+            return {}
+        bad &= in_game.reshape(*in_game.shape, *[1] * len(self.leaf.shape))
+        return self._name_rows(bad, "values inside the space") if bad.any() else {}
+
+    def _name_rows(self, bad: np.ndarray, expected: str) -> dict[int, DataFault]:
+        """Describe the first bad value of every row that has one."""
+        faults: dict[int, DataFault] = {}
+        for index in np.argwhere(bad):
+            row, column, *inside = index.tolist()
+            if row in faults:
+                continue
+            value = self.stage[tuple(index)]
+            place = f" at {inside}" if inside else ""
+            if expected != "finite numbers":
+                low, high = (self._bound(b, inside) for b in (self.leaf.low, self.leaf.high))
+                expected = f"values in [{low}, {high}]"
+            faults[row] = data_fault(
+                self.group.agents[column],
+                f"observation{self.leaf.name}",
+                expected,
+                f"{value}{place}",
+            )
+        return faults
+
+    def _bound(self, bound: Any, inside: list[int]) -> Any:
+        """Look up one bound of one element."""
+        return np.broadcast_to(bound, self.leaf.shape)[tuple(inside)]
+
+    def commit(self) -> None:
+        """Copy the gathered values into shared memory."""
+        self.block[...] = self.stage
+
+
+def _lowest(dtype: np.dtype) -> Any:
+    """Return the smallest value of a dtype."""
+    return -np.inf if dtype.kind == "f" else _integer_range(dtype)[0]
+
+
+def _highest(dtype: np.dtype) -> Any:
+    """Return the largest value of a dtype."""
+    return np.inf if dtype.kind == "f" else _integer_range(dtype)[1]
+
+
+def _integer_range(dtype: np.dtype) -> tuple[int, int]:
+    """Return smallest and largest value of an integer dtype or of bool."""
+    if dtype.kind == "b":
+        return 0, 1
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)

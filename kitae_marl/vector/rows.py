@@ -1,0 +1,108 @@
+"""The numbers of one worker's rows: rewards, flags, statistics."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kitae_marl.vector.records import Outcome, Record
+from kitae_marl.vector.shared_memory import Blocks
+
+
+class Rows:
+    """Numbers per agent ``[rows, N]`` and per environment ``[rows]`` of one worker.
+
+    What a step returns is gathered in private arrays and copied by :meth:`commit`, so that a
+    worker that dies before leaves the step before untouched. What only tells about the running
+    episode is written at once.
+
+    Attributes:
+        reward: rewards of this step.
+        in_game: who is in the game now.
+        quiet: no flag has been raised in this step.
+    """
+
+    def __init__(self, blocks: Blocks, rows: slice) -> None:
+        shape = blocks.reward[rows].shape
+        self.reward = np.zeros(shape)
+        self.in_game = np.zeros(shape, np.bool_)
+        self.quiet = True
+        self.terminated, self.truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        self._ended, self._finished = np.zeros(shape[0], np.bool_), np.zeros(shape[0], np.bool_)
+        self._length = np.zeros(shape, np.int64)
+        self._return = blocks.running_return[rows]
+        self.seconds, self.steps = blocks.seconds[rows], blocks.steps[rows]
+        self._loud = 0  # so many commits are still to write flags: those raised, and their end
+        self._blocks, self._rows = blocks, rows
+        self._last_in_game = blocks.in_game[rows]
+
+    def begin(self) -> None:
+        """Forget the flags of the step before."""
+        if not self.quiet:
+            for flags in (self.terminated, self.truncated, self._ended, self._finished):
+                flags[...] = False
+        self.quiet = True
+
+    def begin_reset(self) -> None:
+        """Write flags twice: the parent raises some by itself after it restarted a row."""
+        self.quiet = False
+        self.begin()
+        self._loud = 2
+
+    def begin_step(self) -> None:
+        """Count the step for everybody who is in the game."""
+        self._length += self.in_game
+        self.steps += 1
+
+    def add_rewards(self) -> None:
+        """Add the rewards of this step to the running returns."""
+        self._return += self.reward
+
+    def apply(self, row: int, record: Record, outcome: Outcome) -> None:
+        """Raise the flags of a step and note who is in the game after it."""
+        for agent, flag in outcome.terminated.items():
+            self.terminated[row, record.column[agent]] = flag
+            self.quiet = False
+        for agent, flag in outcome.truncated.items():
+            self.truncated[row, record.column[agent]] = flag
+            self.quiet = False
+        self.enter(row, record)
+
+    def enter(self, row: int, record: Record) -> None:
+        """Note who is in the game."""
+        self.in_game[row] = False
+        self.in_game[row, [column for _, column in record.members]] = True
+
+    def truncate(self, row: int) -> None:
+        """Truncate everybody who is in the game."""
+        self.truncated[row] = self.in_game[row]
+        self.quiet = False
+
+    def cut(self, row: int) -> None:
+        """Truncate everybody who was in the game before this step, which does not count."""
+        self.terminated[row] = False
+        self.truncated[row] = self._last_in_game[row]
+        self.quiet = False
+
+    def end(self, row: int, finished: bool) -> None:
+        """Store the statistics of an episode that ended; ``finished`` if by itself."""
+        self.quiet = False
+        self._ended[row], self._finished[row] = True, finished
+        self._blocks.episode_return[self._rows][row] = self._return[row]
+        self._blocks.episode_length[self._rows][row] = self._length[row]
+
+    def clear(self, row: int) -> None:
+        """Forget the running episode of a row."""
+        self.in_game[row] = False
+        self._length[row] = self._return[row] = self.steps[row] = 0
+
+    def commit(self) -> None:
+        """Copy everything into shared memory."""
+        blocks, rows = self._blocks, self._rows
+        blocks.reward[rows] = self.reward
+        blocks.in_game[rows] = self.in_game
+        if not self.quiet:
+            self._loud = 2
+        if self._loud:
+            self._loud -= 1
+            blocks.terminated[rows], blocks.truncated[rows] = self.terminated, self.truncated
+            blocks.ended[rows], blocks.finished[rows] = self._ended, self._finished
