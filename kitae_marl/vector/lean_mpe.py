@@ -41,6 +41,8 @@ class LeanMPEParallelEnv(LeanParallelEnv):
         self.plain_physics = has_plain_physics(core)
         self._own_step = base is None or type(core)._execute_world_step != base._execute_world_step
         self._view = SpreadView(core) if self.plain_physics and has_plain_view(core) else None
+        if core.render_mode is None:
+            core.screen = None  # 2 MB that nothing will be drawn on
         if self.plain_physics and self._own_step:
             core.world.step = partial(_step_by_actions, core.world)
 
