@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import pickle
 import sys
 from functools import partial
@@ -236,3 +238,10 @@ def test_an_openspiel_game_that_does_not_exist_names_the_nearest() -> None:
     pytest.importorskip("pyspiel")
     with pytest.raises(UnknownEnvironmentError, match="'openspiel:kuhn_poker'"):
         make_parallel_env("openspiel:kuhn_pokr")
+
+
+@pytest.mark.parametrize("name", ["ids", "catalogue"])
+def test_the_examples_in_the_docstrings_are_true(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"kitae_marl.vector.{name}"))
+    assert result.attempted
+    assert not result.failed

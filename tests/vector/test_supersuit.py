@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,12 @@ def test_a_wrapped_environment_works_in_our_vector(name: str, id: str, wrap: Wra
         if not single.agents:
             break
     vec.close()
+
+
+def test_the_pictures_of_the_pistonball_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
+    env = make_parallel_env("pistonball:pictures", n_pistons=3)
+    first, _ = env.reset(seed=0)
+    assert env.observation_space("piston_0").shape == (42, 42, 4)
+    later, *_ = env.step({agent: env.action_space(agent).high for agent in env.agents})
+    assert not np.array_equal(first["piston_1"], later["piston_1"])
