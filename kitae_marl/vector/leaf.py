@@ -13,6 +13,9 @@ from kitae_marl.vector.spaces import Leaf
 
 _kind_of = attrgetter("shape", "dtype")
 
+LARGE = 4096
+"""Values of so many bytes, such as images, are not copied twice: they wait as they are."""
+
 
 class DataFault(Exception):
     """An environment named agents or returned data that it must not; becomes a named error.
@@ -49,14 +52,19 @@ class LeafStage:
 
     def __init__(self, leaf: Leaf, group: GroupSpec, block: np.ndarray, final: np.ndarray) -> None:
         self.leaf, self.group = leaf, group
-        self.block, self.final = block, final
-        self.stage = np.zeros(block.shape, block.dtype)
+        self._block, self._final = block, final
         self._count = block.shape[0] * block.shape[1]
         self._kind = (leaf.shape, block.dtype)
         self._joined = leaf.shape != ()
-        self._flat = self.stage.reshape(-1, *leaf.shape[1:]) if self._joined else self.stage.ravel()
-        self._real = block.dtype.kind == "f"
-        self._finite = np.empty(block.shape, np.bool_) if self._real else None
+        real = block.dtype.kind == "f"
+        size = int(np.prod(leaf.shape, dtype=np.int64)) * block.dtype.itemsize
+        self._large = self._joined and not real and size >= LARGE
+        self._values: list[np.ndarray] = []
+        target = block if self._large else np.zeros(block.shape, block.dtype)
+        self._stage = target
+        first = leaf.shape[0] if self._joined else 1
+        self._flat = target.reshape(self._count * first, *leaf.shape[1:])
+        self._finite = np.empty(block.shape, np.bool_) if real else None
         self._bounded = bool(np.any(leaf.low > _lowest(block.dtype))) or bool(
             np.any(leaf.high < _highest(block.dtype))
         )
@@ -72,7 +80,10 @@ class LeafStage:
         try:
             values = observations if not self.leaf.path else self.values(observations)
             if self._joined and list(map(_kind_of, values)).count(self._kind) == self._count:
-                np.concatenate(values, out=self._flat)
+                if self._large:
+                    self._values = list(values)
+                else:
+                    np.concatenate(values, out=self._flat)
                 return {}
         except (KeyError, IndexError, TypeError, AttributeError):
             values = [self._pick(observation) for observation in observations]
@@ -91,7 +102,8 @@ class LeafStage:
         """Convert value by value: scalars, lists, other dtypes, and whatever is wrong."""
         faults: dict[int, DataFault] = {}
         n_agents = self.group.n_agents
-        flat = self.stage.reshape(self._count, *self.leaf.shape)
+        stage = np.zeros_like(self._block) if self._large else self._stage
+        flat = stage.reshape(self._count, *self.leaf.shape)
         for k, value in enumerate(values):
             try:
                 array = np.asarray(value)
@@ -104,6 +116,8 @@ class LeafStage:
             else:
                 row, column = divmod(k, n_agents)
                 faults.setdefault(row, self._misfit(self.group.agents[column], value, array))
+        if self._large:
+            self._values = list(flat)
         return faults
 
     def _misfit(self, agent: str, value: Any, array: np.ndarray) -> DataFault:
@@ -117,28 +131,31 @@ class LeafStage:
 
     def nonfinite(self) -> dict[int, DataFault]:
         """Find NaN and infinities, by row."""
-        if self._finite is None or np.isfinite(self.stage, out=self._finite).all():
+        if self._finite is None or np.isfinite(self._stage, out=self._finite).all():
             return {}
-        return self._name_rows(~self._finite, "finite numbers")
+        return self._name_rows(self._stage, ~self._finite, "finite numbers")
 
     def out_of_bounds(self, in_game: np.ndarray) -> dict[int, DataFault]:
         """Find values outside the space, by row; agents out of the game do not count."""
         if not self._bounded:
             return {}
-        bad = (self.stage < self.leaf.low) | (self.stage > self.leaf.high)
+        stage = self._stage
+        if self._large:
+            stage = np.stack(self._values).reshape(stage.shape)
+        bad = (stage < self.leaf.low) | (stage > self.leaf.high)
         if not bad.any():
             return {}
         bad &= in_game.reshape(*in_game.shape, *[1] * len(self.leaf.shape))
-        return self._name_rows(bad, "values inside the space") if bad.any() else {}
+        return self._name_rows(stage, bad, "values inside the space") if bad.any() else {}
 
-    def _name_rows(self, bad: np.ndarray, expected: str) -> dict[int, DataFault]:
+    def _name_rows(self, stage: np.ndarray, bad: np.ndarray, expected: str) -> dict[int, DataFault]:
         """Describe the first bad value of every row that has one."""
         faults: dict[int, DataFault] = {}
         for index in np.argwhere(bad):
             row, column, *inside = index.tolist()
             if row in faults:
                 continue
-            value = self.stage[tuple(index)]
+            value = stage[tuple(index)]
             place = f" at {inside}" if inside else ""
             if expected != "finite numbers":
                 low, high = (self._bound(b, inside) for b in (self.leaf.low, self.leaf.high))
@@ -155,9 +172,22 @@ class LeafStage:
         """Look up one bound of one element."""
         return np.broadcast_to(bound, self.leaf.shape)[tuple(inside)]
 
+    def keep_final(self, row: int) -> None:
+        """Copy a row into the final observations."""
+        if not self._large:
+            self._final[row] = self._stage[row]
+            return
+        n = self.group.n_agents
+        for j, value in enumerate(self._values[row * n : (row + 1) * n]):
+            self._final[row, j] = value
+
     def commit(self) -> None:
         """Copy the gathered values into shared memory."""
-        self.block[...] = self.stage
+        if self._large:
+            np.concatenate(self._values, out=self._flat)
+            self._values = []
+        else:
+            self._block[...] = self._stage
 
 
 def _lowest(dtype: np.dtype) -> Any:

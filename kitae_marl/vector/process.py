@@ -40,6 +40,10 @@ WORKER_DEFAULTS = {
     "SDL_VIDEODRIVER": "dummy",
     "SDL_AUDIODRIVER": "dummy",
     "PYTHONHASHSEED": "0",
+    # Observations that are images come and go with every step; glibc would return their memory to
+    # the kernel each time and take it back page by page, which costs more than the copies.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 26),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 27),
 }
 """Set in every worker unless the parent's environment says otherwise."""
 

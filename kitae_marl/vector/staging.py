@@ -127,12 +127,13 @@ class ObservationStage:
     def keep_final(self, row: int) -> None:
         """Copy a row into the final observations."""
         for leaf in self._leaves:
-            leaf.final[row] = leaf.stage[row]
+            leaf.keep_final(row)
 
     def commit(self) -> None:
-        """Copy the gathered values into shared memory."""
+        """Copy the gathered values into shared memory and let the games' own arrays go."""
         for leaf in self._leaves:
-            leaf.block[...] = leaf.stage
+            leaf.commit()
+        self.begin()
 
 
 def _at(nested: Any, leaf: Leaf) -> np.ndarray:

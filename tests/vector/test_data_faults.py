@@ -137,6 +137,36 @@ def test_v9_nested_observations() -> None:
         assert caught.value.field == f"observation{field}"
 
 
+IMAGE = gym.spaces.Box(0, 9, (80, 80), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("image", "got"),
+    [
+        (np.zeros((80, 81), np.uint8), "shape (80, 81)"),
+        (np.zeros((80, 80), np.float32), "float32"),
+        (np.full((80, 80), 10, np.uint8), "10 at [0, 0]"),
+        (np.zeros((80, 80), np.bool_), ""),
+    ],
+)
+def test_v9_to_v11_images(image: np.ndarray, got: str) -> None:
+    """Large observations are not copied twice; they go another way."""
+
+    class Camera(Odd):
+        def observe(self, last: int = 0) -> dict[str, Any]:
+            return dict.fromkeys(self.agents, np.full(IMAGE.shape, self.t, np.uint8))
+
+    with SubProcVecParallelEnv([lambda: Camera([image], space=IMAGE)], n_workers=0) as vec:
+        play(vec, 2)
+        zeros = {agent: np.zeros(1, int) for agent in vec.possible_agents}
+        if not got:
+            assert not vec.step(zeros)[0]["a_1"].any()
+            return
+        with pytest.raises(EnvDataError) as caught:
+            vec.step(zeros)
+    assert got in caught.value.got
+
+
 def test_v10_in_the_first_observation(n_workers: int) -> None:
     class Blank(CountGame):
         def observe(self, last: int = 0) -> dict[str, Any]:
