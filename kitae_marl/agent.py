@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks
 from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.logger import Logger
 from kitae_marl.loops.train import vectorized_train
+from kitae_marl.signals import pass_on, stop_on_signal
 from kitae_marl.types import AgentPyTree, TrainState
 
 KEYS_AHEAD = 256
@@ -338,7 +336,7 @@ class Agent:
         self.stopping = 0
         started = time.perf_counter()
         try:
-            with self._signals():
+            with stop_on_signal(self._stop):
                 vectorized_train(
                     config.seed,
                     self,
@@ -356,7 +354,7 @@ class Agent:
         summary = self._summary(logger, time.perf_counter() - started, start)
         if path is not None:
             runs.write_text(path / "summary.json", json.dumps(summary, indent=2) + "\n")
-        self._leave()
+        pass_on(self.stopping)
         return summary
 
     def _summary(self, logger: Logger, wall: float, start: int) -> dict[str, Any]:
@@ -373,32 +371,6 @@ class Agent:
             "complete": not self.stopping,
         }
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM end the training between two steps; a second one ends at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        handled = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in handled}
-
-        def stop(number: int, frame: Any) -> None:
-            del frame
-            self.stopping = number
-            for handled_number in handled:
-                signal.signal(handled_number, signal.SIG_DFL)
-
-        for number in handled:
-            signal.signal(number, stop)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _leave(self) -> None:
-        """Pass on the signal that ended the training."""
-        if self.stopping == signal.SIGINT:
-            raise KeyboardInterrupt
-        if self.stopping == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
+    def _stop(self, number: int) -> None:
+        """Ask the training to end."""
+        self.stopping = number

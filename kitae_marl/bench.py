@@ -6,6 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,6 +30,8 @@ class BenchOptions(Protocol):
     def seconds(self) -> float: ...
     @property
     def stock(self) -> bool: ...
+    @property
+    def train(self) -> bool: ...
     @property
     def seed(self) -> int: ...
 
@@ -229,6 +232,67 @@ def bench_train(options: BenchOptions) -> dict[str, Any]:
         raw_loop.close()
     extra = {"n_envs": options.n_envs, "policy_call_us": policy_call_us(agent)}
     return _report(meter.raw, meter.own, extra)
+
+
+def bench_compiled(options: BenchOptions) -> dict[str, Any]:
+    """Measure a compiled game: stepping by random actions, or with ``train`` IPPO's whole loop.
+
+    Returns:
+        Env steps per second, CPU microseconds per env step over all threads (medians of the
+        repeats), and seconds of the first call, which compiles.
+    """
+    from kitae_marl.agent import Agent
+    from kitae_marl.config import Config
+    from kitae_marl.loops.compiled import CompiledLoop, random_steps
+    from kitae_marl.vector.compiled import CompiledVecParallelEnv
+
+    env = CompiledVecParallelEnv(options.env_id, options.n_envs, **options.env_kwargs)
+    config = Config(
+        env_id=options.env_id,
+        env_kwargs=options.env_kwargs,
+        seed=options.seed,
+        n_envs=options.n_envs,
+        env_steps=1_000_000_000,
+    )
+    run: Callable[[int], Any]
+    if options.train:
+        run = CompiledLoop(env.game, Agent(env, config), options.seed, 1).run
+        unit = config.rollout_size
+    else:
+        run, unit = random_steps(env.game, options.n_envs, options.seed), options.n_envs
+
+    def measured(n: int) -> int:
+        run(n)
+        return n * unit
+
+    clock = time.perf_counter()
+    run(1)
+    compile_s = time.perf_counter() - clock
+    rate, n = Rate(), 1
+    while len(rate) < options.repeats:
+        clock = time.perf_counter()
+        rate.measure(partial(measured, n))
+        wall = time.perf_counter() - clock
+        if wall < options.seconds / 2 and (not options.train or n < 64):
+            rate.pop()
+            n = min(2 * n, 64) if options.train else 2 * n
+    steps, cpu = rate.medians()
+    return {
+        "env_steps_per_s": round(steps, 1),
+        "cpu_us_per_env_step": round(cpu, 3),
+        "compile_s": round(compile_s, 2),
+        "env_steps_per_s_spread": [round(f([r for r, _ in rate]), 1) for f in (min, max)],
+        "n_envs": options.n_envs,
+        "train": options.train,
+        "device": _device(),
+    }
+
+
+def _device() -> str:
+    """Kind of the device that JAX computes on."""
+    import jax
+
+    return jax.devices()[0].device_kind
 
 
 def policy_call_us(agent: Any, n_calls: int = 500) -> float:

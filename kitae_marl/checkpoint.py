@@ -92,7 +92,7 @@ class RunCheckpointer:
         if target.exists():
             self.saved_step = step
             return target
-        parts = {"state": run_state._replace(game=())}
+        parts: dict[str, Any] = {"state": run_state._replace(game=())}
         if jax.tree.leaves(run_state.game):
             parts["game"] = _with_elements(run_state.game)
         manifest = {"step": step, **{name: describe(part) for name, part in parts.items()}}
@@ -160,7 +160,7 @@ class RunCheckpointer:
                 f"no checkpoint of step {step} in {self.folder}; there are {self.steps()}.",
                 str(path),
             )
-        parts = {"state": template._replace(game=())}
+        parts: dict[str, Any] = {"state": template._replace(game=())}
         if jax.tree.leaves(template.game):
             parts["game"] = _with_elements(template.game)
         restored = {}

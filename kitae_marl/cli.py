@@ -126,11 +126,45 @@ class List:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Measure speed beside the game's own loop, in the same run."""
+class Doctor:
+    """Play random episodes of a game and report what it does."""
 
-    what: Positional[Literal["vector", "train"]]
-    """``vector``: stepping alone; ``train``: the whole of training."""
+    env_id: Positional[str]
+    """Id of the game."""
+    env_kwargs: JsonObject = field(default_factory=dict)
+    """Keyword arguments of the game."""
+    episodes: int = 10
+    """Episodes to play."""
+    seed: int = 0
+    """Seed of the first episode."""
+    json: bool = False
+    """Print one JSON object as the last line."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Compare a compiled game with its original, move by move."""
+
+    env_id: Positional[str]
+    """Id of the game."""
+    env_kwargs: JsonObject = field(default_factory=dict)
+    """Keyword arguments of the game."""
+    episodes: int | None = None
+    """Random games to play; None: 100, or 1000 of a board game."""
+    exhaustive: bool = False
+    """Play every move of every position (tic-tac-toe and Leduc)."""
+    seed: int = 0
+    """Seed of the random games."""
+    json: bool = False
+    """Print one JSON object as the last line."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure speed; of games in Python beside their own loop, in the same run."""
+
+    what: Positional[Literal["vector", "train", "compiled"]]
+    """``vector``: stepping; ``train``: the whole of training; ``compiled``: a compiled game."""
     env_id: Positional[str]
     """Id of the game."""
     env_kwargs: JsonObject = field(default_factory=dict)
@@ -145,6 +179,8 @@ class Bench:
     """Length of each measurement."""
     stock: bool = False
     """Build our environments with PettingZoo's own chain of wrappers."""
+    train: bool = False
+    """With ``compiled``: the whole of training, not stepping alone."""
     seed: int = 0
     """Seed of the environments."""
     json: bool = False
@@ -156,6 +192,8 @@ Command = (
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Watch, subcommand("watch")]
     | Annotated[List, subcommand("list")]
+    | Annotated[Doctor, subcommand("doctor")]
+    | Annotated[Verify, subcommand("verify")]
     | Annotated[Bench, subcommand("bench")]
 )
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from kitae_marl import runs
-from kitae_marl.cli import Bench, Evaluate, List, Train, Watch
+from kitae_marl.cli import Bench, Doctor, Evaluate, List, Train, Verify, Watch
 from kitae_marl.config import Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.logger import say
@@ -203,12 +203,55 @@ def list_games(options: List) -> dict[str, Any]:
     return {"games": [row._asdict() for row in rows]}
 
 
+def doctor(options: Doctor) -> dict[str, Any]:
+    """Check a game by playing it."""
+    from kitae_marl.vector.doctor import check_parallel_env
+
+    report = check_parallel_env(
+        options.env_id, episodes=options.episodes, seed=options.seed, **options.env_kwargs
+    )
+    for line in report.lines():
+        say(line)
+    return report.to_json()
+
+
+def verify(options: Verify) -> dict[str, Any]:
+    """Compare a compiled game with its original; exit with 1 where they differ."""
+    from kitae_envs.verify import verify as compare
+
+    report = compare(
+        options.env_id,
+        episodes=options.episodes,
+        exhaustive=options.exhaustive,
+        seed=options.seed,
+        **options.env_kwargs,
+    )
+    say(str(report))
+    if not report.ok:
+        raise SystemExit(1)
+    return {
+        "id": report.id,
+        "ok": report.ok,
+        "episodes": report.episodes,
+        "moves": report.moves,
+        "largest_difference": report.largest,
+        "distributions": report.distributions,
+    }
+
+
 def bench(options: Bench) -> dict[str, Any]:
     """Measure speed."""
-    from kitae_marl.bench import bench_train, bench_vector
+    from kitae_marl.bench import bench_compiled, bench_train, bench_vector
 
     started = time.perf_counter()
-    result = (bench_vector if options.what == "vector" else bench_train)(options)
+    benches: dict[str, Callable[[Any], dict[str, Any]]] = {
+        "vector": bench_vector,
+        "train": bench_train,
+        "compiled": bench_compiled,
+    }
+    if options.train and options.what != "compiled":
+        raise ConfigError(f"train: expected with bench compiled only, got bench {options.what}.")
+    result = benches[options.what](options)
     for name, value in result.items():
         say(f"  {name:32s} {value}")
     say(f"measured for {time.perf_counter() - started:.0f} s")
@@ -220,5 +263,7 @@ RUN: dict[type, Callable[[Any], dict[str, Any]]] = {
     Evaluate: evaluate,
     Watch: watch,
     List: list_games,
+    Doctor: doctor,
+    Verify: verify,
     Bench: bench,
 }

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
+from kitae_envs.sampling import sample_actions
 
 from kitae_marl.config import Config
 from kitae_marl.groups import GroupSpec
@@ -224,3 +225,26 @@ def _joint_step(game: Game, functions: Functions, loop: LoopState) -> tuple[Loop
         step=loop.step + 1,
     )
     return loop, (experience, finished)
+
+
+def random_steps(game: Game, n_envs: int, seed: int) -> Callable[[int], None]:
+    """Return a function that steps ``n_envs`` games ``n`` times with random legal actions."""
+
+    def run(games: Any, view: TimeStep, key: jax.Array, n: jax.Array) -> Any:
+        def body(i: jax.Array, both: Any) -> Any:
+            games, step = both
+            action_key, chance = jax.random.split(jax.random.fold_in(key, i))
+            action = sample_actions(game, action_key, step)
+            return step_batch(game, chance, games, action)
+
+        return jax.lax.fori_loop(0, n, body, (games, view))
+
+    compiled = jax.jit(run, donate_argnums=(0, 1))
+    start_key, key = jax.random.split(jax.random.key(seed))
+    state = [jax.jit(lambda k: reset_batch(game, k, n_envs))(start_key), key]
+
+    def steps(n: int) -> None:
+        state[1], use = jax.random.split(state[1])
+        state[0] = jax.block_until_ready(compiled(*state[0], use, np.int32(n)))
+
+    return steps
