@@ -97,6 +97,7 @@ class _LeanBase(ParallelEnv[str, Any, Any]):
         self.metadata = core.metadata
         self.possible_agents = list(core.possible_agents)
         self.agents: list[str] = []
+        self._was_reset = False
         self.render_mode = getattr(core, "render_mode", None)
         self._action_spaces = {agent: core.action_space(agent) for agent in self.possible_agents}
         if hasattr(core, "state_space"):
@@ -109,6 +110,21 @@ class _LeanBase(ParallelEnv[str, Any, Any]):
     def action_space(self, agent: str) -> spaces.Space[Any]:
         """Return the space of an agent's actions."""
         return self._action_spaces[agent]
+
+    def _agents_to_act(self, actions: dict[str, Any]) -> list[str]:
+        """The agents in the game, each of which has an action; nobody after the end."""
+        for agent in self.agents:
+            if agent not in actions:
+                raise ValueError(
+                    f"expected an action of agent {agent!r}, got actions of {list(actions)}."
+                )
+        return self.agents
+
+    def _nothing(self) -> Step:
+        """What a step after the end returns; an error before the first reset."""
+        if not self._was_reset:
+            raise RuntimeError("expected reset before the first step; call reset(seed) first.")
+        return {}, {}, {}, {}, {}
 
     def state(self) -> np.ndarray:
         """Return the global state, where the game has one."""
@@ -148,7 +164,7 @@ class LeanParallelEnv(_LeanBase):
         """Start an episode."""
         core = self.core
         core.reset(seed=seed, options=options)
-        self.agents = list(core.agents)
+        self.agents, self._was_reset = list(core.agents), True
         living = [
             agent
             for agent in core.agents
@@ -158,9 +174,11 @@ class LeanParallelEnv(_LeanBase):
 
     def step(self, actions: dict[str, Any]) -> Step:
         """Let every agent act once; after the end everything is empty until ``reset``."""
-        core, checks = self.core, self._checks
-        rewards: dict[str, Any] = dict.fromkeys(self.agents, 0)
-        for agent in self.agents:
+        core, checks, agents = self.core, self._checks, self._agents_to_act(actions)
+        if not agents:
+            return self._nothing()
+        rewards: dict[str, Any] = dict.fromkeys(agents, 0)
+        for agent in agents:
             if agent != core.agent_selection:
                 raise _out_of_turn(agent, core)
             core.step(checks[agent](actions[agent]))
@@ -180,10 +198,9 @@ class LeanParallelEnv(_LeanBase):
 
 
 class LeanNativeParallelEnv(_LeanBase):
-    """A game that is parallel by nature, freed from the way through AEC and back.
+    """A game that is parallel by nature, freed from the way through AEC and back (Atari's way).
 
-    PettingZoo's Atari games take that way. An agent that is truncated leaves the game, as it does
-    in the stock chain.
+    An agent that is truncated leaves the game, as it does in the stock chain.
 
     Args:
         env: the parallel game.
@@ -200,14 +217,15 @@ class LeanNativeParallelEnv(_LeanBase):
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Start an episode."""
         observations, infos = self.core.reset(seed=seed, options=options)
-        self.agents = list(self.core.agents)
+        self.agents, self._was_reset = list(self.core.agents), True
         return observations, infos
 
     def step(self, actions: dict[str, Any]) -> Step:
         """Let every agent act once; after the end everything is empty until ``reset``."""
-        if not self.agents:
-            return {}, {}, {}, {}, {}
-        checked = {agent: self._checks[agent](actions[agent]) for agent in self.agents}
+        agents = self._agents_to_act(actions)
+        if not agents:
+            return self._nothing()
+        checked = {agent: self._checks[agent](actions[agent]) for agent in agents}
         observations, rewards, terminations, truncations, infos = self.core.step(checked)
         self.agents = [
             agent
@@ -278,7 +296,6 @@ def action_check(agent: str, space: spaces.Space[Any], clips: bool) -> Any:
 def _out_of_turn(agent: str, core: Any) -> RuntimeError:
     """Say that a game that calls itself parallelizable does not let its agents act in turn."""
     return RuntimeError(
-        f"expected the turn of agent {agent!r}, got the turn of {core.agent_selection!r}: the game "
-        "says metadata['is_parallelizable'] but its agents do not act in a cycle; set it to False "
-        "to have the game converted as a turn-based one."
+        f"expected the turn of agent {agent!r}, got the turn of {core.agent_selection!r}; set "
+        "metadata['is_parallelizable'] to False to have the game converted as a turn-based one."
     )

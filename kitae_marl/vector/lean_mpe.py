@@ -51,14 +51,14 @@ class LeanMPEParallelEnv(LeanParallelEnv):
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Start an episode."""
         self.core.reset(seed=seed, options=options)
-        self.agents = list(self.core.agents)
+        self.agents, self._was_reset = list(self.core.agents), True
         return self._observe(self.agents), dict(self.core.infos)
 
     def step(self, actions: dict[str, Any]) -> Step:
         """Let every agent act once; after the end everything is empty until ``reset``."""
-        core, agents = self.core, self.agents
+        core, agents = self.core, self._agents_to_act(actions)
         if not agents:
-            return {}, {}, {}, {}, {}
+            return self._nothing()
         checked = [self._checks[agent](actions[agent]) for agent in agents]
         if self._own_step or not self.plain_physics:
             core.current_actions = checked

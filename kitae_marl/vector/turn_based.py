@@ -45,7 +45,7 @@ class TurnBasedParallelEnv(_LeanBase):
         core = self.core
         core.reset(seed=seed, options=options)
         remove_dead(core)
-        self.agents = list(core.agents)
+        self.agents, self._was_reset = list(core.agents), True
         infos = dict(core.infos)
         observations = self._observe(self.agents)
         self._mark(observations, infos)
@@ -55,7 +55,7 @@ class TurnBasedParallelEnv(_LeanBase):
         """Make the active agent's move; after the end everything is empty until ``reset``."""
         core = self.core
         if not self.agents:
-            return {}, {}, {}, {}, {}
+            return self._nothing()
         mover = core.agent_selection
         if mover not in actions:
             raise ValueError(f"expected an action of {mover!r}, whose turn it is, got {actions}.")

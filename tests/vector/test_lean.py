@@ -185,6 +185,19 @@ def test_steps_after_the_end_are_empty(stock: bool) -> None:
     assert [dict(part) for part in env.step({})] == [{}, {}, {}, {}, {}]
 
 
+@pytest.mark.parametrize(
+    "id",
+    ["mpe/simple_spread-v3", "classic/rps-v2", "classic/tictactoe-v3", "sisl/multiwalker-v9"],
+)
+def test_steps_before_the_first_reset_and_missing_actions_are_named(id: str) -> None:
+    env = make_parallel_env(id)
+    with pytest.raises(RuntimeError, match="call reset"):
+        env.step({})
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=f"expected an action of .*{env.possible_agents[0]}"):
+        env.step({})
+
+
 @pytest.mark.parametrize("bad", [5, -1, 1.5, "left", None, np.array([0, 1])])
 def test_an_action_outside_the_space_is_refused_by_name(bad: object) -> None:
     env = make_parallel_env("mpe/simple_spread-v3")
