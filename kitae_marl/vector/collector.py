@@ -7,7 +7,6 @@ that can be done once per worker and step, instead of once per environment or ag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +14,7 @@ from kitae_marl.vector import episode_seed
 from kitae_marl.vector.actions import ActionReader
 from kitae_marl.vector.info import InfoReader
 from kitae_marl.vector.inspection import Inspector
+from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.records import Record
 from kitae_marl.vector.reports import report_exception
 from kitae_marl.vector.rows import Rows
@@ -25,17 +25,6 @@ LONG_EPISODE = 100_000
 """Without ``max_episode_steps`` an episode of this length is worth a warning."""
 
 
-@dataclass(frozen=True)
-class CollectorOptions:
-    """What a collector does beside stepping; see ``SubProcVecParallelEnv``."""
-
-    with_state: bool = False
-    keep_infos: bool = False
-    max_episode_steps: int | None = None
-    strict_bounds: bool = True
-    on_nonfinite: str = "raise"
-
-
 class Collector:
     """The environments ``rows`` of a vector environment, stepped one after the other.
 
@@ -44,7 +33,7 @@ class Collector:
         rows: which rows of them belong to these environments.
         env_fns: makers of the environments.
         envs: the environments, already made.
-        options: see :class:`CollectorOptions`.
+        options: see :class:`VectorOptions`.
         number: number of the worker.
 
     Attributes:
@@ -59,7 +48,7 @@ class Collector:
         rows: slice,
         env_fns: Sequence[Callable[[], Any]],
         envs: Sequence[Any],
-        options: CollectorOptions,
+        options: VectorOptions,
         number: int,
     ) -> None:
         self.blocks, self.rows, self.options = blocks, rows, options

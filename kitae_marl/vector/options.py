@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,6 @@ class VectorOptions:
             _check_positive("max_episode_steps", self.max_episode_steps)
         if self.max_restarts < 0:
             raise ValueError(f"expected max_restarts of at least 0, got {self.max_restarts}.")
-
-    def for_collectors(self) -> dict[str, Any]:
-        """Return what the workers need to know."""
-        names = ("with_state", "keep_infos", "max_episode_steps", "strict_bounds", "on_nonfinite")
-        return {name: getattr(self, name) for name in names}
 
     def count_workers(self, n_envs: int) -> int:
         """Return the number of worker processes for so many environments.

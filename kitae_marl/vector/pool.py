@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import select
 import sys
 import time
@@ -53,6 +54,7 @@ class Pool:
         self.inline = n_workers == 0
         self.workers: list[Worker] = []
         self._poller = select.poll()
+        self._creator = os.getpid()
         self._by_fd: dict[int, Worker] = {}
         self._slow: set[tuple[int, str]] = set()
         bounds = np.linspace(0, len(env_fns), max(1, n_workers) + 1).astype(int).tolist()
@@ -106,7 +108,7 @@ class Pool:
                 "env_fns": self.env_fns[rows.start : rows.stop],
                 "first": rows.start,
                 "number": worker.number,
-                "options": self.options.for_collectors(),
+                "options": self.options,
             }
         )
         self.send(worker, channel.START, payload, timeout)
@@ -254,3 +256,8 @@ class Pool:
             self._drop(worker)
         self.workers = []
         self.memory.close()
+
+    def release_unless_forked(self) -> None:
+        """Release, but leave the workers alone in a forked copy of the process they belong to."""
+        if os.getpid() == self._creator:
+            self.release()

@@ -1,4 +1,4 @@
-"""Starting environments, and starting them again when they were lost."""
+"""Starting environments again when they were lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from kitae_marl.errors import SpaceMismatchError, VectorEnvError
+from kitae_marl.errors import VectorEnvError
 from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
 from kitae_marl.vector.failure import Failure
@@ -19,96 +19,14 @@ from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.pool import Pool
 from kitae_marl.vector.process import Worker
 from kitae_marl.vector.reports import error_from, printable
-from kitae_marl.vector.shared_memory import Blocks, make_blocks
-from kitae_marl.vector.spaces import decode
+from kitae_marl.vector.shared_memory import Blocks
+from kitae_marl.vector.start import compare
+from kitae_marl.vector.views import Views
 
 logger = logging.getLogger("kitae_marl.vector")
 
 HEALTHY_STEPS = 10_000
 """So many steps give an environment one of its restarts back."""
-
-
-def start(pool: Pool, timeout: float) -> tuple[Blocks, dict[str, Any], str]:
-    """Let all workers make their environments, compare them, and map the memory.
-
-    Returns:
-        The blocks, the game's metadata and the description all environments share.
-
-    Raises:
-        VectorEnvError: if an environment cannot be made or differs from the first one.
-    """
-    pool.sequence += 1
-    for worker in pool.workers:
-        pool.order_start(worker, timeout)
-    answers = _all_or_error(pool, timeout, "start")
-    data = [(worker, json.loads(frame.payload)) for worker, frame in answers]
-    data.sort(key=lambda item: item[0].number)
-    reports = [(report, worker.pid, 0) for worker, d in data for report in d["reports"]]
-    if reports:
-        raise error_from(reports)
-    description = data[0][1]["descriptions"][data[0][1]["of"][0]]
-    for worker, answer in data:
-        compare(description, worker, answer)
-    pool.buffer = None
-
-    def allocate(size: int) -> np.ndarray:
-        pool.buffer = pool.memory.allocate(size)
-        return pool.buffer
-
-    blocks = make_blocks(decode(description), len(pool.env_fns), allocate)
-    pool.blocks = blocks
-    pool.map_order = json.dumps(
-        {
-            "name": pool.memory.name,
-            "size": blocks.size,
-            "n_envs": blocks.n_envs,
-            "description": description,
-        }
-    ).encode()
-    pool.sequence += 1
-    for worker in pool.workers:
-        pool.send(worker, channel.MAP, pool.map_order)
-    _all_or_error(pool, timeout, "start")
-    return blocks, data[0][1]["metadata"], description
-
-
-def _all_or_error(pool: Pool, timeout: float, phase: str) -> list[tuple[Worker, Frame]]:
-    """Wait for everybody; the first failure is raised."""
-    answers, failures = pool.wait(pool.workers, timeout, phase)
-    if failures:
-        raise min(failures, key=lambda failure: failure.env_index).error(0)
-    return answers
-
-
-def compare(description: str, worker: Worker, answer: dict[str, Any]) -> None:
-    """Compare a worker's environments with the first one.
-
-    Raises:
-        SpaceMismatchError: naming environment, agent and both spaces.
-    """
-    for i, number in enumerate(answer["of"]):
-        other = answer["descriptions"][number]
-        if other == description:
-            continue
-        index = worker.rows.start + i
-        message = f"env {index} (pid {worker.pid}): {_difference(description, other)}"
-        raise SpaceMismatchError(printable(message), env_index=index, pid=worker.pid, phase="start")
-
-
-def _difference(ours: str, theirs: str) -> str:
-    """Say in what two descriptions differ."""
-    first, other = decode(ours), decode(theirs)
-    if first.agents != other.agents:
-        return (
-            f"expected possible_agents {list(first.agents)} as in env 0, got "
-            f"{list(other.agents)}; all environments must hold the same agents in one order."
-        )
-    for kind in ("observation_spaces", "action_spaces"):
-        for agent in first.agents:
-            a, b = getattr(first, kind)[agent], getattr(other, kind)[agent]
-            if a != b:
-                return f"expected {kind[:-7]} space {a} of agent {agent!r} as in env 0, got {b}."
-    return f"expected state space {first.state_space} as in env 0, got {other.state_space}."
 
 
 class Recovery:
@@ -117,6 +35,7 @@ class Recovery:
     Args:
         pool: the workers.
         blocks: the shared arrays.
+        views: shows restarts as ends of episodes.
         options: timeouts, ``max_restarts``, ``on_crash`` and ``on_exception``.
         read: reads the reports of answers.
 
@@ -129,11 +48,12 @@ class Recovery:
         self,
         pool: Pool,
         blocks: Blocks,
+        views: Views,
         options: VectorOptions,
         read: Callable[[list[tuple[Worker, Frame]]], Reports],
     ) -> None:
         self.pool, self.blocks, self.options = pool, blocks, options
-        self._read = read
+        self._read, self._views = read, views
         self.restarts = np.zeros(blocks.n_envs, np.int64)
         self.total = 0
         self.seed = 0
@@ -147,7 +67,7 @@ class Recovery:
         self.seed = seed
         self._episode[:] = 0
         fresh = [self.pool.respawn(worker) for worker in list(self.pool.workers) if worker.lost]
-        failures, _ = self.bring_up(fresh)
+        failures, _ = self._bring_up(fresh)
         well = [worker for worker in self.pool.workers if not worker.lost]
         self.pool.sequence += 1
         for worker in well:
@@ -157,7 +77,32 @@ class Recovery:
         answers, more = self.pool.wait(well, self.options.step_timeout, "reset")
         return failures + more, answers
 
-    def raise_unless_wanted(self, failures: list[Failure], reports: Reports) -> None:
+    def recover(self, failures: list[Failure], reports: Reports, n_steps: int) -> list[int]:
+        """Raise what failed, or start it again and show that as the end of its episodes.
+
+        Args:
+            failures: workers that are gone.
+            reports: exceptions of single environments, whose workers are well.
+            n_steps: steps so far, for the budget.
+
+        Returns:
+            The environments that were started again.
+
+        Raises:
+            VectorEnvError: if restarts are not wanted, or an environment's budget is spent.
+        """
+        if not failures and not reports:
+            return []
+        self._raise_unless_wanted(failures, reports)
+        rows = {row for failure in failures for row in failure.worker.rows}
+        rows |= {report["env_index"] for report, _ in reports}
+        in_game = self.blocks.in_game.copy()
+        self._views.keep_final(sorted(rows))
+        restarted = self._restart(failures, reports, n_steps)
+        self._views.interrupt(restarted, in_game)
+        return restarted
+
+    def _raise_unless_wanted(self, failures: list[Failure], reports: Reports) -> None:
         """Raise what the user did not ask to be restarted."""
         final = [
             item
@@ -181,20 +126,8 @@ class Recovery:
             ]
         )
 
-    def restart(self, failures: list[Failure], reports: Reports, n_steps: int) -> list[int]:
-        """Start lost environments again, each at the next episode of its own.
-
-        Args:
-            failures: workers that are gone.
-            reports: exceptions of single environments, whose workers are well.
-            n_steps: steps so far, for the budget.
-
-        Returns:
-            The environments that were started again.
-
-        Raises:
-            VectorEnvError: once an environment's budget is spent.
-        """
+    def _restart(self, failures: list[Failure], reports: Reports, n_steps: int) -> list[int]:
+        """Start lost environments again, each at the next episode of its own."""
         rows: set[int] = set()
         while failures or reports:
             self._charge(failures, reports, n_steps)
@@ -203,20 +136,20 @@ class Recovery:
                 orders.setdefault(worker.number, []).append(report["env_index"])
             rows.update(row for chosen in orders.values() for row in chosen)
             fresh = [self.pool.respawn(failure.worker) for failure in failures]
-            failures, answers = self.bring_up(fresh)
+            failures, answers = self._bring_up(fresh)
             lost = {failure.worker for failure in failures}
             workers = [
                 worker
                 for worker in self.pool.workers
                 if worker.number in orders and worker not in lost
             ]
-            answers, more = self.begin_episodes(workers, orders)
+            answers, more = self._begin_episodes(workers, orders)
             failures, reports = failures + more, self._read(answers)
-            self.raise_unless_wanted(failures, reports)
+            self._raise_unless_wanted(failures, reports)
         self.total += len(rows)
         return sorted(rows)
 
-    def begin_episodes(
+    def _begin_episodes(
         self, workers: list[Worker], orders: dict[int, list[int]]
     ) -> tuple[list[tuple[Worker, Frame]], list[Failure]]:
         """Reset the given environments, by worker, at their next episodes."""
@@ -238,7 +171,7 @@ class Recovery:
             )
         return self.pool.wait(workers, self.options.step_timeout, "reset")
 
-    def bring_up(self, fresh: list[Worker]) -> tuple[list[Failure], list[tuple[Worker, Frame]]]:
+    def _bring_up(self, fresh: list[Worker]) -> tuple[list[Failure], list[tuple[Worker, Frame]]]:
         """Let new workers make their environments and map the memory."""
         if not fresh:
             return [], []

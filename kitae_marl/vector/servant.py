@@ -15,7 +15,7 @@ import cloudpickle
 import numpy as np
 
 from kitae_marl.vector import channel
-from kitae_marl.vector.collector import Collector, CollectorOptions
+from kitae_marl.vector.collector import Collector
 from kitae_marl.vector.reports import plain, report_exception
 from kitae_marl.vector.shared_memory import Blocks
 from kitae_marl.vector.spaces import decode, describe
@@ -117,7 +117,7 @@ class Servant:
             slice(first, first + len(self._envs)),
             self._env_fns,
             self._envs,
-            CollectorOptions(**self._start["options"]),
+            self._start["options"],
             number,
         )
         self._envs = []  # the records hold them from here on

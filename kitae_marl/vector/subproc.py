@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -13,16 +12,23 @@ import numpy as np
 
 from kitae_marl.errors import ClosedError
 from kitae_marl.groups import AgentDict, GroupSpec
-from kitae_marl.vector import channel, recovery, requests
+from kitae_marl.vector import channel, requests
 from kitae_marl.vector.actions import ActionWriter
-from kitae_marl.vector.failure import Failure
-from kitae_marl.vector.inbox import Inbox, Reports, Seeds
+from kitae_marl.vector.inbox import Inbox, Seeds
 from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.pool import Pool
 from kitae_marl.vector.process import WorkerProcess
+from kitae_marl.vector.recovery import Recovery
 from kitae_marl.vector.spaces import decode
+from kitae_marl.vector.start import start
 from kitae_marl.vector.views import Views, metrics
 
+_HINTS = {
+    "new": "call reset() first",
+    "failed": "call reset() after an error",
+    "stepping": "call step_wait() first",
+    "ready": "call step_async() first",
+}
 Step = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
 
 
@@ -91,12 +97,12 @@ class SubProcVecParallelEnv:
         self._options = options = VectorOptions(
             n_workers, with_state, keep_infos, step_timeout, start_timeout, close_timeout,
             max_restarts, on_crash, on_exception, on_nonfinite, max_episode_steps, strict_bounds,
-            worker_env or {},
+            dict(worker_env or {}),
         )  # fmt: skip
         self._pool = Pool(env_fns, options)
-        self._finalizer = weakref.finalize(self, _release, self._pool, os.getpid())
+        self._finalizer = weakref.finalize(self, self._pool.release_unless_forked)
         try:
-            blocks, self.metadata, description = recovery.start(self._pool, start_timeout)
+            blocks, self.metadata, description = start(self._pool, start_timeout)
             if with_state and blocks.state is None:
                 raise ValueError("with_state=True expects a game with a state_space, got none.")
         except BaseException:
@@ -110,11 +116,8 @@ class SubProcVecParallelEnv:
         self._views = Views(blocks, with_state)
         self._actions = ActionWriter(blocks)
         self._inbox, self._seeds = Inbox(self.num_envs), Seeds(self.num_envs)
-        self._recovery = recovery.Recovery(self._pool, blocks, options, self._inbox.read)
-        self._n_steps = 0
-        self._state = "new"  # new, ready, stepping or failed
-
-    # ------------------------------------------------------------ description
+        self._recovery = Recovery(self._pool, blocks, self._views, options, self._inbox.read)
+        self._n_steps, self._state = 0, "new"
 
     def observation_space(self, agent: str) -> gym.Space:
         """Return the space of one agent's observation in one environment."""
@@ -151,8 +154,6 @@ class SubProcVecParallelEnv:
         """Seconds that the last step took in each environment, ``[E]``."""
         return self._blocks.seconds.copy()
 
-    # --------------------------------------------------------------- stepping
-
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[AgentDict, dict[str, Any]]:
@@ -168,12 +169,13 @@ class SubProcVecParallelEnv:
             Observations and infos.
         """
         self._refuse_closed()
-        if self._state == "stepping":
-            self._collect()
+        if self._state == "stepping":  # nobody waited for it
+            answers, _ = self._pool.wait(self._pool.workers, self._options.step_timeout, "step")
+            self._inbox.read(answers)
         seed = self._seeds.next(seed)
         self._state = "failed"
         failures, answers = self._recovery.reset(seed, options)
-        self._recover(failures, self._inbox.read(answers))
+        self._recovery.recover(failures, self._inbox.read(answers), self._n_steps)
         self._state = "ready"
         self._views.find_masks()
         return self._views.observation, self._infos(False, [])
@@ -215,7 +217,8 @@ class SubProcVecParallelEnv:
             flags |= frame.flags
         restarted: list[int] = []
         if failures or flags & ~channel.ENDED:
-            restarted = self._recover(failures, self._inbox.read(answers))
+            reports = self._inbox.read(answers)
+            restarted = self._recovery.recover(failures, reports, self._n_steps)
             if flags & channel.MASKED or restarted:
                 self._views.find_masks()
         self._state = "ready"
@@ -232,30 +235,6 @@ class SubProcVecParallelEnv:
         if self._options.keep_infos:
             self._inbox.add_to(infos, ended)
         return infos
-
-    def _recover(self, failures: list[Failure], reports: Reports) -> list[int]:
-        """Raise or restart what failed; return the environments that were restarted."""
-        if not failures and not reports:
-            return []
-        rec = self._recovery
-        rec.raise_unless_wanted(failures, reports)
-        rows = sorted(
-            {row for f in failures for row in f.worker.rows}
-            | {report["env_index"] for report, _ in reports}
-        )
-        in_game = self._blocks.in_game.copy()
-        self._views.keep_final(rows)
-        restarted = rec.restart(failures, reports, self._n_steps)
-        self._views.interrupt(restarted, in_game)
-        return restarted
-
-    def _collect(self) -> None:
-        """Let a step that nobody waited for end."""
-        answers, _ = self._pool.wait(self._pool.workers, self._options.step_timeout, "step")
-        self._inbox.read(answers)
-        self._state = "failed"
-
-    # ------------------------------------------------------------------ other
 
     def state(self) -> np.ndarray:
         """Return the global states ``[E, ...]``, a live view.
@@ -291,13 +270,7 @@ class SubProcVecParallelEnv:
     def _refuse(self, what: str) -> None:
         """Say why a call is not possible now."""
         self._refuse_closed()
-        hints = {
-            "new": "call reset() first",
-            "failed": "call reset() after an error",
-            "stepping": "call step_wait() first",
-            "ready": "call step_async() first",
-        }
-        raise RuntimeError(f"{what}() is not possible now; {hints[self._state]}.")
+        raise RuntimeError(f"{what}() is not possible now; {_HINTS[self._state]}.")
 
     def close(self) -> None:
         """Close all environments and end all workers; calling it again does nothing."""
@@ -321,13 +294,5 @@ class SubProcVecParallelEnv:
         self.close()
 
     def __repr__(self) -> str:
-        return (
-            f"SubProcVecParallelEnv({self.num_envs} environments, {len(self.worker_pids)} workers, "
-            f"{len(self.possible_agents)} agents)"
-        )
-
-
-def _release(pool: Pool, creator: int) -> None:
-    """End the workers of a vector environment that nobody closed."""
-    if os.getpid() == creator:  # a forked copy of us must leave our workers alone
-        pool.release()
+        sizes = f"{self.num_envs} environments, {len(self.worker_pids)} workers"
+        return f"SubProcVecParallelEnv({sizes}, {len(self.possible_agents)} agents)"
