@@ -77,12 +77,13 @@ class Collector:
             episodes: number of the new episode, by index of the environment.
             options: handed to ``env.reset``.
         """
-        self._begin()
-        self.numbers.begin_reset()
+        chosen = [row for row, record in enumerate(self.records) if record.index in episodes]
+        self.stage.begin()
+        self.begin_reports()
+        self.numbers.begin_reset(chosen)
         self._base_seed = seed
         for row in range(len(self.records)):
             self.stage.repeat(row)
-        chosen = [row for row, record in enumerate(self.records) if record.index in episodes]
         for row in chosen:
             self.records[row].episode = episodes[self.records[row].index]
             self._restart(row, options)
@@ -95,7 +96,8 @@ class Collector:
         Returns:
             Whether an episode ended anywhere.
         """
-        self._begin()
+        self.stage.begin()
+        self.begin_reports()
         self.numbers.begin_step()
         rewards: list[Any] = []
         actions = self._actions.read()
@@ -122,12 +124,6 @@ class Collector:
             self._finish(ended, cut)
         self._commit()
         return bool(ended or cut)
-
-    def _begin(self) -> None:
-        """Forget the step before."""
-        self.stage.begin()
-        self.begin_reports()
-        self.numbers.begin()
 
     def begin_reports(self) -> None:
         """Forget what was reported for the call before."""

@@ -35,21 +35,18 @@ class Rows:
         self._blocks, self._rows = blocks, rows
         self._last_in_game = blocks.in_game[rows]
 
-    def begin(self) -> None:
-        """Forget the flags of the step before."""
+    def begin_reset(self, rows: list[int]) -> None:
+        """Lower the flags of rows that begin anew; those of the others still tell of a step."""
+        for flags in (self.terminated, self.truncated, self._ended, self._finished):
+            flags[rows] = False
+        self.quiet = False
+
+    def begin_step(self) -> None:
+        """Forget the flags of the step before; count this one for everybody in the game."""
         if not self.quiet:
             for flags in (self.terminated, self.truncated, self._ended, self._finished):
                 flags[...] = False
         self.quiet = True
-
-    def begin_reset(self) -> None:
-        """Write flags twice: the parent raises some by itself after it restarted a row."""
-        self.quiet = False
-        self.begin()
-        self._loud = 2
-
-    def begin_step(self) -> None:
-        """Count the step for everybody who is in the game."""
         self._length += self.in_game
         self.steps += 1
 

@@ -243,6 +243,25 @@ def test_v4_restart_on_exception(n_workers: int) -> None:
         assert vec.step(ZEROS)[0]["a_0"][:, 1].tolist() == [AT + 1, 1]
 
 
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_v4_a_restart_hides_nothing_of_the_others_step(n_workers: int) -> None:
+    """One episode ends on the very step on which the other environment raises."""
+    fns = [lambda: CountGame(AT), lambda: CountGame(50, fault=once(raise_plain))]
+    with SubProcVecParallelEnv(fns, n_workers=n_workers, on_exception="restart") as vec:
+        run_to_fault(vec)
+        _, rewards, _, truncated, infos = vec.step(ZEROS)
+        assert truncated["a_0"].tolist() == [True, True]
+        assert rewards["a_0"].tolist() == [AT, 0]
+        assert infos["_final_observation"].tolist() == [True, True]
+        assert infos["_episode"].tolist() == [True, False]
+        assert infos["worker_restarted"].tolist() == [False, True]
+        assert infos["episode"]["return"]["a_0"][0] == AT * (AT + 1) / 2
+        assert infos["final_observation"]["a_0"][:, 1].tolist() == [AT, AT - 1]
+        result = vec.step(ZEROS)
+        assert not result[3]["a_0"].any()
+        assert "_episode" not in result[4]
+
+
 @pytest.mark.parametrize("fault", [sleep_here, boom_here, hold_the_gil])
 def test_v5_hangs_in_step(fault: Callable[[Any], None], caplog: pytest.LogCaptureFixture) -> None:
     with make_vec(once(fault), step_timeout=1.0) as vec:
