@@ -178,9 +178,13 @@ class OpenForest(SimpleWorldComm):
         return super().observe_agents(state._replace(position=far))
 
 
-def test_mutated_payoff_and_sight_fail() -> None:
+def test_mutated_payoff_fails() -> None:
     report = verify("mpe/simple_tag-v3", episodes=20, starts=0, game=GenerousTag())
     assert fields(report) == {"reward"}
+
+
+@pytest.mark.slow
+def test_mutated_sight_fails() -> None:
     report = verify("mpe/simple_world_comm-v3", episodes=5, starts=0, game=OpenForest())
     assert "observation" in fields(report)
 
@@ -249,6 +253,7 @@ def test_what_cannot_be_verified_is_refused() -> None:
         verify("mpe/simple_tag-v3", curriculum=True, curriculum_stage=2)
 
 
+@pytest.mark.slow
 def test_random_returns_agree_with_the_measured_brackets() -> None:
     returns = random_returns(kitae_envs.make("mpe/simple_spread-v3"), jax.random.key(0), 1000)
     mean = np.mean([returns[agent].mean() for agent in returns])

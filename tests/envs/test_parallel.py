@@ -1,0 +1,211 @@
+"""Compiled games as PettingZoo environments, one at a time and in a vector."""
+
+import warnings
+from typing import Any
+
+import jax
+import kitae_envs
+import numpy as np
+import pytest
+from kitae_envs.core import reset_batch, step_batch
+from kitae_envs.parallel import GameParallelEnv
+
+from kitae_marl.errors import ClosedError
+from kitae_marl.keys import ENVIRONMENT, key_for
+from kitae_marl.vector import VecParallelEnv
+from kitae_marl.vector.compiled import CompiledVecParallelEnv
+
+QUICK = ["mpe/simple_speaker_listener-v4", "classic/connect_four-v3", "classic/rps-v2"]
+SLOW = [pytest.param(i, marks=pytest.mark.slow) for i in kitae_envs.ids() if i not in QUICK]
+
+
+def legal(rng: np.random.Generator, space: Any, observation: Any) -> Any:
+    if not isinstance(observation, dict):
+        return space.sample()
+    options = np.flatnonzero(observation["action_mask"])
+    return int(rng.choice(options)) if len(options) else 0
+
+
+@pytest.mark.parametrize("id", [*QUICK, *SLOW])
+def test_pettingzoos_own_test_and_rendering(id: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # pettingzoo.test imports the old way
+        from pettingzoo.test import parallel_api_test
+    env = GameParallelEnv(id, render_mode="rgb_array")
+    parallel_api_test(env, num_cycles=50)
+    rng = np.random.default_rng(0)
+    observations, _ = env.reset(seed=1)
+    for _ in range(3):
+        if env.agents:
+            actions = {a: legal(rng, env.action_space(a), observations[a]) for a in env.agents}
+            observations, *_ = env.step(actions)
+    frame = env.render()
+    assert frame is not None
+    assert frame.dtype == np.uint8
+    assert frame.ndim == 3
+    assert len(np.unique(frame.reshape(-1, 3), axis=0)) > 5, "an empty picture"
+    assert not np.array_equal(frame, (env.reset(seed=2), env.render())[1])
+
+
+def play(env: GameParallelEnv, seed: int | None, episodes: int = 1) -> list[Any]:
+    rng, seen = np.random.default_rng(0), []
+    for episode in range(episodes):
+        observations, infos = env.reset(seed=seed if episode == 0 else None)
+        while env.agents:
+            actions = {a: legal(rng, env.action_space(a), observations[a]) for a in env.agents}
+            observations, rewards, terminated, truncated, infos = env.step(actions)
+            seen.append((observations, rewards, terminated, truncated, infos))
+    return seen
+
+
+def test_seeds_make_whole_runs_reproducible() -> None:
+    env = GameParallelEnv("classic/leduc_holdem-v4")
+    first, again = play(env, 5, episodes=4), play(env, 5, episodes=4)
+    assert str(first) == str(again)
+    assert str(first) != str(play(env, 6, episodes=4))
+
+
+def test_who_is_to_act_and_who_was_paid() -> None:
+    env = GameParallelEnv("classic/tictactoe-v3")
+    _, infos = env.reset(seed=0)
+    assert infos["player_1"]["active"]
+    assert not infos["player_2"]["active"]
+    for move in (0, 3, 1, 4):  # player_1 is about to win by square 2
+        observations, _, _, _, infos = env.step(dict.fromkeys(env.agents, move))
+    assert not observations["player_2"]["action_mask"].any()
+    observations, rewards, terminated, truncated, infos = env.step({"player_1": 2})
+    assert rewards == {"player_1": 1.0, "player_2": -1.0}
+    assert all(terminated.values())
+    assert not any(truncated.values())
+    assert not any(info["active"] for info in infos.values())
+    assert env.agents == []
+    assert env.step({}) == ({}, {}, {}, {}, {})
+
+
+def test_misuse_is_named() -> None:
+    with pytest.raises(RuntimeError, match="reset"):
+        GameParallelEnv("classic/rps-v2").step({})
+    with pytest.raises(NotImplementedError, match="global state"):
+        _state_of("classic/rps-v2")
+    with pytest.raises(ValueError, match="render_mode"):
+        GameParallelEnv("classic/rps-v2", render_mode="human")
+
+
+def _state_of(id: str) -> np.ndarray:
+    env = GameParallelEnv(id)
+    env.reset(seed=0)
+    return env.state()
+
+
+# --- vector -------------------------------------------------------------------------------------
+
+
+def random_actions(env: CompiledVecParallelEnv, infos: dict[str, Any], rng: Any) -> dict[str, Any]:
+    actions = {}
+    for agent in env.possible_agents:
+        if "action_mask" in infos:
+            masks = infos["action_mask"][agent]
+            actions[agent] = np.array(
+                [rng.choice(np.flatnonzero(m)) if m.any() else 0 for m in masks]
+            )
+        else:
+            actions[agent] = rng.integers(env.action_space(agent).n, size=env.num_envs)
+    return actions
+
+
+def rows(game: Any, step: Any, agent: str) -> dict[str, Any]:
+    """Pick one agent's rows out of a batch's TimeStep."""
+    group, i = next((g, m.index(agent)) for g, m in game.groups.items() if agent in m)
+    names = set(step._fields) - {"over", "state", "next_state"}
+    return {n: jax.tree.map(lambda x: x[:, i], getattr(step, n)[group]) for n in names}
+
+
+@pytest.mark.parametrize("id", ["mpe/simple_speaker_listener-v4", "classic/leduc_holdem-v4"])
+def test_the_vector_steps_exactly_what_the_core_steps(id: str) -> None:
+    env = CompiledVecParallelEnv(id, 5, with_state=id.startswith("mpe"))
+    assert isinstance(env, VecParallelEnv)
+    game, root = env.game, jax.random.key(3)
+    state, step = reset_batch(game, key_for(root, ENVIRONMENT, 0), 5)
+    advance = jax.jit(lambda k, s, a: step_batch(game, k, s, a))
+    observations, infos = env.reset(seed=3)
+    rng, ended = np.random.default_rng(0), 0
+    returns = {a: np.zeros(5) for a in env.possible_agents}
+    for t in range(1, 30):
+        actions = random_actions(env, infos, rng)
+        stacked = {g: np.stack([actions[a] for a in m], 1) for g, m in game.groups.items()}
+        state, step = advance(key_for(root, ENVIRONMENT, t), state, stacked)
+        observations, rewards, terminated, truncated, infos = env.step(actions)
+        step = jax.device_get(step)
+        over = step.over
+        for agent in env.possible_agents:
+            expected = rows(game, step, agent)
+            assert str(observations[agent]) == str(expected["observation"])
+            assert np.array_equal(rewards[agent], expected["reward"])
+            assert np.array_equal(terminated[agent], expected["terminated"])
+            assert np.array_equal(truncated[agent], expected["truncated"])
+            assert np.array_equal(infos["active"][agent], expected["active"])
+            returns[agent] += rewards[agent]
+            if over.any():
+                final = infos["final_observation"][agent]
+                assert str(final) == str(expected["next_observation"])
+                total = infos["episode"]["return"][agent]
+                assert np.array_equal(total[over], returns[agent][over])
+                returns[agent][over] = 0
+        assert ("_episode" in infos) == over.any()
+        if over.any():
+            ended += over.sum()
+            assert np.array_equal(infos["_episode"], over)
+            assert np.array_equal(infos["_final_observation"], over)
+        if game.state_space is not None:
+            assert np.array_equal(env.state(), step.state)
+            if over.any():
+                assert np.array_equal(infos["final_state"], step.next_state)
+                assert (infos["episode"]["length"]["speaker_0"][over] == 25).all()
+    assert ended >= 5
+
+
+def test_what_the_vector_returns_is_kept_and_stacked() -> None:
+    env = CompiledVecParallelEnv("mpe/simple-v3", 3, continuous_actions=True)
+    first, _ = env.reset(seed=0)
+    copy = first["agent_0"].copy()
+    actions = {"agent_0": np.full((3, 5), 0.5, np.float32)}
+    env.step(actions)
+    assert np.array_equal(first["agent_0"], copy)
+    assert first.stacked("agent", ("agent_0",)).shape == (3, 1, 4)
+    assert env.render(2).shape == (400, 400, 3)
+    env.close()
+    env.close()
+    with pytest.raises(ClosedError):
+        env.step(actions)
+
+
+def test_wrong_actions_are_refused_before_anything_is_stepped() -> None:
+    env = CompiledVecParallelEnv("classic/tictactoe-v3", 2)
+    with pytest.raises(RuntimeError, match="reset"):
+        env.step({})
+    env.reset(seed=0)
+    good = {"player_1": np.array([0, 8]), "player_2": np.array([99, 99])}  # player_2 is idle
+    for wrong in (
+        {"player_2": np.array([0, 0])},
+        {**good, "player_1": np.array([0, 9])},
+        {**good, "player_1": np.array([0])},
+        {**good, "player_1": np.array([0.0, 1.0])},
+    ):
+        with pytest.raises(ValueError, match="expected"):
+            env.step(wrong)
+    observations, *_ = env.step(good)
+    assert observations["player_2"]["observation"][..., 1].sum() == 2
+    with pytest.raises(ValueError, match="n_envs"):
+        CompiledVecParallelEnv("classic/tictactoe-v3", 0)
+    with pytest.raises(ValueError, match="state_space"):
+        CompiledVecParallelEnv("classic/tictactoe-v3", 1, with_state=True)
+
+
+def test_seeds_of_the_vector() -> None:
+    env = CompiledVecParallelEnv("mpe/simple-v3", 4)
+    a = env.reset(seed=1)[0]["agent_0"].copy()
+    later = env.reset()[0]["agent_0"].copy()
+    assert np.array_equal(env.reset(seed=1)[0]["agent_0"], a)
+    assert np.array_equal(env.reset()[0]["agent_0"], later)
+    assert not np.array_equal(a, later)
+    assert len(np.unique(a[:, 2])) == 4
