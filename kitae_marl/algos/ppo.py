@@ -156,12 +156,19 @@ def process_experience_factory(groups: Groups, config: Config) -> Callable[..., 
             ppo.gamma,
             ppo.gae_lambda,
         )
+        # Rows that don't count become zeros: were they NaN, 0 * NaN would reach the gradients.
+        observation, action, log_prob, target = jax.tree.map(
+            lambda x: jnp.where(
+                jnp.expand_dims(valid, range(3, x.ndim)), x, jnp.zeros((), x.dtype)
+            ),
+            (rows["observation"], rows["action"], rows["log_prob"], advantage + value),
+        )
         batch = PPOBatch(
-            observation=rows["observation"],
-            action=rows["action"],
-            log_prob=rows["log_prob"],
+            observation=observation,
+            action=action,
+            log_prob=log_prob,
             advantage=advantage,
-            target=advantage + value,
+            target=target,
             action_mask=rows["action_mask"],
             weight=valid.astype(jnp.float32),
         )
@@ -218,7 +225,7 @@ def update_step_factory(groups: Groups, config: Config) -> Callable[..., Any]:
             loss = jax.value_and_grad(_loss, has_aux=True)
             (_, info), grads = loss(state.params, learner, config, PPOBatch(*fields))
             updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
-            info["grad_norm"] = optax.global_norm(grads)
+            info["grad_norm"] = optax.tree.norm(grads)
             params = optax.apply_updates(state.params, updates)
             return state._replace(params=params, opt_state=opt_state), info
 
