@@ -13,6 +13,8 @@ import inspect
 from functools import lru_cache
 
 FINGERPRINTS = {
+    "pettingzoo.sisl.multiwalker.multiwalker_base": "75f761ae9d855679",
+    "pettingzoo.sisl.pursuit.pursuit_base": "8463f56071efa0d9",
     "pettingzoo.classic.connect_four.connect_four": "316a2930e2026709",
     "pettingzoo.butterfly.pistonball.pistonball": "77491d5d0b29d344",
     "pettingzoo.butterfly.cooperative_pong.cooperative_pong": "d30ac44d13b7d7a8",

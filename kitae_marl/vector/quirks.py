@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.vector.lean import LeanParallelEnv, Peeled, Step
+from kitae_marl.vector.lean import LeanParallelEnv, Peeled
 from kitae_marl.vector.lean_butterfly import (
     LeanCooperativePongEnv,
     LeanKnightsArchersZombiesEnv,
     LeanPistonballEnv,
 )
 from kitae_marl.vector.lean_classic import ConnectFourEnv
+from kitae_marl.vector.lean_sisl import LeanMultiwalkerEnv, LeanPursuitEnv
 from kitae_marl.vector.turn_based import TurnBasedParallelEnv
 
 QUIRKS = {
@@ -41,35 +42,6 @@ QUIRKS = {
 """What is put right, by family or by family and name without version; ``doctor`` prints it."""
 
 _DRAWS_ONLY_WHEN_RENDERING = ("butterfly/pistonball", "butterfly/cooperative_pong")
-
-
-class LeanMultiwalkerEnv(LeanParallelEnv):
-    """Multiwalker whose time limit is a truncation and whose state outlives a walker."""
-
-    def step(self, actions: dict[str, Any]) -> Step:
-        """Let every walker act once."""
-        observations, rewards, terminations, truncations, infos = super().step(actions)
-        game = self.core.env
-        if game.frames >= game.max_cycles:
-            fell = game.get_last_dones()
-            for agent in terminations:
-                if not fell[self.possible_agents.index(agent)]:
-                    terminations[agent], truncations[agent] = False, True
-        return observations, rewards, terminations, truncations, infos
-
-    def state(self) -> np.ndarray:
-        """Return what all walkers observe of themselves and the package's position and angle."""
-        game = self.core.env
-        if all(walker.hull is not None for walker in game.walkers):
-            return self.core.state()
-        n_values = (self.state_space.shape[0] - 3) // len(game.walkers)
-        walkers = [
-            np.zeros(n_values) if walker.hull is None else np.asarray(walker.get_observation())
-            for walker in game.walkers
-        ]
-        package = game.package
-        place = [package.position.x, package.position.y, package.angle]
-        return np.concatenate([*walkers, place]).astype(np.float32)
 
 
 class ContinuedSeedEnv(TurnBasedParallelEnv):
@@ -100,6 +72,8 @@ def parallel_class(core: Any, turn_based: bool) -> type[LeanParallelEnv | TurnBa
         return ContinuedSeedEnv if reseeds else TurnBasedParallelEnv
     if module.startswith("pettingzoo.sisl.multiwalker"):
         return LeanMultiwalkerEnv
+    if module.startswith("pettingzoo.sisl.pursuit"):
+        return LeanPursuitEnv
     if module.startswith("pettingzoo.butterfly.knights_archers_zombies"):
         return LeanKnightsArchersZombiesEnv
     if module.startswith("pettingzoo.butterfly.pistonball"):

@@ -43,6 +43,8 @@ CYCLIC = [
     ),
     ("butterfly/cooperative_pong-v6", {"render_mode": "rgb_array"}, 100),
     ("sisl/pursuit-v5", {"max_cycles": 30}, 80),
+    ("sisl/pursuit-v5", {"x_size": 12, "y_size": 11, "n_evaders": 9, "max_cycles": 60}, 100),
+    ("sisl/pursuit-v5", {"surround": False, "n_pursuers": 3, "obs_range": 5}, 60),
     ("sisl/multiwalker-v9", {"max_cycles": 10**6}, 500),
     ("sisl/multiwalker-v9", {"terminate_on_fall": False, "n_walkers": 4, "max_cycles": 10**6}, 300),
     ("classic/rps-v2", {}, 1000),
