@@ -19,19 +19,12 @@ from kitae_marl.groups import map_leaves
 from kitae_marl.networks import feature_space
 from kitae_marl.vector import SubProcVecParallelEnv
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 N_ENVS = 16
 P_BEST = 0.85
 """Probability that the best action must have at least."""
 CLOSE = 0.12
 """Largest distance of a continuous action from the best one."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compiling is nearly all the time that these tests take."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache
