@@ -202,12 +202,23 @@ def split_masks(
         mask: Any = ()
         if isinstance(stacked, dict) and "action_mask" in stacked:
             mask = stacked["action_mask"]
-            stacked = {key: part for key, part in stacked.items() if key != "action_mask"}
-            stacked = stacked["observation"] if list(stacked) == ["observation"] else stacked
         elif all(agent in info_masks for agent in group.agents):
             mask = _stack_group(info_masks, group)
-        features[group.name], masks[group.name] = stacked, mask
+        features[group.name], masks[group.name] = without_mask(stacked), mask
     return features, masks
+
+
+def without_mask(observation: Any) -> Any:
+    """Return what the networks see of an observation: all but an ``action_mask`` in a dict.
+
+    Example:
+        >>> without_mask({"observation": 1, "action_mask": 2}), without_mask({"a": 1, "b": 2})
+        (1, {'a': 1, 'b': 2})
+    """
+    if not isinstance(observation, dict) or "action_mask" not in observation:
+        return observation
+    rest = {key: part for key, part in observation.items() if key != "action_mask"}
+    return rest["observation"] if list(rest) == ["observation"] else rest
 
 
 def unstack(stacked: Mapping[str, Any], groups: Iterable[GroupSpec]) -> AgentDict:

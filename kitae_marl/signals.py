@@ -38,7 +38,7 @@ def stop_on_signal(stop: Callable[[int], None]) -> Iterator[None]:
 
 
 def pass_on(number: int) -> None:
-    """Raise what a signal means to the caller: KeyboardInterrupt, or SystemExit(143); 0: nothing."""
+    """Raise what a signal means to the caller: KeyboardInterrupt or SystemExit(143); for 0 none."""
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if number:

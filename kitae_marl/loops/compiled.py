@@ -17,7 +17,7 @@ from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
 from kitae_envs.sampling import sample_actions
 
 from kitae_marl.config import Config
-from kitae_marl.groups import GroupSpec
+from kitae_marl.groups import GroupSpec, without_mask
 from kitae_marl.keys import ENVIRONMENT, EXPLORE, UPDATE, key_for
 from kitae_marl.types import Algorithm, Experience
 
@@ -62,10 +62,15 @@ class Functions(NamedTuple):
 def _view(step: TimeStep) -> dict[str, Any]:
     """What the agents act on."""
     return {
-        "observation": step.observation,
+        "observation": _features(step.observation),
         "action_mask": step.action_mask,
         "active": step.active,
     }
+
+
+def _features(observation: dict[str, Any]) -> dict[str, Any]:
+    """What the networks see, by group."""
+    return {name: without_mask(part) for name, part in observation.items()}
 
 
 def start_loop(
@@ -200,7 +205,7 @@ def _joint_step(game: Game, functions: Functions, loop: LoopState) -> tuple[Loop
         reward=step.reward,
         terminated=step.terminated,
         truncated=step.truncated,
-        next_observation=step.next_observation,
+        next_observation=_features(step.next_observation),
         log_prob=log_prob,
         action_mask=view["action_mask"],
         active=view["active"],

@@ -1,0 +1,100 @@
+"""The compiled loop: equal to the host loop, exact on resume, one program for any chunk."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from kitae_marl import Agent, Config, PPOConfig
+from kitae_marl.loops.compiled import CompiledLoop
+from kitae_marl.vector.compiled import CompiledVecParallelEnv
+
+N_ENVS, N_STEPS = 4, 8
+
+
+class OnHost:
+    """A compiled vector environment that hides its game, so that the host loop steps it."""
+
+    def __init__(self, env: CompiledVecParallelEnv) -> None:
+        self._env = env
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "game":
+            raise AttributeError(name)
+        return getattr(self._env, name)
+
+
+def config(game: str, n_updates: int = 3, **ppo: Any) -> Config:
+    settings = PPOConfig(n_steps=N_STEPS, n_epochs=2, n_minibatches=2, hidden_sizes=(16,), **ppo)
+    steps = n_updates * N_STEPS * N_ENVS
+    return Config(env_id=game, n_envs=N_ENVS, env_steps=steps, save_every=1, ppo=settings, seed=3)
+
+
+def make(game: str) -> CompiledVecParallelEnv:
+    return CompiledVecParallelEnv(game, N_ENVS)
+
+
+def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("share_params", [True, False])
+@pytest.mark.parametrize(
+    "game", ["mpe/simple_spread-v3", "mpe/simple_speaker_listener-v4", "classic/tictactoe-v3"]
+)
+def test_host_and_compiled_loop_end_with_the_same_parameters(
+    game: str, share_params: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(game, share_params=share_params)
+    compiled = Agent(make(game), settings)
+    compiled.train(make(game), show=False)
+    monkeypatch.setattr("kitae_marl.loops.train.check_env", lambda env: env)
+    host = Agent(make(game), settings)
+    host.train(OnHost(make(game)), show=False)
+    assert host.step == compiled.step == 3 * N_STEPS
+    assert_same(host.state, compiled.state, tolerance=1e-5)
+
+
+def test_a_run_that_continues_equals_one_that_never_stopped(tmp_path: Any) -> None:
+    game = "mpe/simple_spread-v3"
+    whole = config(game, 6, anneal=False)
+    half = dataclasses.replace(whole, env_steps=whole.env_steps // 2)
+    through = Agent(make(game), whole)
+    through.train(make(game), tmp_path / "through", show=False)
+    stopped = Agent(make(game), half)
+    stopped.train(make(game), tmp_path / "stopped", show=False)
+    again = Agent.load(tmp_path / "stopped", config=whole)
+    assert again.step == 3 * N_STEPS
+    again.resume(make(game), tmp_path / "stopped", show=False)
+    assert_same(again.run_state(), through.run_state())
+
+
+def test_chunks_of_any_length_are_one_program_and_give_the_same() -> None:
+    game = make("mpe/simple_spread-v3")
+    agent = Agent(game, config("mpe/simple_spread-v3"))
+    one, three = (CompiledLoop(game.game, agent, 3, 1) for _ in range(2))
+    single = [one.run(1) for _ in range(3)]
+    together = three.run(3)
+    assert_same(one.loop.state, three.loop.state)
+    assert_same(
+        [m["update/agent/entropy"][0] for m in single], list(together["update/agent/entropy"][:3])
+    )
+    assert one._run._cache_size() == 1
+
+
+def test_returns_of_the_compiled_loop_are_those_of_its_episodes() -> None:
+    game = make("classic/tictactoe-v3")
+    loop = CompiledLoop(game.game, Agent(game, config("classic/tictactoe-v3")), 0, 1)
+    metrics = loop.run(4)
+    episodes = metrics["episodes"][:4].sum()
+    first, second = (metrics[f"return/player_{i}"][:4].sum() for i in (1, 2))
+    assert episodes > 4
+    assert abs(first) <= episodes
+    assert first == -second  # a zero-sum game
+    lengths = metrics["episode/length"][:4].sum() / episodes
+    assert 5 <= lengths <= 9
