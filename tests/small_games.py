@@ -1,0 +1,72 @@
+"""Small deterministic games for the tests of agent, loops and command line."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from pettingzoo import ParallelEnv
+
+LENGTH = 8
+
+
+class Clock(ParallelEnv):
+    """Agents see the time and their last action; the reward is the action. No chance in it.
+
+    Args:
+        length: steps of an episode, cut by truncation.
+        delay: seconds that a step takes.
+        render_mode: ``"rgb_array"`` or None.
+    """
+
+    metadata = {"name": "clock", "render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(
+        self, length: int = LENGTH, delay: float = 0.0, render_mode: str | None = None
+    ) -> None:
+        self.possible_agents = ["hand_0", "hand_1", "bell_0"]
+        self.length, self.delay, self.render_mode = length, delay, render_mode
+        self.agents: list[str] = []
+        self.t = 0
+        self.last: dict[str, Any] = {}
+
+    def observation_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Box(-10, 10, (2 if agent != "bell_0" else 3,), np.float32)
+
+    def action_space(self, agent: str) -> gym.Space:
+        return gym.spaces.Discrete(3) if agent != "bell_0" else gym.spaces.Discrete(2)
+
+    def _see(self, agent: str) -> np.ndarray:
+        size = self.observation_space(agent).shape[0]
+        values = [self.t / self.length, self.last.get(agent, 0), 1.0]
+        return np.array(values[:size], np.float32)
+
+    def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        self.agents, self.t, self.last = list(self.possible_agents), 0, {}
+        return {a: self._see(a) for a in self.agents}, {a: {} for a in self.agents}
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
+        if self.delay:
+            time.sleep(self.delay)
+        self.t += 1
+        self.last = {agent: int(action) for agent, action in actions.items()}
+        agents = self.agents
+        over = self.t >= self.length
+        self.agents = [] if over else agents
+        return (
+            {a: self._see(a) for a in agents},
+            {a: float(self.last[a]) for a in agents},
+            dict.fromkeys(agents, False),
+            dict.fromkeys(agents, over),
+            {a: {} for a in agents},
+        )
+
+    def render(self) -> np.ndarray:
+        return np.full((16, 16, 3), 10 * self.t, np.uint8)
+
+
+def make_clock(**options: Any) -> Clock:
+    """Make the game, for the id ``small_games:make_clock``."""
+    return Clock(**options)

@@ -1,0 +1,296 @@
+"""The agent: shapes, training, exact continuation, loading without the game, compiling once."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import json
+import logging
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from small_games import LENGTH, Clock
+
+from kitae_marl import runs
+from kitae_marl.agent import Agent
+from kitae_marl.config import Config, PPOConfig
+from kitae_marl.errors import CheckpointIncompatibleError, NoCheckpointError, RunExistsError
+from kitae_marl.groups import AgentDict
+from kitae_marl.types import IAgent
+from kitae_marl.vector import SubProcVecParallelEnv
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+N_ENVS, N_UPDATES = 2, 6
+# episodes are as long as rollouts, so a continuation starts where the whole run starts an episode
+CONFIG = Config(
+    env_id="small_games:make_clock",
+    n_envs=N_ENVS,
+    n_workers=0,
+    env_steps=N_ENVS * LENGTH * N_UPDATES,
+    save_every=N_ENVS * LENGTH * 2,
+    seed=3,
+    ppo=PPOConfig(n_steps=LENGTH, n_epochs=2, n_minibatches=2, hidden_sizes=(8,)),
+)
+
+
+def make_env(**options: Any) -> SubProcVecParallelEnv:
+    return SubProcVecParallelEnv([lambda: Clock(**options)] * N_ENVS, n_workers=0)
+
+
+def same_bits(left: Any, right: Any) -> bool:
+    left, right = jax.tree.map(np.asarray, (left, right))
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
+    return all(a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+@pytest.fixture(scope="module")
+def agent() -> Agent:
+    return Agent(Clock(), CONFIG)
+
+
+@pytest.fixture(scope="module")
+def first(agent) -> Any:
+    """The run state before any learning."""
+    return jax.tree.map(np.array, agent.run_state())
+
+
+@pytest.fixture(scope="module")
+def whole_run(agent, first, tmp_path_factory) -> Any:
+    """A run without interruption: its folder, summary and last state."""
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    agent.load_state(first)
+    summary = agent.train(make_env(), path, show=False)
+    return path, summary, jax.tree.map(np.array, agent.run_state())
+
+
+def observe(n_envs: int) -> Any:
+    env = SubProcVecParallelEnv([Clock] * n_envs, n_workers=0)
+    try:
+        observations, infos = env.reset(seed=0)
+        return {agent: np.array(x) for agent, x in observations.items()}, infos
+    finally:
+        env.close()
+
+
+class TestActing:
+    def test_explore(self, agent, first):
+        agent.load_state(first)
+        actions, log_probs = agent.explore(*observe(N_ENVS))
+        assert sorted(actions) == ["bell_0", "hand_0", "hand_1"]
+        assert isinstance(actions, AgentDict)
+        for name, values in actions.items():
+            assert values.shape == log_probs[name].shape == (N_ENVS,)
+            assert isinstance(values, np.ndarray)
+            assert all(Clock().action_space(name).contains(x) for x in np.int64(values))
+            assert (log_probs[name] < 0).all()
+        assert agent.step == 1
+
+    def test_exploring_again_draws_anew_and_the_same_step_draws_the_same(self, agent, first):
+        seen = observe(N_ENVS)
+        agent.load_state(first)
+        draws = [dict(agent.explore(*seen)[0]) for _ in range(20)]
+        assert len({str(draw) for draw in draws}) > 10
+        agent.load_state(first)
+        again = [dict(agent.explore(*seen)[0]) for _ in range(20)]
+        assert str(again) == str(draws)
+
+    def test_select_action_is_the_mode_for_any_number_of_environments(self, agent, first):
+        agent.load_state(first)
+        few, many = (agent.select_action(*observe(n)) for n in (1, 5))
+        assert many["bell_0"].shape == (5,)
+        for name in few:
+            assert (many[name] == few[name][0]).all()  # all see the same, all choose the same
+        assert agent.step == 0
+
+    def test_select_action_can_sample_and_leaves_the_counters_of_training(self, agent, first):
+        agent.load_state(first)
+        seen = observe(50)
+        one, two = (agent.select_action(*seen, sample=True) for _ in range(2))
+        assert len(set(one["hand_0"].tolist())) > 1
+        assert (one["hand_0"] != two["hand_0"]).any()
+        assert agent.step == 0
+
+    def test_plain_dicts_will_do(self, agent):
+        observations, _ = observe(N_ENVS)
+        assert agent.select_action(dict(observations))["hand_0"].shape == (N_ENVS,)
+        with pytest.raises(ValueError, match=r"missing: \['hand_1'\]"):
+            agent.select_action({"hand_0": observations["hand_0"]})
+
+    def test_it_is_an_agent(self, agent):
+        assert isinstance(agent, IAgent)
+        assert [g.name for g in agent.groups] == ["hand", "bell"]
+
+
+class TestTraining:
+    def test_summary_and_files(self, whole_run):
+        path, summary, last = whole_run
+        assert summary["env_steps"] == CONFIG.env_steps
+        assert summary["agent_steps"] == 3 * CONFIG.env_steps
+        assert summary["complete"] is True
+        assert {"return/mean", "return/team", "return/hand_0"} <= set(summary["returns"])
+        assert json.loads((path / "summary.json").read_text()) == summary
+        assert runs.read_config(path) == CONFIG
+        assert sorted(p.name for p in path.iterdir()) == [
+            "agents.json",
+            "checkpoints",
+            "config.json",
+            "logs",
+            "metrics.csv",
+            "summary.json",
+        ]
+        assert int(last.step) == LENGTH * N_UPDATES
+        with (path / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        per_update = N_ENVS * LENGTH
+        assert [int(row["step"]) for row in rows] == [
+            per_update * (i + 1) for i in range(N_UPDATES)
+        ]
+        assert all(float(row["episode/length"]) == LENGTH for row in rows)
+
+    def test_it_learns(self, whole_run, first):
+        _, _, last = whole_run
+        assert not same_bits(last.state["hand"].params, first.state["hand"].params)
+        assert all(int(group.n_updates) == N_UPDATES for group in last.state.values())
+
+    def test_the_environment_is_closed(self, agent, first):
+        agent.load_state(first)
+        env = make_env()
+        agent.train(env, show=False)
+        assert env.closed
+
+    def test_two_runs_are_equal(self, agent, first, whole_run):
+        agent.load_state(first)
+        agent.train(make_env(), show=False)
+        assert same_bits(agent.run_state(), whole_run[2])
+
+    def test_a_folder_in_use_is_refused_before_anything_is_stepped(self, agent, whole_run):
+        with pytest.raises(RunExistsError):
+            agent.train(make_env(), whole_run[0], show=False)
+
+    def test_the_wrong_number_of_environments_is_refused_and_closed(self, agent, first):
+        agent.load_state(first)
+        env = SubProcVecParallelEnv([Clock] * 3, n_workers=0)
+        message = "expected 2 environments, the config's n_envs, got 3"
+        with pytest.raises(ValueError, match=message):
+            agent.train(env, show=False)
+        assert env.closed
+
+    def test_nothing_is_compiled_after_the_first_update(self, agent, first, caplog):
+        agent.load_state(first)
+        agent.train(make_env(), show=False)  # everything is compiled now
+        agent.load_state(first)
+        with jax.log_compiles(), caplog.at_level(logging.DEBUG, logger="jax"):
+            agent.train(make_env(), show=False)
+            lines = [r.getMessage() for r in caplog.records if "ompil" in r.getMessage()]
+        assert lines == []
+        assert agent._update._cache_size() == 1
+
+
+@pytest.fixture(scope="module")
+def stopped_run(agent, first, tmp_path_factory) -> Any:
+    """A run that gets a signal in the middle of its fourth rollout."""
+    path = tmp_path_factory.mktemp("runs") / "stopped"
+    agent.load_state(first)
+    env = make_env()
+    step, count = env.step, 0
+
+    def step_and_signal(actions: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 3 * LENGTH + 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(actions)
+
+    env.step = step_and_signal
+    with pytest.raises(SystemExit) as caught:
+        agent.train(env, path, show=False)
+    assert caught.value.code == 143
+    assert env.closed
+    return path
+
+
+class TestContinuing:
+    def test_a_signal_saves_what_was_learned(self, stopped_run):
+        summary = json.loads((stopped_run / "summary.json").read_text())
+        assert summary["complete"] is False
+        assert summary["env_steps"] == 3 * LENGTH * N_ENVS
+        assert sorted(p.name for p in (stopped_run / "checkpoints").iterdir()) == ["16", "24"]
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def test_ctrl_c_raises_what_python_raises(self, agent, first):
+        agent.load_state(first)
+        env = make_env()
+        step = env.step
+        env.step = lambda actions: (os.kill(os.getpid(), signal.SIGINT), step(actions))[1]
+        with pytest.raises(KeyboardInterrupt):
+            agent.train(env, show=False)
+        assert env.closed
+
+    def test_a_loaded_agent_continues_to_the_bit(self, stopped_run, whole_run, agent, first):
+        loaded = Agent.load(stopped_run)  # another agent, without the game
+        assert loaded.step == 3 * LENGTH
+        assert loaded.possible_agents == agent.possible_agents
+        assert loaded.groups == agent.groups
+        loaded.resume(make_env(), stopped_run, show=False)
+        assert same_bits(loaded.run_state(), whole_run[2])
+        assert self.metrics(stopped_run) == self.metrics(whole_run[0])
+
+    @staticmethod
+    def metrics(path: Path) -> list[dict[str, str]]:
+        """What was logged, without what depends on the machine."""
+        with (path / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in rows]
+
+    def test_a_finished_run_has_nothing_left_to_do(self, agent, whole_run):
+        summary = agent.resume(make_env(), whole_run[0], show=False)
+        assert summary["env_steps"] == CONFIG.env_steps
+        assert same_bits(agent.run_state(), whole_run[2])
+
+    def test_an_older_checkpoint_can_be_named(self, agent, whole_run):
+        agent.load_checkpoint(whole_run[0], step=4 * LENGTH)
+        assert agent.step == 4 * LENGTH
+        assert all(int(group.n_updates) == 4 for group in agent.state.values())
+        with pytest.raises(NoCheckpointError, match=r"no checkpoint of step 7 .* there are \["):
+            agent.load_checkpoint(whole_run[0], step=7)
+
+    def test_no_run_is_an_error_not_a_fresh_start(self, agent, tmp_path):
+        with pytest.raises(NoCheckpointError, match="no run at"):
+            Agent.load(tmp_path / "nothing")
+        with pytest.raises(NoCheckpointError, match="no readable checkpoint"):
+            agent.load_checkpoint(tmp_path)
+
+    def test_another_config_is_refused(self, whole_run):
+        wider = replace(CONFIG, ppo=replace(CONFIG.ppo, hidden_sizes=(9,)))
+        message = r"expected float32\[9, 2\], got float32\[8, 2\]"
+        with pytest.raises(CheckpointIncompatibleError, match=message):
+            Agent.load(whole_run[0], config=wider)
+
+
+def test_first_parameters_depend_on_the_seed_alone(first):
+    same, other = (Agent(Clock(), replace(CONFIG, seed=seed)) for seed in (3, 4))
+    assert same_bits(same.run_state(), first)
+    assert not same_bits(other.state["hand"].params, first.state["hand"].params)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    {
+        Agent.explore: ["self", "observations", "infos"],
+        Agent.select_action: ["self", "observations", "infos", "sample"],
+        Agent.should_update: ["self", "step", "buffer"],
+        Agent.update: ["self", "buffer"],
+        Agent.train: ["self", "env", "run_dir", "show"],
+        Agent.resume: ["self", "env", "run_dir", "show"],
+        Agent.load: ["run", "step", "config"],
+    }.items(),
+)
+def test_signatures(method, parameters):
+    assert list(inspect.signature(method).parameters) == parameters
