@@ -6,14 +6,14 @@ python examples/cartpole.py                     # five seeds; 500 is the most th
 import gymnasium
 import tyro
 
-from kitae_marl import Agent, Config, PPOConfig, check_env, evaluate, make_vec_env, over_seeds
+from kitae_marl import Agent, Config, check_env, evaluate, make_vec_env, over_seeds
 
 GAME = "gymnasium:CartPole-v1"
 
 
 def train(seed: int, env_steps: int) -> Agent:
     """Train on a plain Gymnasium vector environment, which ``check_env`` makes a parallel one."""
-    config = Config(env_id=GAME, seed=seed, env_steps=env_steps, n_envs=8, ppo=PPOConfig())
+    config = Config(env_id=GAME, seed=seed, env_steps=env_steps, n_envs=8)
     env = gymnasium.make_vec("CartPole-v1", num_envs=config.n_envs)
     agent = Agent(check_env(env), config)
     agent.train(env)  # closes env

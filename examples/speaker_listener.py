@@ -18,7 +18,8 @@ GAME = "mpe/simple_speaker_listener-v4"
 
 def train(seed: int, env_steps: int) -> Agent:
     """Train both agents; they differ in spaces, so each is a group with a network of its own."""
-    config = Config(env_id=GAME, seed=seed, env_steps=env_steps, ppo=PPOConfig())
+    ppo = PPOConfig(learning_rate=1e-3, n_epochs=10)
+    config = Config(env_id=GAME, seed=seed, env_steps=env_steps, ppo=ppo)
     env = make_vec_env(GAME, config.n_envs)
     agent = Agent(env, config)
     print({group.name: (group.observation_space, group.action_space) for group in agent.groups})

@@ -9,14 +9,14 @@ The game is mpe2's simple_spread: a shared reward for covered landmarks, a penal
 
 import tyro
 
-from kitae_marl import Agent, Config, PPOConfig, evaluate, make_vec_env, over_seeds, random_policy
+from kitae_marl import Agent, Config, evaluate, make_vec_env, over_seeds, random_policy
 
 GAME = "mpe/simple_spread-v3"
 
 
 def train(seed: int, env_steps: int) -> Agent:
     """Train the three agents, which share one network, and keep no files."""
-    config = Config(env_id=GAME, seed=seed, env_steps=env_steps, ppo=PPOConfig())
+    config = Config(env_id=GAME, seed=seed, env_steps=env_steps)
     env = make_vec_env(GAME, config.n_envs)
     agent = Agent(env, config)
     agent.train(env)  # closes env

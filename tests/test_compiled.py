@@ -14,6 +14,7 @@ from kitae_marl.loops.compiled import CompiledLoop
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
 N_ENVS, N_STEPS = 4, 8
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 class OnHost:
@@ -43,9 +44,15 @@ def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("share_params", [True, False])
 @pytest.mark.parametrize(
-    "game", ["mpe/simple_spread-v3", "mpe/simple_speaker_listener-v4", "classic/tictactoe-v3"]
+    ("game", "share_params"),
+    [
+        ("mpe/simple_spread-v3", False),
+        ("mpe/simple_speaker_listener-v4", True),
+        pytest.param("mpe/simple_spread-v3", True, marks=pytest.mark.slow),
+        pytest.param("classic/tictactoe-v3", False, marks=pytest.mark.slow),
+        ("classic/tictactoe-v3", True),
+    ],
 )
 def test_host_and_compiled_loop_end_with_the_same_parameters(
     game: str, share_params: bool, monkeypatch: pytest.MonkeyPatch
