@@ -19,14 +19,12 @@ from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
 from kitae_marl.vector.failure import Failure
 from kitae_marl.vector.options import VectorOptions
-from kitae_marl.vector.process import InlineWorker, Worker, WorkerProcess
+from kitae_marl.vector.process import SLICE, InlineWorker, Worker, WorkerProcess
 from kitae_marl.vector.reports import printable
 from kitae_marl.vector.shared_memory import Blocks, Memory
 
 logger = logging.getLogger("kitae_marl.vector")
 
-SLICE = 0.25
-"""Seconds between looks at processes whose socket a grandchild may be holding open."""
 RECEIVE_TIMEOUT = 2.0
 """Seconds for the rest of an answer that has begun to arrive."""
 
@@ -135,13 +133,16 @@ class Pool:
         failures: list[Failure] = []
         if self.inline:
             return [(worker, worker.receive(timeout)) for worker in workers], failures
-        pending: set[Worker] = set()
+        deadline = time.monotonic() + timeout
+        pending: dict[Worker, None] = {}
         for worker in workers:
             if worker.lost:
                 failures.append(self._bury(worker, None, phase))
             else:
-                pending.add(worker)
-        deadline = time.monotonic() + timeout
+                pending[worker] = None
+        for worker in list(pending):  # the common case costs one call of the system per worker
+            if not self._take(worker, pending, answers, failures, phase):
+                break
         while pending:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -159,29 +160,32 @@ class Pool:
     def _take(
         self,
         worker: Worker,
-        pending: set[Worker],
+        pending: dict[Worker, None],
         answers: list[tuple[Worker, Frame]],
         failures: list[Failure],
         phase: str,
-    ) -> None:
-        """Read what one worker has to say, if only that it is gone."""
+    ) -> bool:
+        """Read what one worker has to say, if only that it is gone; False if nothing comes."""
         if worker not in pending:  # it died after its answer; the next command will tell
             worker.lost = True
             self._forget(worker)
-            return
+            return True
         try:
             frame = worker.receive(RECEIVE_TIMEOUT)
             if frame.sequence < self.sequence:
-                return  # the answer to a command that Ctrl-C interrupted
+                return True  # the answer to a command that Ctrl-C interrupted
             if frame.sequence > self.sequence:
                 raise ValueError(f"expected answer {self.sequence}, got {frame.sequence}.")
             answers.append((worker, frame))
+        except BlockingIOError:
+            return False
         except (EOFError, OSError, ValueError) as error:
             logger.debug("worker %d: %r", worker.number, error)
             failures.append(self._bury(worker, None, phase))
-        pending.discard(worker)
+        del pending[worker]
+        return True
 
-    def _give_up(self, pending: set[Worker], timeout: float, phase: str) -> list[Failure]:
+    def _give_up(self, pending: Iterable[Worker], timeout: float, phase: str) -> list[Failure]:
         """Kill workers that took too long, after a look at what they were doing."""
         for worker in pending:
             if self.blocks is not None:
@@ -190,14 +194,14 @@ class Pool:
                 worker.ask_stack()
         return [self._bury(worker, timeout, phase) for worker in pending]
 
-    def _look_at(self, pending: set[Worker], failures: list[Failure], phase: str) -> None:
+    def _look_at(self, pending: dict[Worker, None], failures: list[Failure], phase: str) -> None:
         """Find processes that ended although somebody still holds their socket."""
         for worker in list(pending):
             if isinstance(worker, WorkerProcess) and worker.popen.poll() is not None:
-                pending.discard(worker)
+                del pending[worker]
                 failures.append(self._bury(worker, None, phase))
 
-    def _warn_slow(self, pending: set[Worker], timeout: float, phase: str) -> None:
+    def _warn_slow(self, pending: Iterable[Worker], timeout: float, phase: str) -> None:
         """Say once per environment that half of the time is over."""
         for worker in pending:
             index = self._running(worker)

@@ -12,6 +12,7 @@ import os
 import queue
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,9 @@ WORKER_DEFAULTS = {
 }
 """Set in every worker unless the parent's environment says otherwise."""
 
+SLICE = 0.25
+"""Seconds between looks at processes whose socket a grandchild may be holding open."""
+
 
 class WorkerProcess:
     """One worker process and the parent's end of its socket.
@@ -66,6 +70,8 @@ class WorkerProcess:
     ) -> None:
         self.number, self.rows, self.lost = number, rows, False
         self.sock, other = socket.socketpair()
+        slice_ = struct.pack("ll", 0, round(1e6 * SLICE))
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, slice_)
         self._stack_fd = _unnamed_file()
         pass_fds = [other.fileno(), self._stack_fd, *([memory_fd] if memory_fd >= 0 else [])]
         arguments = [other.fileno(), memory_fd, self._stack_fd, os.getpid()]
@@ -84,7 +90,7 @@ class WorkerProcess:
         try:
             self.sock.settimeout(timeout)
             channel.send(self.sock, kind, sequence, payload)
-            self.sock.setblocking(False)
+            self.sock.settimeout(None)
         except OSError:
             self.lost = True
 
@@ -97,9 +103,10 @@ class WorkerProcess:
             self.lost = True
 
     def receive(self, timeout: float) -> Frame:
-        """Receive an answer that has begun to arrive; the rest must come within the timeout.
+        """Receive an answer; once it has begun to arrive, the rest must come within the timeout.
 
         Raises:
+            BlockingIOError: if nothing arrives for ``SLICE`` seconds.
             EOFError, OSError, ValueError: see :func:`kitae_marl.vector.channel.receive`.
         """
         header = self.sock.recv(channel.HEADER.size)
@@ -111,7 +118,7 @@ class WorkerProcess:
         try:
             return channel.receive(self.sock, header)
         finally:
-            self.sock.setblocking(False)
+            self.sock.settimeout(None)
 
     def ask_stack(self) -> None:
         """Ask the process what it is doing; works in C code that holds the GIL too."""
