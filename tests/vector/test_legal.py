@@ -1,0 +1,59 @@
+"""The first legal action, alone and in vectors."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+from lockstep import WARNINGS
+
+from kitae_marl.vector import legal
+from kitae_marl.vector.legal import FirstLegal
+from kitae_marl.vector.make import make_parallel_env, make_vec_env
+
+pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
+
+GAMES = [
+    "mpe/simple_speaker_listener-v4",
+    "sisl/multiwalker-v9",
+    "classic/connect_four-v3",
+    "classic/leduc_holdem-v4",
+    "gymnasium:Taxi-v4",
+]
+
+
+@pytest.mark.parametrize("id", GAMES)
+@pytest.mark.parametrize("stock", [False, True])
+def test_whole_games_are_played_legally(id: str, stock: bool) -> None:
+    env = make_parallel_env(id, stock=stock)
+    choose = FirstLegal(env)
+    observations, infos = env.reset(seed=0)
+    for _ in range(60):
+        if not env.agents:
+            break
+        actions = choose(observations, infos)
+        assert all(env.action_space(agent).contains(actions[agent]) for agent in env.agents)
+        observations, _, terminations, truncations, infos = env.step(actions)
+        if id.startswith("classic"):  # an illegal move would end with both flags up
+            assert not any(terminations[a] and truncations[a] for a in terminations)
+
+
+@pytest.mark.parametrize("id", GAMES)
+def test_a_vector_chooses_as_its_environments(id: str) -> None:
+    vec, env = make_vec_env(id, 2, n_workers=0), make_parallel_env(id)
+    choose, choose_one = FirstLegal(vec), FirstLegal(env)
+    result, one = vec.reset(seed=0), env.reset(seed=0)
+    for _ in range(5):
+        actions, plain = choose(result[0], result[-1]), choose_one(one[0], one[-1])
+        for agent in env.agents:
+            if one[-1][agent].get("active", True):
+                np.testing.assert_array_equal(actions[agent][0], plain[agent])
+        result, one = vec.step(actions), env.step(plain)
+        if not env.agents:
+            break
+    vec.close()
+
+
+def test_the_example_is_true() -> None:
+    assert doctest.testmod(legal).failed == 0
