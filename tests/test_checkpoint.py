@@ -1,0 +1,308 @@
+"""Checkpoints: there and back, damage of every kind, and other configurations."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from kitae_marl.checkpoint import KEEP, RunCheckpointer, RunState, describe
+from kitae_marl.errors import (
+    CheckpointCorruptError,
+    CheckpointIncompatibleError,
+    CheckpointWriteError,
+    NoCheckpointError,
+)
+from kitae_marl.types import TrainState
+
+# tensorstore answers an event loop of Orbax that has given up on a damaged file
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def make_state(step: int, *, width: int = 3, game: Any = ()) -> RunState:
+    """A small RunState whose numbers depend on the step."""
+    rng = np.random.default_rng(step)
+    params = {
+        "actor": {"kernel": rng.normal(size=(2, width)).astype(np.float32)},
+        "critic": {"bias": rng.normal(size=width).astype(np.float32)},
+    }
+    train_state = TrainState(params, (np.int32(step),), np.int32(step // 8))
+    root = np.array([0, step], np.uint32)
+    return RunState({"g": train_state}, root, np.asarray(step, np.int64), game)
+
+
+def checkpoints(folder: Path, save_every: int = 1, num_envs: int = 1) -> RunCheckpointer:
+    return RunCheckpointer(folder, save_every=save_every, num_envs=num_envs)
+
+
+def same(left: RunState, right: RunState) -> bool:
+    return describe(left) == describe(right)
+
+
+def write(folder: Path, *steps: int) -> RunCheckpointer:
+    keeper = checkpoints(folder)
+    for step in steps:
+        keeper.write(make_state(step))
+    return keeper
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory) -> Path:
+    """A folder with the checkpoints 8 and 16, to be copied."""
+    folder = tmp_path_factory.mktemp("pair") / "checkpoints"
+    write(folder, 8, 16)
+    return folder
+
+
+@pytest.fixture
+def copy(pair, tmp_path) -> Path:
+    return Path(shutil.copytree(pair, tmp_path / "checkpoints"))
+
+
+class TestRoundTrip:
+    def test_every_leaf_comes_back(self, pair):
+        for step in (8, 16):
+            restored = checkpoints(pair).restore(make_state(0), step)
+            assert same(restored, make_state(step))
+            assert isinstance(restored.state["g"], TrainState)
+        assert same(checkpoints(pair).restore(make_state(0)), make_state(16))
+
+    def test_arrays_of_the_device_can_be_saved(self, tmp_path):
+        on_device = jax.tree.map(jax.numpy.asarray, make_state(8))._replace(
+            step=np.asarray(8, np.int64)
+        )
+        keeper = checkpoints(tmp_path)
+        keeper.write(on_device)
+        assert same(keeper.restore(on_device), make_state(8))
+
+    def test_games_come_back_where_they_are_asked_for(self, tmp_path):
+        game = {"x": np.arange(6.0).reshape(2, 3), "empty": np.zeros((2, 0))}
+        keeper = checkpoints(tmp_path)
+        keeper.write(make_state(8, game=game))
+        assert keeper.restore(make_state(0)).game == ()
+        template = {"x": np.zeros((2, 3)), "empty": np.zeros((2, 0))}
+        restored = keeper.restore(make_state(0, game=template)).game
+        assert describe(restored) == describe(game)
+
+    def test_games_that_were_not_saved_are_not_made_up(self, copy):
+        with pytest.raises(CheckpointIncompatibleError, match="holds no games"):
+            checkpoints(copy).restore(make_state(0, game={"x": np.zeros(2)}))
+
+    def test_a_relative_folder_is_fine(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        keeper = write(Path("runs/x/checkpoints"), 8)
+        monkeypatch.chdir("/")
+        assert same(keeper.restore(make_state(0)), make_state(8))
+        assert (tmp_path / "runs/x/checkpoints/8").is_dir()
+
+    def test_only_arrays_and_json_are_stored(self, pair):
+        for path in files(pair):
+            assert b"cpickle" not in path.read_bytes().lower()
+            assert path.suffix not in (".pkl", ".pickle", ".npy", ".npz")
+
+    def test_loading_runs_no_code_of_the_folder(self, copy):
+        events = []
+        armed = True
+
+        def hook(event: str, arguments: Any) -> None:
+            if armed and event in ("pickle.find_class", "os.system", "subprocess.Popen", "os.exec"):
+                events.append((event, arguments))
+
+        sys.addaudithook(hook)
+        checkpoints(copy).restore(make_state(0))
+        armed = False
+        assert events == []
+
+
+class TestKeeping:
+    def test_the_newest_are_kept(self, tmp_path):
+        keeper = write(tmp_path, *range(1, KEEP + 3))
+        assert keeper.steps() == list(range(3, KEEP + 3))
+        assert keeper.latest() == KEEP + 2
+
+    def test_saving_at_intervals(self, tmp_path):
+        keeper = checkpoints(tmp_path, save_every=20, num_envs=2)
+
+        def save(step: int) -> bool:
+            return keeper.save(step, SimpleNamespace(run_state=lambda: make_state(step)))
+
+        assert [step for step in range(4, 41, 4) if save(step)] == [12, 24, 36]
+        again = checkpoints(tmp_path, save_every=20, num_envs=2)
+        later = SimpleNamespace(run_state=lambda: make_state(44))
+        assert not again.save(44, later)  # 36 is on the disk
+        assert again.save(46, later)
+
+    def test_writing_a_step_twice_keeps_the_first(self, copy):
+        before = {path: path.stat().st_mtime_ns for path in files(copy)}
+        assert checkpoints(copy).write(make_state(16)) == copy.resolve() / "16"
+        assert before == {path: path.stat().st_mtime_ns for path in files(copy)}
+
+    def test_a_full_disk_is_a_named_error_and_leaves_the_old_ones(self, copy, monkeypatch):
+        import orbax.checkpoint as ocp
+
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(ocp.Checkpointer, "save", refuse)
+        with pytest.raises(
+            CheckpointWriteError, match=r"step 24 .*No space left.*free bytes"
+        ) as caught:
+            checkpoints(copy).write(make_state(24))
+        assert isinstance(caught.value, OSError)
+        monkeypatch.undo()
+        assert same(checkpoints(copy).restore(make_state(0)), make_state(16))
+
+
+def flipped(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x10
+    path.write_bytes(data)
+
+
+def restore_noting(folder: Path) -> tuple[RunState, list[str]]:
+    """Restore the newest readable checkpoint; also return the warnings."""
+    import warnings
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        restored = checkpoints(folder).restore(make_state(0))
+    return restored, [str(w.message) for w in caught if "next older" in str(w.message)]
+
+
+DAMAGE = {
+    "a missing manifest": lambda path: shutil.rmtree(path / "manifest"),
+    "an empty manifest folder": lambda path: [p.unlink() for p in files(path / "manifest")],
+    "no state": lambda path: shutil.rmtree(path / "state"),
+    "an empty folder": lambda path: (shutil.rmtree(path), path.mkdir()),
+    "half of every file": lambda path: [os.truncate(p, p.stat().st_size // 2) for p in files(path)],
+    "empty files": lambda path: [os.truncate(p, 0) for p in files(path)],
+    "another kind of manifest": lambda path: [
+        p.write_text("[1]") for p in files(path / "manifest")
+    ],
+    "a manifest of nothing": lambda path: [p.write_text("{}") for p in files(path / "manifest")],
+    "a temporary name": lambda path: path.rename(f"{path}.orbax-checkpoint-tmp-1"),
+}
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+    def test_the_next_older_one_is_used(self, copy, damage):
+        damage(copy / "16")
+        restored, warned = restore_noting(copy)
+        assert same(restored, make_state(8))
+        assert all(str(copy.resolve() / "16") in text for text in warned)
+
+    def test_a_damaged_one_that_is_named_is_an_error(self, copy):
+        for path in files(copy / "16" / "state"):
+            os.truncate(path, 0)
+        with pytest.raises(CheckpointCorruptError, match="16") as caught:
+            checkpoints(copy).restore(make_state(0), 16)
+        assert caught.value.file == "state"
+        assert caught.value.reason
+
+    def test_a_flip_in_the_description_is_damage_not_another_configuration(self, copy):
+        (path,) = [p for p in files(copy / "16" / "manifest") if b"float32" in p.read_bytes()]
+        path.write_bytes(path.read_bytes().replace(b"float32", b"float16"))
+        restored, warned = restore_noting(copy)
+        assert same(restored, make_state(8))
+        assert len(warned) == 1
+
+    def test_values_exchanged_for_others_are_not_taken(self, copy):
+        shutil.rmtree(copy / "16" / "state")
+        shutil.copytree(copy / "8" / "state", copy / "16" / "state")
+        with pytest.raises(CheckpointCorruptError, match="not those that were saved"):
+            checkpoints(copy).restore(make_state(0), 16)
+
+    def test_all_damaged_is_an_error(self, copy):
+        for path in files(copy):
+            os.truncate(path, 0)
+        with (
+            pytest.warns(UserWarning, match="next older"),
+            pytest.raises(NoCheckpointError, match="no readable checkpoint"),
+        ):
+            checkpoints(copy).restore(make_state(0))
+
+    def test_none_is_an_error(self, tmp_path):
+        assert checkpoints(tmp_path / "nowhere").latest() is None
+        for step in (None, 8):
+            with pytest.raises(NoCheckpointError):
+                checkpoints(tmp_path / "nowhere").restore(make_state(0), step)
+
+    def test_a_damaged_one_is_written_anew_when_its_step_comes_again(self, copy):
+        for path in files(copy / "16" / "state"):
+            os.truncate(path, 0)
+        keeper = checkpoints(copy)
+        keeper.write(make_state(16))
+        assert same(keeper.restore(make_state(0), 16), make_state(16))
+
+    def test_an_empty_folder_does_not_stand_for_a_checkpoint(self, copy):
+        (copy / "24").mkdir()
+        keeper = checkpoints(copy)
+        keeper.write(make_state(24))
+        assert same(keeper.restore(make_state(0)), make_state(24))
+
+    def test_damaged_newer_ones_never_cost_the_ones_that_are_written(self, copy):
+        for step in (40, 48, 56):
+            shutil.copytree(copy / "16", copy / str(step))
+            for path in files(copy / str(step) / "state"):
+                os.truncate(path, 0)
+        keeper = checkpoints(copy)
+        agent = SimpleNamespace(run_state=lambda: make_state(24))
+        assert keeper.save(24, agent)  # not put off until the step of the damaged ones
+        assert same(restore_noting(copy)[0], make_state(24))
+
+
+def flip_everywhere(folder: Path, every: int, offset: int) -> int:
+    """Flip single bits of the newest checkpoint; what loads must be one of the saved states."""
+    tries = 0
+    for path in files(folder / "16"):
+        whole = path.read_bytes()
+        for position in range(offset % max(min(every, len(whole)), 1), len(whole), every):
+            flipped(path, position)
+            restored, warned = restore_noting(folder)
+            path.write_bytes(whole)
+            expected = make_state(8 if warned else 16)
+            assert same(restored, expected), f"{path} byte {position}"
+            tries += 1
+    return tries
+
+
+@pytest.mark.parametrize("offset", [0, 50])
+def test_flipped_bits_never_load_wrong_values(copy, offset):
+    assert flip_everywhere(copy, every=97, offset=offset) > 20
+
+
+class TestIncompatible:
+    def test_other_shapes_are_listed(self, copy):
+        with pytest.raises(CheckpointIncompatibleError) as caught:
+            checkpoints(copy).restore(make_state(0, width=4))
+        text = str(caught.value)
+        assert "kernel']: expected float32[2, 4], got float32[2, 3]" in text
+        assert "bias']: expected float32[4], got float32[3]" in text
+        assert "belongs to another configuration" in text
+
+    def test_missing_and_additional_leaves_are_listed(self, copy):
+        state = make_state(0)
+        other = state._replace(state={"h": state.state["g"]})
+        with pytest.raises(CheckpointIncompatibleError) as caught:
+            checkpoints(copy).restore(other)
+        assert "got nothing" in str(caught.value)
+        assert "not expected" in str(caught.value)
+
+    def test_other_dtypes_are_refused(self, copy):
+        wide = jax.tree.map(
+            lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, make_state(0)
+        )
+        with pytest.raises(CheckpointIncompatibleError, match="expected float64"):
+            checkpoints(copy).restore(wide)
