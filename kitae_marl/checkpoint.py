@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from kitae_marl.errors import (
     CheckpointCorruptError,
+    CheckpointError,
     CheckpointIncompatibleError,
     CheckpointWriteError,
     NoCheckpointError,
@@ -68,15 +70,15 @@ class RunCheckpointer:
 
     def save(self, step: int, agent: Any) -> bool:
         """Save the agent's run state if ``save_every`` environment steps have passed."""
-        if self.saved_step < 0:
-            self.saved_step = 0 if self.latest() is None else self.latest() or 0
+        if self.saved_step < 0:  # newer ones than the step to save are damaged: they were not used
+            self.saved_step = max((old for old in self.steps() if old < step), default=0)
         if (step - self.saved_step) * self.num_envs < self.save_every:
             return False
         self.write(agent.run_state())
         return True
 
     def write(self, run_state: RunState) -> Path:
-        """Save one RunState now; a checkpoint of the same step is already the same.
+        """Save one RunState now, in place of a damaged checkpoint of the same step.
 
         Returns:
             The folder of the checkpoint.
@@ -90,12 +92,15 @@ class RunCheckpointer:
         step = int(run_state.step)
         target = self.folder / str(step)
         if target.exists():
-            self.saved_step = step
-            return target
+            if self._holds(run_state, step):
+                self.saved_step = step
+                return target
+            shutil.rmtree(target)
         parts: dict[str, Any] = {"state": run_state._replace(game=())}
         if jax.tree.leaves(run_state.game):
             parts["game"] = _with_elements(run_state.game)
-        manifest = {"step": step, **{name: describe(part) for name, part in parts.items()}}
+        manifest: dict[str, Any] = {name: describe(part) for name, part in parts.items()}
+        manifest |= {"step": step, "sha256": _digest(manifest)}
         arguments = ocp.args.Composite(
             manifest=ocp.args.JsonSave(manifest),
             **{name: ocp.args.StandardSave(part) for name, part in parts.items()},
@@ -111,9 +116,16 @@ class RunCheckpointer:
                 str(target),
             ) from error
         self.saved_step = step
-        for old in self.steps()[:-KEEP]:
+        for old in [old for old in self.steps() if old <= step][:-KEEP]:
             shutil.rmtree(self.folder / str(old))
         return target
+
+    def _holds(self, run_state: RunState, step: int) -> bool:
+        """Whether the checkpoint of a step can be read and is this very state."""
+        try:
+            return describe(self._read(run_state, step)) == describe(run_state)
+        except CheckpointError:
+            return False
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, in ascending order."""
@@ -166,6 +178,7 @@ class RunCheckpointer:
         restored = {}
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             manifest = _load(checkpointer, path, {"manifest": ocp.args.JsonRestore()}, "manifest")
+            _require_intact(manifest, path)
             for item, part in parts.items():
                 part = jax.tree.map(np.asarray, part)
                 leaves = _require_leaves(manifest, item, path)
@@ -217,22 +230,28 @@ def _require_digests(tree: Any, leaves: dict[str, Any], item: str, path: Path) -
             )
 
 
-def _require_leaves(manifest: Any, item: str, path: Path) -> dict[str, Any]:
-    """Return the leaves of one item of a manifest that is well formed."""
-    if isinstance(manifest, dict) and item == "game" and item not in manifest:
+def _require_leaves(manifest: dict[str, Any], item: str, path: Path) -> dict[str, Any]:
+    """Return the leaves of one item of an intact manifest."""
+    if item not in manifest:
         raise CheckpointIncompatibleError(
             f"{path} was saved by the host loop and holds no games; resume it with the same "
             "environments as before.",
             str(path),
         )
-    leaves = manifest.get(item) if isinstance(manifest, dict) else None
-    keys = {"shape", "dtype", "sha256"}
-    good = isinstance(leaves, dict) and all(
-        isinstance(leaf, dict) and keys <= set(leaf) for leaf in leaves.values()
-    )
-    if not good or not isinstance(leaves, dict):
-        raise CheckpointCorruptError(f"{path}: damaged manifest.", str(path), "manifest", "form")
-    return leaves
+    return manifest[item]
+
+
+def _digest(items: dict[str, Any]) -> str:
+    """Digest of the descriptions in a manifest, so that a damaged one is not taken for another."""
+    return hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
+
+
+def _require_intact(manifest: Any, path: Path) -> None:
+    """Refuse a manifest that is not as it was written."""
+    items = manifest if isinstance(manifest, dict) else {}
+    described = {name: part for name, part in items.items() if name not in ("step", "sha256")}
+    if "state" not in described or items.get("sha256") != _digest(described):
+        raise CheckpointCorruptError(f"{path}: damaged manifest.", str(path), "manifest", "digest")
 
 
 def _require_compatible(template: Any, leaves: dict[str, Any], path: Path) -> None:
