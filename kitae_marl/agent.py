@@ -19,7 +19,7 @@ from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
 from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks
 from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
-from kitae_marl.logger import Logger
+from kitae_marl.logger import Logger, say
 from kitae_marl.loops.train import vectorized_train
 from kitae_marl.signals import pass_on, stop_on_signal
 from kitae_marl.types import AgentPyTree, TrainState
@@ -190,12 +190,16 @@ class Agent:
         Raises:
             ValueError: if ``n_envs`` is not the number the config was made for.
         """
+        self.require_n_envs(n_envs)
+        return RolloutBuffer(self.config.ppo.n_steps)
+
+    def require_n_envs(self, n_envs: int) -> None:
+        """Raise a ValueError unless this is the number of environments the config was made for."""
         if n_envs != self.config.n_envs:
             raise ValueError(
                 f"expected {self.config.n_envs} environments, the config's n_envs, got {n_envs}; "
                 "make the config with the number of environments you have."
             )
-        return RolloutBuffer(self.config.ppo.n_steps)
 
     def should_update(self, step: int, buffer: RolloutBuffer) -> bool:
         """Whether the rollout is complete."""
@@ -290,6 +294,8 @@ class Agent:
         """
         path = Path(run_dir).resolve()
         self.load_checkpoint(path)
+        if show:
+            say(f"resumed from step {self.step * self.config.n_envs}")
         runs.write_text(path / runs.MARKER, self.config.to_json())
         return self._run(env, path, show)
 

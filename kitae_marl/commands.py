@@ -37,9 +37,6 @@ def train(options: Train) -> dict[str, Any]:
         agents = f"{len(agent.possible_agents)} agents in {len(agent.groups)} group(s)"
         where = "compiled" if config.backend == "compiled" else "in Python"
         say(f"{config.algo} on {config.env_id} ({where}): {agents}, {config.n_envs} environments")
-        if options.resume:
-            agent.load_checkpoint(path)
-            say(f"resumed from step {agent.step * config.n_envs}")
     except BaseException:
         env.close()
         raise

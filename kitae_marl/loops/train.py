@@ -236,6 +236,7 @@ def _train_compiled(
     """Run chunks of the compiled loop, about a second each; log, save and stop between them."""
     from kitae_marl.loops.compiled import MAX_CHUNK, CompiledLoop  # only where there is a twin
 
+    agent.require_n_envs(env.num_envs)
     loop = CompiledLoop(env.game, agent, seed, start_step)
     step, n_updates = start_step - 1, 1
     while step < n_env_steps and not agent.stopping:
