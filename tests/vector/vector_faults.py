@@ -83,3 +83,20 @@ def raise_long(game: Any) -> None:
 
 def raise_escape(game: Any) -> None:
     raise ValueError("\x1b]0;owned\x07")
+
+
+def fork_and_die(game: Any) -> None:
+    if os.fork() == 0:
+        time.sleep(1.5)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def raise_bomb(path: str) -> None:
+    """Raise an exception that creates a file when it is unpickled."""
+
+    class Bomb(Exception):
+        def __reduce__(self) -> tuple:
+            return open, (path, "w")
+
+    raise Bomb(path)
