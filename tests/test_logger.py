@@ -1,0 +1,181 @@
+"""Metrics on the disk and on the terminal; logging never stops training."""
+
+from __future__ import annotations
+
+import csv
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from kitae_marl import logger as module
+from kitae_marl.logger import Logger, MetricsFile, PlainDisplay, make_display, say, say_error
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with (path / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def events(path: Path) -> list[tuple[int, dict[str, float]]]:
+    """Steps and scalars of the TensorBoard files, in the order in which they were written."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for file in sorted((path / "logs").iterdir()):
+        data = file.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            event = Event.FromString(data[12 : 12 + length])
+            data = data[12 + length + 4 :]
+            values = {v.tag: v.simple_value for v in event.summary.value}
+            if values:
+                found.append((event.step, values))
+    return found
+
+
+def make(path: Path | None, **options) -> Logger:
+    return Logger(path, **{"total_steps": 100, "show": False, **options})
+
+
+class TestLogger:
+    def test_means_since_the_last_row(self, tmp_path):
+        logger = make(tmp_path)
+        for value in (1.0, 2.0, 6.0):
+            logger.add_scalar("return/mean", value, 5)
+        logger.add_scalar("update/loss", 0.5, 10)
+        logger.flush_step(10)
+        logger.add_scalar("update/loss", 0.25, 20)
+        logger.flush_step(20)
+        logger.close()
+        first, second = rows(tmp_path)
+        assert (first["step"], first["return/mean"], first["update/loss"]) == ("10", "3.0", "0.5")
+        assert (second["return/mean"], second["update/loss"]) == ("", "0.25")
+        assert float(first["speed/env_steps_per_s"]) > 0
+        scalars = [(step, v["update/loss"]) for step, v in events(tmp_path) if "update/loss" in v]
+        assert scalars == [(10, 0.5), (20, 0.25)]
+
+    def test_returns_are_averaged_over_the_last_episodes(self):
+        logger = make(None)
+        for i in range(module.WINDOW + 50):
+            logger.add_scalar("return/mean", float(i), i)
+            logger.add_scalar("update/loss", float(i), i)
+            logger.flush_step(i)
+        assert logger.means() == {"return/mean": 50 + (module.WINDOW - 1) / 2}
+
+    def test_a_column_that_comes_late_does_not_spoil_the_file(self, tmp_path):
+        logger = make(tmp_path)
+        for i, tag in enumerate(("a", "b", "a")):
+            logger.add_scalar(tag, float(i), i)
+            logger.flush_step(10 * i)
+        logger.close()
+        assert [(row["a"], row["b"]) for row in rows(tmp_path)] == [
+            ("0.0", ""),
+            ("", "1.0"),
+            ("2.0", ""),
+        ]
+
+    def test_nothing_is_written_without_a_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        logger = make(None)
+        logger.add_scalar("x", 1.0, 1)
+        logger.flush_step(1)
+        logger.close()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_resume_drops_what_came_after_the_checkpoint(self, tmp_path):
+        logger = make(tmp_path)
+        for step in (10, 20, 30):
+            logger.add_scalar("x", float(step), step)
+            logger.flush_step(step)
+        logger.close()
+        logger = make(tmp_path, resume_step=20)
+        logger.add_scalar("x", 31.0, 30)
+        logger.flush_step(30)
+        logger.close()
+        assert [(r["step"], r["x"]) for r in rows(tmp_path)] == [
+            ("10", "10.0"),
+            ("20", "20.0"),
+            ("30", "31.0"),
+        ]
+        assert len(list((tmp_path / "logs").iterdir())) == 2
+
+    @pytest.mark.parametrize("tail", ["3", "30,", ",,", "x,1.0\n", "25,1.0,2.0,3.0,4.0\n", "\x00"])
+    def test_a_torn_or_foreign_line_does_not_stop_a_resume(self, tmp_path, tail):
+        logger = make(tmp_path)
+        logger.add_scalar("x", 1.0, 10)
+        logger.flush_step(10)
+        logger.close()
+        with (tmp_path / "metrics.csv").open("a") as file:
+            file.write(tail)
+        logger = make(tmp_path, resume_step=20)
+        logger.add_scalar("x", 2.0, 30)
+        logger.flush_step(30)
+        logger.close()
+        kept = rows(tmp_path)
+        assert [(row["step"], row["x"]) for row in kept] == [("10", "1.0"), ("30", "2.0")]
+
+    def test_a_new_run_starts_an_empty_file(self, tmp_path):
+        (tmp_path / "metrics.csv").write_text("step\n5\n")
+        MetricsFile(tmp_path / "metrics.csv", resume_step=0)
+        assert rows(tmp_path) == []
+
+
+class TestRefusingDisk:
+    def test_a_write_that_fails_costs_one_warning_and_the_logs(self, tmp_path, monkeypatch):
+        logger = make(tmp_path)
+
+        def refuse(*args, **kwargs):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(MetricsFile, "append", refuse)
+        logger.add_scalar("x", 1.0, 1)
+        with pytest.warns(UserWarning, match=r"No space left on device.*training goes on"):
+            logger.flush_step(1)
+        logger.add_scalar("x", 2.0, 2)
+        logger.flush_step(2)  # no second warning: it would be an error here
+        assert logger.latest["x"] == 2.0
+        logger.close()
+
+    def test_a_folder_that_cannot_be_written_too(self, tmp_path):
+        (tmp_path / "logs").write_text("a file in the way")
+        with pytest.warns(UserWarning, match="training goes on"):
+            logger = make(tmp_path)
+        logger.flush_step(1)
+        logger.close()
+
+
+class TestTerminal:
+    def test_plain_lines_at_most_one_a_second_and_the_last(self, capsys):
+        display = PlainDisplay(500_000)
+        for step in (12_288, 12_300, 12_400, 500_000):
+            display.update(step, 1000.4, {"return/mean": -26.333})
+        display.close()
+        assert capsys.readouterr().out.splitlines() == [
+            "step 12288/500000  1000 env steps/s  return/mean -26.33",
+            "step 500000/500000  1000 env steps/s  return/mean -26.33",
+        ]
+
+    def test_no_terminal_means_plain_lines(self):
+        assert not sys.stdout.isatty()
+        assert isinstance(make_display(10, 0), PlainDisplay)
+
+    def test_the_bar_of_a_terminal(self, capsys):
+        display = module.RichDisplay(100, 0)
+        display.update(50, 10.0, {"return/mean": 1.5})
+        display.close()
+        assert "50/100" in capsys.readouterr().out
+
+    def test_progress_is_shown_when_asked_for(self, capsys):
+        logger = make(None, show=True)
+        logger.flush_step(100)
+        logger.close()
+        assert capsys.readouterr().out.startswith("step 100/100")
+
+    def test_control_characters_cannot_steer_the_terminal(self, capsys):
+        say("a\x1b]0;evil\x07b\r\u202e\u009bc\n\td")
+        say_error(ValueError("x\x1b[2J"))
+        printed = capsys.readouterr()
+        assert printed.out == "a\\x1b]0;evil\\x07b\\r\\u202e\\x9bc\n\td\n"
+        assert printed.err == "error: x\\x1b[2J\n"
