@@ -24,11 +24,20 @@ class MetricsFile:
         self._columns = ["step"]
         self._rows: list[dict[str, str]] = []
         if resume_step and path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                self._columns = list(reader.fieldnames or ["step"])
-                self._rows = [row for row in reader if int(row["step"]) <= resume_step]
+            self._read(path.read_text(encoding="utf-8", errors="replace"), resume_step)
         self._rewrite()
+
+    def _read(self, text: str, last_step: int) -> None:
+        """Take over the whole rows up to a step; a killed run may have left a torn one."""
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        columns = list(reader.fieldnames or [])
+        if "step" not in columns:
+            return
+        self._columns = columns
+        for row in reader:
+            whole = None not in row and None not in row.values() and row["step"].isdecimal()
+            if whole and int(row["step"]) <= last_step:
+                self._rows.append(row)
 
     def append(self, row: dict[str, float]) -> None:
         """Add one row; a column not seen before makes the file be written anew."""
@@ -84,7 +93,12 @@ class Logger:
 
         self._csv = MetricsFile(run_dir / "metrics.csv", resume_step)
         purge = resume_step + 1 if resume_step else None
-        self._board = SummaryWriter(str(run_dir / "logs"), purge_step=purge, flush_secs=10)
+        self._board = SummaryWriter(
+            str(run_dir / "logs"),
+            purge_step=purge,
+            flush_secs=10,
+            filename_suffix=f".{resume_step}",  # never the file of the run that was resumed
+        )
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Record one value; ``flush_step`` writes the mean of all that came since the last one."""
