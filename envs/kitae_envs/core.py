@@ -9,8 +9,8 @@ old one ends. Everything is stacked by agent group, ``{group: [A, ...]}`` for on
 from __future__ import annotations
 
 import abc
-from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from functools import cached_property, partial
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import jax
@@ -18,72 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from kitae_envs.grouping import agent_groups
+from kitae_envs.steps import ByGroup, Outcome, Sight, State, TimeStep, View
 
-ByGroup = dict[str, Any]
-"""One entry for each agent group."""
-State = Any
-"""A pytree of arrays; each game has a type of its own."""
-
-
-class View(NamedTuple):
-    """What the agents see in a state.
-
-    Attributes:
-        observation: ``{group: [A, ...]}``, nested where the observation space is a Dict or Tuple.
-        action_mask: ``{group: [A, n]}`` int8, 1 where an action is legal; ``()`` for a group
-            without masks.
-        active: ``{group: [A]}`` bool, the agent is in the game and to act now.
-    """
-
-    observation: ByGroup
-    action_mask: ByGroup
-    active: ByGroup
-
-
-class Outcome(NamedTuple):
-    """What one step gives the agents, each ``{group: [A]}``.
-
-    Attributes:
-        reward: float32.
-        terminated: bool, the game is over for this agent.
-        truncated: bool, the agent was cut off by a limit outside the game.
-    """
-
-    reward: ByGroup
-    terminated: ByGroup
-    truncated: ByGroup
-
-
-class TimeStep(NamedTuple):
-    """One step of one game (or of a batch, with a leading axis ``E``).
-
-    After an auto-reset ``observation``, ``action_mask``, ``active`` and ``state`` are the new
-    episode's first; the other fields belong to the episode that ended. Without one, ``observation``
-    and ``next_observation`` are the same, and so are ``state`` and ``next_state``.
-
-    Attributes:
-        observation: ``{group: [A, ...]}``, what to act on.
-        reward: ``{group: [A]}`` float32.
-        terminated: ``{group: [A]}`` bool, True on the step where the agent's flag rises.
-        truncated: ``{group: [A]}`` bool, likewise.
-        next_observation: ``{group: [A, ...]}``, what this step led to, before any auto-reset.
-        action_mask: ``{group: [A, n]}`` int8, or ``()`` for a group without masks.
-        active: ``{group: [A]}`` bool, the agent is in the game and to act on ``observation``.
-        over: bool ``[]``, the episode ended with this step.
-        state: the game's global state ``[S]`` (no agent axis), ``()`` where it has none.
-        next_state: the global state before any auto-reset.
-    """
-
-    observation: ByGroup
-    reward: ByGroup
-    terminated: ByGroup
-    truncated: ByGroup
-    next_observation: ByGroup
-    action_mask: ByGroup
-    active: ByGroup
-    over: Any
-    state: Any = ()
-    next_state: Any = ()
+__all__ = [
+    "ByGroup",
+    "Game",
+    "Outcome",
+    "State",
+    "TimeStep",
+    "View",
+    "reset_batch",
+    "step_batch",
+]
 
 
 class Game(abc.ABC):
@@ -176,40 +122,51 @@ class Game(abc.ABC):
         zeros = {name: np.zeros(len(agents), bool) for name, agents in self.groups.items()}
         reward = {name: jnp.zeros(z.shape, jnp.float32) for name, z in zeros.items()}
         flags = {name: jnp.asarray(z) for name, z in zeros.items()}
-        return state, self._time_step(state, Outcome(reward, flags, flags), jnp.asarray(False))
+        sight = _look(self, state)
+        return state, _time_step(Outcome(reward, flags, flags), jnp.asarray(False), sight, sight)
 
     def step(self, key: jax.Array, state: State, action: ByGroup) -> tuple[State, TimeStep]:
         """Play one joint step of one game, without auto-reset."""
-        alive = self.alive(state)
-        state, outcome = self.transition(key, state, action)
-        if alive is not None:
-            outcome = Outcome(
-                {name: jnp.where(alive[name], r, 0.0) for name, r in outcome.reward.items()},
-                {name: alive[name] & flag for name, flag in outcome.terminated.items()},
-                {name: alive[name] & flag for name, flag in outcome.truncated.items()},
-            )
-        out = [outcome.terminated[name] | outcome.truncated[name] for name in self.groups]
-        if alive is not None:
-            out = [o | ~alive[name] for name, o in zip(self.groups, out, strict=True)]
-        over = jnp.all(jnp.concatenate(out))
-        # so that XLA does not work the rules out again for every element of the observation
-        state = jax.lax.optimization_barrier(state)
-        return state, self._time_step(state, outcome, over)
-
-    def _time_step(self, state: State, outcome: Outcome, over: jax.Array) -> TimeStep:
-        view = self.observe(state)
+        state, outcome, over = _advance(self, key, state, action)
+        view, summary = _look(self, state)
         active = {name: to_act & ~over for name, to_act in view.active.items()}
-        summary = self.global_state(state)
-        return TimeStep(
-            observation=view.observation,
-            **outcome._asdict(),
-            next_observation=view.observation,
-            action_mask=view.action_mask,
-            active=active,
-            over=over,
-            state=summary,
-            next_state=summary,
+        sight = view._replace(active=active), summary
+        return state, _time_step(outcome, over, sight, sight)
+
+
+def _advance(
+    game: Game, key: jax.Array, state: State, action: ByGroup
+) -> tuple[State, Outcome, jax.Array]:
+    """Play one joint step; leave out agents that are out; say whether the episode is over."""
+    alive = game.alive(state)
+    state, outcome = game.transition(key, state, action)
+    out = {name: outcome.terminated[name] | outcome.truncated[name] for name in game.groups}
+    if alive is not None:
+        outcome = Outcome(
+            {name: jnp.where(alive[name], r, 0.0) for name, r in outcome.reward.items()},
+            {name: alive[name] & flag for name, flag in outcome.terminated.items()},
+            {name: alive[name] & flag for name, flag in outcome.truncated.items()},
         )
+        out = {name: flag | ~alive[name] for name, flag in out.items()}
+    return state, outcome, jnp.all(jnp.concatenate(list(out.values())))
+
+
+def _look(game: Game, state: State) -> Sight:
+    """Return what the agents and a central critic see."""
+    return game.observe(state), game.global_state(state)
+
+
+def _time_step(outcome: Outcome, over: jax.Array, sight: Sight, next_sight: Sight) -> TimeStep:
+    """Put a TimeStep together."""
+    (view, summary), (next_view, next_summary) = sight, next_sight
+    return TimeStep(
+        **view._asdict(),
+        **outcome._asdict(),
+        next_observation=next_view.observation,
+        over=over,
+        state=summary,
+        next_state=next_summary,
+    )
 
 
 def reset_batch(game: Game, key: jax.Array, n_envs: int) -> tuple[State, TimeStep]:
@@ -239,34 +196,35 @@ def step_batch(game: Game, key: jax.Array, state: State, action: ByGroup) -> tup
     chance_key, start_key = jax.random.split(key)
     n_envs = jax.tree.leaves(action)[0].shape[0]
     keys = jax.random.split(chance_key, n_envs)
-    state, step = jax.vmap(game.step)(keys, state, action)
-    ended = (state, View(step.observation, step.action_mask, step.active), step.state)
-    if game.fixed_start:
-        first, fresh = game.init(start_key)
-        started = (first, View(fresh.observation, fresh.action_mask, fresh.active), fresh.state)
-        state, view, summary = jax.tree.map(
-            lambda old, new: _select(step.over, new[None], old), ended, started
-        )
-    else:
-        needed = _largest(step.over.sum())
-        state, view, summary = jax.lax.cond(
-            needed > 0,
-            lambda: _restart(game, start_key, step.over, needed, state),
-            lambda: ended,
-        )
-    return state, step._replace(**view._asdict(), state=summary)
+    state, outcome, over = jax.vmap(partial(_advance, game))(keys, state, action)
+    look = jax.vmap(partial(_look, game))
+
+    def restart() -> tuple[State, Sight, Sight]:
+        new = _start_finished(game, start_key, over, needed, state)
+        return new, look(new), look(state)
+
+    def go_on() -> tuple[State, Sight, Sight]:
+        sight = look(state)
+        return state, sight, sight
+
+    # Observations are made inside of the branches: their operand, the state, is then computed
+    # once. Outside, XLA on a CPU works the rules out again for every element of an observation.
+    needed = _largest(over.sum())
+    state, sight, next_sight = jax.lax.cond(needed > 0, restart, go_on)
+    return state, _time_step(outcome, over, sight, next_sight)
 
 
-def _restart(
+def _start_finished(
     game: Game, key: jax.Array, over: jax.Array, needed: jax.Array, state: State
-) -> tuple[State, View, Any]:
+) -> State:
     """Replace the states of finished episodes by fresh starts, drawing about as many as needed.
 
     The r-th finished environment gets the start of ``fold_in(key, r)``; starts are drawn an eighth
     of the batch at a time, until all finished environments have one.
-
-    Returns the states, what the agents see in them, and their global states.
     """
+    if game.fixed_start:
+        fresh = game.start(key)
+        return jax.tree.map(lambda old, new: _select(over, new[None], old), state, fresh)
     chunk = max(1, over.shape[0] // 8)
     rank = jnp.cumsum(over) - 1
 
@@ -279,8 +237,7 @@ def _restart(
         place = jnp.clip(place, 0, chunk - 1)
         return jax.tree.map(lambda old, new: _select(mine, new[place], old), state, fresh)
 
-    state = jax.lax.fori_loop(0, (needed + chunk - 1) // chunk, refill, state)
-    return state, jax.vmap(game.observe)(state), jax.vmap(game.global_state)(state)
+    return jax.lax.fori_loop(0, (needed + chunk - 1) // chunk, refill, state)
 
 
 def _select(over: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
