@@ -13,6 +13,10 @@ import inspect
 from functools import lru_cache
 
 FINGERPRINTS = {
+    "rlcard.envs.env": "27a02a5ee0ae3124",
+    "pettingzoo.classic.rlcard_envs.rlcard_base": "0b99f6a20b800aaf",
+    "pettingzoo.classic.tictactoe.board": "7704a475dd40df9c",
+    "pettingzoo.classic.tictactoe.tictactoe": "8b90b2f34a5800c2",
     "pettingzoo.sisl.multiwalker.multiwalker_base": "75f761ae9d855679",
     "pettingzoo.sisl.pursuit.pursuit_base": "8463f56071efa0d9",
     "pettingzoo.classic.connect_four.connect_four": "316a2930e2026709",

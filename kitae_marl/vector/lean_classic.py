@@ -1,4 +1,8 @@
-"""Connect four without its search through NumPy scalars, equal to PettingZoo's own."""
+"""Board and card games with their dearest small computations replaced by equal, cheaper ones.
+
+They are used with the versions of the games that are fingerprinted; with any other the game
+computes by itself.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,18 @@ _BITS = tuple(1 << (row * (_COLUMNS + 1) + column) for row in range(6) for colum
 
 _STEPS = (1, _COLUMNS + 1, _COLUMNS + 2, _COLUMNS)
 """From bit to bit along a row, a column and the two diagonals."""
+
+
+_LINES = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6))
+"""The lines of tic-tac-toe, in the game's order."""
+
+
+def board_planes(board: np.ndarray, own: int) -> np.ndarray:
+    """Planes ``[..., 2]`` of a board of two players: one's own pieces, the other's."""
+    planes = np.empty((*board.shape, 2), np.int8)
+    planes[..., 0] = board == own
+    planes[..., 1] = board == 3 - own
+    return planes
 
 
 class ConnectFourEnv(TurnBasedParallelEnv):
@@ -47,9 +63,69 @@ class ConnectFourEnv(TurnBasedParallelEnv):
         observations = {}
         for agent in agents:
             own = core.possible_agents.index(agent) + 1
-            planes = np.empty((_ROWS, _COLUMNS, 2), np.int8)
-            planes[..., 0] = board == own
-            planes[..., 1] = board == 3 - own
             mask = (board[0] == 0) if agent == core.agent_selection else np.zeros(_COLUMNS)
-            observations[agent] = {"observation": planes, "action_mask": mask.astype(np.int8)}
+            observations[agent] = {
+                "observation": board_planes(board, own),
+                "action_mask": mask.astype(np.int8),
+            }
         return observations
+
+
+class TicTacToeEnv(TurnBasedParallelEnv):
+    """Tic-tac-toe that reads the board once a step."""
+
+    def __init__(self, peeled: Peeled) -> None:
+        super().__init__(peeled)
+        board = type(self.core).__module__.replace("tictactoe.tictactoe", "tictactoe.board")
+        self._known = is_known_source(type(self.core).__module__) and is_known_source(board)
+        if self._known:
+            self.core.board.game_status = self._status
+
+    def _status(self) -> int:
+        """The player who has a line (0 or 1), -1 for a full board, -2 while the game goes on."""
+        squares = self.core.board.squares
+        for a, b, c in _LINES:
+            if squares[a] and squares[a] == squares[b] == squares[c]:
+                return squares[a] - 1
+        return -2 if 0 in squares else -1
+
+    def _observe(self, agents: list[str]) -> dict[str, Any]:
+        """Both see the board, their own marks first; who is to move sees the free squares."""
+        if not self._known:
+            return super()._observe(agents)
+        core = self.core
+        squares = np.array(core.board.squares, np.int8)
+        board, observations = squares.reshape(3, 3), {}
+        for agent in agents:
+            own = core.possible_agents.index(agent) + 1
+            mask = (squares == 0) if agent == core.agent_selection else np.zeros(9)
+            observations[agent] = {
+                "observation": board_planes(board, own),
+                "action_mask": mask.astype(np.int8),
+            }
+        return observations
+
+
+class CardGameEnv(TurnBasedParallelEnv):
+    """A card game of RLCard's that is seeded, not built anew, and observed once a step."""
+
+    def __init__(self, peeled: Peeled) -> None:
+        super().__init__(peeled)
+        self._game_observe = self.core.observe
+        names = ("pettingzoo.classic.rlcard_envs.rlcard_base", "rlcard.envs.env")
+        if all(is_known_source(name) for name in names):
+            core = self.core
+            if core.name in ("leduc-holdem", "limit-holdem"):  # these keep nothing but the cards
+                core._seed = self._seed
+            core.observe = _see_nothing  # its step observes for itself and never looks at it
+
+    def _seed(self, seed: int | None = None) -> None:
+        """Seed the game that is there."""
+        self.core.env.seed(seed)
+
+    def _observe(self, agents: list[str]) -> dict[str, Any]:
+        return {agent: self._game_observe(agent) for agent in agents}
+
+
+def _see_nothing(agent: str) -> None:
+    """Observe nothing."""

@@ -26,7 +26,7 @@ from kitae_marl.vector.lean_butterfly import (
     LeanKnightsArchersZombiesEnv,
     LeanPistonballEnv,
 )
-from kitae_marl.vector.lean_classic import ConnectFourEnv
+from kitae_marl.vector.lean_classic import CardGameEnv, ConnectFourEnv, TicTacToeEnv
 from kitae_marl.vector.lean_sisl import LeanMultiwalkerEnv, LeanPursuitEnv
 from kitae_marl.vector.turn_based import TurnBasedParallelEnv
 
@@ -68,6 +68,10 @@ def parallel_class(core: Any, turn_based: bool) -> type[LeanParallelEnv | TurnBa
     if turn_based:
         if module.startswith("pettingzoo.classic.connect_four"):
             return ConnectFourEnv
+        if module.startswith("pettingzoo.classic.tictactoe"):
+            return TicTacToeEnv
+        if module.startswith("pettingzoo.classic.rlcard_envs"):
+            return CardGameEnv
         reseeds = module.startswith(("pettingzoo.classic.hanabi", "shimmy.openspiel"))
         return ContinuedSeedEnv if reseeds else TurnBasedParallelEnv
     if module.startswith("pettingzoo.sisl.multiwalker"):

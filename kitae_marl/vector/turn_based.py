@@ -67,8 +67,11 @@ class TurnBasedParallelEnv(_LeanBase):
         terminations, truncations = dict(core.terminations), dict(core.truncations)
         infos = dict(core.infos)
         observations = self._observe(list(core.agents))
-        remove_dead(core)
-        self.agents = list(core.agents)
+        if all(terminations[agent] or truncations[agent] for agent in observations):
+            self.agents = []
+        else:
+            remove_dead(core)
+            self.agents = list(core.agents)
         if self.agents and len(self.agents) < len(observations):  # the game goes on without some
             observations.update(self._observe(self.agents))
         self._mark(observations, infos)
