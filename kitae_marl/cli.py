@@ -218,13 +218,23 @@ def parse(args: list[str]) -> Any:
     return tyro.cli(Train, args=rest, prog="kitae-marl train", default=Train(**values))
 
 
+def _set_up_xla() -> None:
+    """Choose what XLA reads from the environment, where the user has not.
+
+    One thread: networks of the usual size gain nothing from more, and results depend on the number.
+    Programs are kept in the user's cache folder, so a second start need not compile.
+    """
+    os.environ.setdefault("NPROC", "1")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "kitae_marl" / "xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
 def main(args: list[str] | None = None) -> None:
     """Run a command; exit with 0, with 2 after bad input, with 130 or 143 after a signal."""
     try:
         command = parse(sys.argv[1:] if args is None else args)
-        # XLA with one thread: networks of this size gain nothing from more, and results depend on
-        # the number. Set NPROC yourself for large ones.
-        os.environ.setdefault("NPROC", "1")
+        _set_up_xla()
         from kitae_marl import commands  # imports what parsing does not need
 
         result = commands.RUN[type(command)](command)
