@@ -37,6 +37,7 @@ class TurnBasedParallelEnv(_LeanBase):
             for agent, space in self._action_spaces.items()
         }
         self._mask: np.ndarray | None = None
+        self._blanks: dict[str, np.ndarray] = {}
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -92,7 +93,15 @@ class TurnBasedParallelEnv(_LeanBase):
                     if agent == mover:
                         self._mask = holder["action_mask"]
                     else:
-                        holder["action_mask"] = np.zeros_like(holder["action_mask"])
+                        holder["action_mask"] = self._blank(agent, holder["action_mask"])
+
+    def _blank(self, agent: str, mask: Any) -> np.ndarray:
+        """A mask of zeros, made once for each agent and read-only."""
+        blank = self._blanks.get(agent)
+        if blank is None:
+            blank = self._blanks[agent] = np.zeros_like(mask)
+            blank.flags.writeable = False
+        return blank
 
     def _illegal(self, mover: str, action: Any) -> Step:
         """End the game because of an illegal move."""
