@@ -32,6 +32,10 @@ _GAMES = {
 }
 
 
+_PICTURES = ("render_mode", "dynamic_rescaling", "screen_height", "screen_scaling")
+"""Arguments of the originals that concern their pictures; a compiled game draws its own."""
+
+
 def ids() -> list[str]:
     """Return the ids of all games, sorted."""
     return sorted(_GAMES)
@@ -57,13 +61,15 @@ def make(id: str, **kwargs: Any) -> Game:
 
     Args:
         id: PettingZoo's id, ``mpe/simple_spread-v3``; see :func:`ids`.
-        **kwargs: the original's keyword arguments, those of rendering and infos left out.
+        **kwargs: the original's keyword arguments. Those of its pictures (``render_mode`` and the
+            like) are accepted and mean nothing here; ``benchmark_data=True`` is not offered.
 
     Returns:
         The game.
 
     Raises:
-        ValueError: if there is no such game; the message names the nearest ids.
+        ValueError: if there is no such game (the message names the nearest ids), or an argument is
+            out of its range.
         TypeError: if the game does not take an argument.
     """
     full = resolve(id)
@@ -73,5 +79,8 @@ def make(id: str, **kwargs: Any) -> Game:
             f"expected the id of a compiled game, got {id!r}; did you mean {', '.join(near)}? "
             "kitae_envs.ids() lists all."
         )
+    kwargs = {key: value for key, value in kwargs.items() if key not in _PICTURES}
+    if kwargs.pop("benchmark_data", False):
+        raise ValueError("expected benchmark_data=False: compiled games give no infos; got True.")
     module, name = _GAMES[full].split(":")
     return getattr(importlib.import_module(f"kitae_envs.games.{module}"), name)(**kwargs)

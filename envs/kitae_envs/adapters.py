@@ -81,7 +81,7 @@ class _PgxGame(Game):
         whole = self._dtype.kind in "iu"
         low, high = (0, 1) if seen.dtype == bool else (-np.inf, np.inf)
         if whole and seen.dtype != bool:
-            limits = np.iinfo(self._dtype)
+            limits = np.iinfo(self._dtype.name)
             low, high = limits.min, limits.max
         box = gym.spaces.Box(low, high, seen.shape, self._dtype.type)
         mask = gym.spaces.Box(0, 1, (self.n_actions,), np.int8)
@@ -227,11 +227,11 @@ def _as_gymnasium(space: Any) -> gym.Space:
     if hasattr(space, "n"):
         return gym.spaces.Discrete(int(space.n))
     if all(hasattr(space, name) for name in ("low", "high", "shape")):
-        dtype = np.dtype(getattr(space, "dtype", np.float32))
+        dtype: np.dtype[Any] = np.dtype(getattr(space, "dtype", np.float32))
         low, high = (np.broadcast_to(bound, space.shape) for bound in (space.low, space.high))
         if dtype.kind == "f":
             return gym.spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype.type)
-        limits = np.iinfo(dtype)
+        limits = np.iinfo(dtype.name)
         low, high = (np.clip(bound, limits.min, limits.max).astype(dtype) for bound in (low, high))
         return gym.spaces.Box(low, high, dtype=dtype.type)
     raise TypeError(f"expected a Discrete or Box space, got {type(space).__name__}.")

@@ -35,7 +35,7 @@ def _sample(space: gym.Space, key: jax.Array, active: jax.Array, mask: Any) -> j
     if isinstance(space, gym.spaces.Box):
         shape = (*active.shape, *space.shape)
         low, high = np.broadcast_to(space.low, shape), np.broadcast_to(space.high, shape)
-        return (low + (high - low) * jax.random.uniform(key, shape)).astype(space.dtype)
+        return jax.random.uniform(key, shape, space.dtype, low, high)
     if not isinstance(space, gym.spaces.Discrete):
         raise TypeError(f"expected a Box or Discrete action space, got {space}.")
     bits = jax.random.bits(key, active.shape, jnp.uint32)

@@ -193,6 +193,9 @@ def test_ids_and_names() -> None:
         kitae_envs.make("mpe/simple_spred-v3")
     with pytest.raises(ValueError, match="local_ratio"):
         kitae_envs.make("mpe/simple_spread-v3", local_ratio=2.0)
+    kitae_envs.make("mpe/simple_tag-v3", render_mode="rgb_array", benchmark_data=False)
+    with pytest.raises(ValueError, match="benchmark_data"):
+        kitae_envs.make("mpe/simple_tag-v3", benchmark_data=True)
     with pytest.raises(ValueError, match="odd"):
         kitae_envs.make("classic/rps-v2", num_actions=4)
     with pytest.raises(ValueError, match="positive integer"):
