@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -164,8 +165,9 @@ def vectorized_train(
         ValueError: if ``start_step`` is not in ``[1, n_env_steps + 1]`` or the algorithm type is
             not supported.
     """
-    vec_env = _as_vector(check_env(env))
+    closing = env  # until there is a vector around it
     try:
+        closing = vec_env = _as_vector(check_env(env))
         if algo_type is not AlgoType.ON_POLICY:
             raise ValueError(f"expected AlgoType.ON_POLICY, got {algo_type}.")
         if not 1 <= start_step <= n_env_steps + 1:
@@ -176,7 +178,17 @@ def vectorized_train(
         train = _train_compiled if _has_twin(vec_env, agent) else _train
         train(seed, agent, vec_env, n_env_steps, start_step, checkpointer, writer)
     finally:
-        vec_env.close()
+        if hasattr(closing, "close"):
+            closing.close()
+
+
+_HANDED_OVER: dict[int, Any] = {}
+"""Environments on their way into a vector, which takes functions and copies what they hold."""
+
+
+def _handed_over(key: int) -> Any:
+    """Return the environment itself, not a copy."""
+    return _HANDED_OVER[key]
 
 
 def _as_vector(env: Any) -> Any:
@@ -185,7 +197,11 @@ def _as_vector(env: Any) -> Any:
         return env
     from kitae_marl.vector.subproc import SubProcVecParallelEnv
 
-    return SubProcVecParallelEnv([lambda: env], n_workers=0)
+    _HANDED_OVER[id(env)] = env
+    try:
+        return SubProcVecParallelEnv([partial(_handed_over, id(env))], n_workers=0)
+    finally:
+        del _HANDED_OVER[id(env)]
 
 
 def _train(
@@ -239,7 +255,7 @@ def _train_compiled(
     agent.require_n_envs(env.num_envs)
     loop = CompiledLoop(env.game, agent, seed, start_step)
     step, n_updates = start_step - 1, 1
-    while step < n_env_steps and not agent.stopping:
+    while step + loop.n_steps <= n_env_steps and not agent.stopping:
         clock = time.perf_counter()
         n_updates = min(n_updates, MAX_CHUNK, (n_env_steps - step) // loop.n_steps)
         metrics = loop.run(n_updates)
