@@ -13,6 +13,7 @@ import inspect
 from functools import lru_cache
 
 FINGERPRINTS = {
+    "rlcard.utils.seeding": "aeac4a3793dbedd0",
     "rlcard.envs.env": "27a02a5ee0ae3124",
     "pettingzoo.classic.rlcard_envs.rlcard_base": "0b99f6a20b800aaf",
     "pettingzoo.classic.tictactoe.board": "7704a475dd40df9c",

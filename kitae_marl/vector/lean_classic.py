@@ -104,28 +104,3 @@ class TicTacToeEnv(TurnBasedParallelEnv):
                 "action_mask": mask.astype(np.int8),
             }
         return observations
-
-
-class CardGameEnv(TurnBasedParallelEnv):
-    """A card game of RLCard's that is seeded, not built anew, and observed once a step."""
-
-    def __init__(self, peeled: Peeled) -> None:
-        super().__init__(peeled)
-        self._game_observe = self.core.observe
-        names = ("pettingzoo.classic.rlcard_envs.rlcard_base", "rlcard.envs.env")
-        if all(is_known_source(name) for name in names):
-            core = self.core
-            if core.name in ("leduc-holdem", "limit-holdem"):  # these keep nothing but the cards
-                core._seed = self._seed
-            core.observe = _see_nothing  # its step observes for itself and never looks at it
-
-    def _seed(self, seed: int | None = None) -> None:
-        """Seed the game that is there."""
-        self.core.env.seed(seed)
-
-    def _observe(self, agents: list[str]) -> dict[str, Any]:
-        return {agent: self._game_observe(agent) for agent in agents}
-
-
-def _see_nothing(agent: str) -> None:
-    """Observe nothing."""

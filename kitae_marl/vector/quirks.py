@@ -26,7 +26,8 @@ from kitae_marl.vector.lean_butterfly import (
     LeanKnightsArchersZombiesEnv,
     LeanPistonballEnv,
 )
-from kitae_marl.vector.lean_classic import CardGameEnv, ConnectFourEnv, TicTacToeEnv
+from kitae_marl.vector.lean_cards import CardGameEnv
+from kitae_marl.vector.lean_classic import ConnectFourEnv, TicTacToeEnv
 from kitae_marl.vector.lean_sisl import LeanMultiwalkerEnv, LeanPursuitEnv
 from kitae_marl.vector.turn_based import TurnBasedParallelEnv
 

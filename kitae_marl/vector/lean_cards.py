@@ -1,0 +1,79 @@
+"""RLCard's games (Leduc, Texas hold'em), each state read once and seeds set without rebuilding.
+
+What is replaced is equal to the games' own and used with the versions that are fingerprinted; with
+any other the game computes by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kitae_marl.vector.fingerprints import is_known_source
+from kitae_marl.vector.lean import Peeled
+from kitae_marl.vector.turn_based import TurnBasedParallelEnv
+
+_SOURCES = (
+    "pettingzoo.classic.rlcard_envs.rlcard_base",
+    "rlcard.envs.env",
+    "rlcard.utils.seeding",
+)
+_KEEP_NOTHING = ("leduc-holdem", "limit-holdem")
+"""Games that keep nothing from one deal to the next but the random generator."""
+
+
+class CardGameEnv(TurnBasedParallelEnv):
+    """A card game of RLCard's."""
+
+    def __init__(self, peeled: Peeled) -> None:
+        super().__init__(peeled)
+        core = self.core
+        self._known = all(is_known_source(name) for name in _SOURCES)
+        self._latest: tuple[str, dict[str, Any]] | None = None
+        if self._known:
+            core.step = self._play
+            if core.name in _KEEP_NOTHING:
+                core._seed = self._seed
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Deal."""
+        self._latest = None
+        return super().reset(seed, options)
+
+    def _seed(self, seed: int | None = None) -> None:
+        """Seed the generator that is there, the way RLCard seeds a new one."""
+        from rlcard.utils import seeding
+
+        numbers = seeding._int_list_from_bigint(seeding.hash_seed(seeding.create_seed(seed)))
+        self.core.env.np_random.seed(numbers)
+
+    def _play(self, action: Any) -> None:
+        """Make a move; keep the state that the next player is shown."""
+        core, game = self.core, self.core.env
+        state, player = game.step(action)
+        core.agent_selection = core._int_to_name(player)
+        core.next_legal_moves = [] if game.is_over() else state["legal_actions"]
+        if game.is_over():
+            core.rewards = core._convert_to_dict(core._scale_rewards(game.get_payoffs()))
+            core.terminations = dict.fromkeys(core.agents, True)
+        self._latest = (core.agent_selection, state)
+
+    def _observe(self, agents: list[str]) -> dict[str, Any]:
+        """Everyone sees their own cards; who is to move sees the legal moves."""
+        if not self._known:
+            return super()._observe(agents)
+        core, latest = self.core, self._latest
+        mask = np.zeros(core.env.num_actions, np.int8)
+        mask[list(core.next_legal_moves)] = 1
+        observations = {}
+        for agent in agents:
+            if latest is not None and latest[0] == agent:
+                state = latest[1]
+            else:
+                state = core.env.get_state(core._name_to_int(agent))
+            seen = state["obs"].astype(core._dtype)
+            observations[agent] = {"observation": seen, "action_mask": mask}
+        return observations
