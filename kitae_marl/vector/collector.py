@@ -249,8 +249,7 @@ class Collector:
         record.seed = (
             seed + record.index if first else episode_seed(seed, record.index, record.episode)
         )
-        self.blocks.episode[record.index] = record.episode
-        self.numbers.clear(row)
+        self.numbers.clear(row, record.episode)
         self.infos.clear(row)
         self._current[0] = 1 + record.index
         try:

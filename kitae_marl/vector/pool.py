@@ -115,9 +115,15 @@ class Pool:
         """Send one command with the present sequence number."""
         worker.send(kind, self.sequence, payload, timeout)
 
+    def begin(self) -> None:
+        """Begin a new command: answers to older ones no longer count."""
+        self.sequence += 1
+        if self.blocks is not None:
+            self.blocks.committed[:] = 0
+
     def step(self) -> None:
         """Tell everybody to step."""
-        self.sequence += 1
+        self.begin()
         for worker in self.workers:
             worker.order_step(self.sequence)
 
@@ -181,9 +187,22 @@ class Pool:
             return False
         except (EOFError, OSError, ValueError) as error:
             logger.debug("worker %d: %r", worker.number, error)
-            failures.append(self._bury(worker, None, phase))
+            committed = self._committed(worker) if phase == "step" else None
+            if committed is None:
+                failures.append(self._bury(worker, None, phase))
+            else:
+                answers.append((worker, committed))
         del pending[worker]
         return True
+
+    def _committed(self, worker: Worker) -> Frame | None:
+        """Return the answer of a worker that ended its step and died before it could say so."""
+        flags = int(self.blocks.committed[worker.number]) - 1 if self.blocks is not None else -1
+        if flags < 0:
+            return None
+        worker.lost = True
+        self._forget(worker)
+        return Frame(channel.STEP, flags, self.sequence, b"")
 
     def _give_up(self, pending: Iterable[Worker], timeout: float, phase: str) -> list[Failure]:
         """Kill workers that took too long, after a look at what they were doing."""
@@ -238,7 +257,7 @@ class Pool:
 
     def close(self, timeout: float) -> None:
         """Let the environments close, kill what does not end in time, give everything back."""
-        self.sequence += 1
+        self.begin()
         deadline = time.monotonic() + timeout
         alive = [worker for worker in self.workers if not worker.lost]
         for worker in alive:

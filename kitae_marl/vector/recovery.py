@@ -69,7 +69,7 @@ class Recovery:
         fresh = [self.pool.respawn(worker) for worker in list(self.pool.workers) if worker.lost]
         failures, _ = self._bring_up(fresh)
         well = [worker for worker in self.pool.workers if not worker.lost]
-        self.pool.sequence += 1
+        self.pool.begin()
         for worker in well:
             episodes = dict.fromkeys(worker.rows, 0)
             order = {"seed": seed, "whole": True, "options": options, "episodes": episodes}
@@ -153,7 +153,7 @@ class Recovery:
         self, workers: list[Worker], orders: dict[int, list[int]]
     ) -> tuple[list[tuple[Worker, Frame]], list[Failure]]:
         """Reset the given environments, by worker, at their next episodes."""
-        self.pool.sequence += 1
+        self.pool.begin()
         for worker in workers:
             rows = orders[worker.number]
             self._episode[rows] = np.maximum(self._episode[rows], self.blocks.episode[rows]) + 1
@@ -175,7 +175,7 @@ class Recovery:
         """Let new workers make their environments and map the memory."""
         if not fresh:
             return [], []
-        self.pool.sequence += 1
+        self.pool.begin()
         for worker in fresh:
             self.pool.order_start(worker, self.options.start_timeout)
         answers, failures = self.pool.wait(fresh, self.options.start_timeout, "start")
@@ -190,7 +190,7 @@ class Recovery:
                     ]
                 )
             compare(description, worker, answer)
-        self.pool.sequence += 1
+        self.pool.begin()
         for worker, _ in answers:
             self.pool.send(worker, channel.MAP, self.pool.map_order)
         mapped, more = self.pool.wait([w for w, _ in answers], self.options.start_timeout, "start")

@@ -41,7 +41,7 @@ def _ask(
     pool: Pool, workers: list[Worker], kind: int, payload: bytes, timeout: float
 ) -> list[tuple[dict[str, Any], bytes | bytearray]]:
     """Send a command and wait for the answers; failures are errors here."""
-    pool.sequence += 1
+    pool.begin()
     for worker in workers:
         pool.send(worker, kind, payload)
     answers, failures = pool.wait(workers, timeout, "step")

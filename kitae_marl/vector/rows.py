@@ -29,6 +29,7 @@ class Rows:
         self.terminated, self.truncated = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
         self._ended, self._finished = np.zeros(shape[0], np.bool_), np.zeros(shape[0], np.bool_)
         self._length = np.zeros(shape, np.int64)
+        self._episode = np.zeros(shape[0], np.int64)
         self._return = blocks.running_return[rows]
         self.seconds, self.steps = blocks.seconds[rows], blocks.steps[rows]
         self._loud = 0  # so many commits are still to write flags: those raised, and their end
@@ -87,8 +88,9 @@ class Rows:
         self._blocks.episode_return[self._rows][row] = self._return[row]
         self._blocks.episode_length[self._rows][row] = self._length[row]
 
-    def clear(self, row: int) -> None:
-        """Forget the running episode of a row."""
+    def clear(self, row: int, episode: int) -> None:
+        """Forget the running episode of a row; the next one has this number."""
+        self._episode[row] = episode
         self.in_game[row] = False
         self._length[row] = self._return[row] = self.steps[row] = 0
 
@@ -101,5 +103,6 @@ class Rows:
             self._loud = 2
         if self._loud:
             self._loud -= 1
+            blocks.episode[rows] = self._episode
             blocks.terminated[rows], blocks.truncated[rows] = self.terminated, self.truncated
             blocks.ended[rows], blocks.finished[rows] = self._ended, self._finished

@@ -53,7 +53,11 @@ class Servant:
         collector = self._collector
         assert_mapped(collector)
         ended = collector.step()  # pyright: ignore[reportOptionalMemberAccess]
-        return self._answer(channel.ENDED if ended else 0)
+        flags, answer = self._answer(channel.ENDED if ended else 0)
+        if not flags & ~channel.ENDED:
+            # From here on the step counts, even if this process dies before it answers.
+            collector.blocks.committed[self._start["number"]] = 1 + flags  # pyright: ignore[reportOptionalMemberAccess]
+        return flags, answer
 
     def _answer(self, flags: int = 0) -> tuple[int, bytes]:
         """Answer with what the collector has to report, usually nothing."""

@@ -198,6 +198,7 @@ class Blocks:
         self.cancelled = self._array(
             envs, flag
         )  # by worker: it was given up, nothing may be written
+        self.committed = self._array(envs, count)  # by worker: 1 + flags of the answer to a step
         self.masked = self._array((self.n_envs, len(self.groups)), flag)
         self.current = self._array(envs, count)  # by worker: 1 + environment whose code is running
 

@@ -26,7 +26,7 @@ def start(pool: Pool, timeout: float) -> tuple[Blocks, dict[str, Any], str]:
     Raises:
         VectorEnvError: if an environment cannot be made or differs from the first one.
     """
-    pool.sequence += 1
+    pool.begin()
     for worker in pool.workers:
         pool.order_start(worker, timeout)
     answers = _all_or_error(pool, timeout, "start")
@@ -54,7 +54,7 @@ def start(pool: Pool, timeout: float) -> tuple[Blocks, dict[str, Any], str]:
             "description": description,
         }
     ).encode()
-    pool.sequence += 1
+    pool.begin()
     for worker in pool.workers:
         pool.send(worker, channel.MAP, pool.map_order)
     _all_or_error(pool, timeout, "start")

@@ -105,6 +105,23 @@ def test_the_final_state_of_a_lost_environment_is_the_last_one() -> None:
         assert vec.state().tolist() == [[episode_seed(5, 0, 1), 0]]
 
 
+def test_a_worker_that_dies_over_a_question_is_an_error() -> None:
+    class Fragile(CountGame):
+        def state(self) -> np.ndarray:
+            os.kill(os.getpid(), signal.SIGKILL)
+            return super().state()
+
+    with SubProcVecParallelEnv([Fragile], n_workers=1) as vec:
+        vec.reset(seed=5)
+        vec.step(zeros(1))
+        with pytest.raises(WorkerDiedError, match="SIGKILL"):
+            vec.state()
+        with pytest.raises(RuntimeError, match="after an error"):
+            vec.step(zeros(1))
+        vec.reset(seed=6)
+        assert vec.step(zeros(1))[1]["a_0"].tolist() == [1]
+
+
 def test_a_grandchild_that_holds_the_socket_hides_no_death() -> None:
     """A game that forks: the end of the stream never comes, the process must be looked at."""
     with make(once(fork_and_die), n_workers=1) as vec:
