@@ -1,0 +1,293 @@
+"""The command line: in this process where that will do, as a program where it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kitae_marl import runs
+from kitae_marl.cli import Train, main, parse
+from kitae_marl.errors import ConfigError
+
+HERE = Path(__file__).resolve().parent
+GAME = "small_games:make_clock"
+SMALL = ["--n-envs", "2", "--n-workers", "0", "--ppo.n-steps", "8", "--ppo.hidden-sizes", "8"]
+SMALL += ["--ppo.n-minibatches", "2", "--ppo.n-epochs", "1"]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(HERE),
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "PYTHONWARNINGS": "ignore",
+}
+
+
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-m", "kitae_marl", *args]
+
+
+def program(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does."""
+    return subprocess.run(
+        command(*args), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+
+
+def last_json(text: str) -> dict[str, Any]:
+    return json.loads(text.strip().splitlines()[-1])
+
+
+def steps(run: Path) -> list[int]:
+    return sorted(int(p.name) for p in (run / "checkpoints").iterdir())
+
+
+class TestParsing:
+    def test_every_setting_is_an_option(self):
+        parsed = parse(
+            [
+                *[
+                    "train",
+                    GAME,
+                    "--seed",
+                    "3",
+                    "--env-kwargs",
+                    '{"length": 5}',
+                    "--run",
+                    "x",
+                    "--json",
+                ],
+                *["--ppo.gamma", "0.5", "--ppo.no-anneal", "--save-every", "7", *SMALL],
+            ]
+        )
+        assert isinstance(parsed, Train)
+        config = parsed.config()
+        assert (config.env_id, config.seed, config.env_kwargs) == (GAME, 3, {"length": 5})
+        assert (config.ppo.gamma, config.ppo.anneal, config.save_every) == (0.5, False, 7)
+        assert config.ppo.hidden_sizes == (8,)
+        assert (parsed.run, parsed.json) == ("x", True)
+
+    @pytest.mark.parametrize(
+        "args",
+        [
+            ["nonsense"],
+            ["train", GAME, "--n-envs", "many"],
+            ["train", GAME, "--env-kwargs", "[1]"],
+            ["train", GAME, "--env-kwargs", "{"],
+            ["train", GAME, "--n-envs", "0"],
+            ["train", GAME, "--ppo.gamma", "2"],
+            ["train", GAME, "--ppo.n-minibatches", "3"],
+            ["train", GAME, "--unknown", "1"],
+            ["train", GAME, "--run", "../evil"],
+            ["train", GAME, "--run", "/evil"],
+            ["train", "mpe/simple_spred-v3", *SMALL],
+            ["train", GAME, "--resume", "--run", "missing"],
+            ["evaluate", "missing"],
+            ["watch", "missing"],
+            ["bench", "nothing", GAME],
+        ],
+        ids=" ".join,
+    )
+    def test_bad_input_ends_with_2_and_a_reason(self, args, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as caught:
+            main(args)
+        assert caught.value.code == 2
+        printed = capsys.readouterr()
+        assert printed.err.strip()
+        assert "Traceback" not in printed.err
+
+    @pytest.mark.parametrize("env_id", ["nowhere:make", f"{GAME}_not"])
+    def test_a_module_or_function_that_is_not_there(self, env_id, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as caught:
+            main(["train", env_id, *SMALL])
+        assert caught.value.code == 2
+        assert env_id in capsys.readouterr().err
+
+    def test_near_ids_are_named(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit):
+            main(["train", "mpe/simple_spred-v3", *SMALL])
+        assert "mpe/simple_spread-v3" in capsys.readouterr().err
+
+
+def test_list(capsys):
+    main(["list", "mpe/simple_sp", "--json"])
+    out = capsys.readouterr().out
+    ids = [game["id"] for game in last_json(out)["games"]]
+    assert {"mpe/simple_spread-v3", "mpe/simple_speaker_listener-v4"} <= set(ids)
+    assert all("mpe/simple_sp" in id for id in ids)
+    main(["list", "no such game at all"])
+    assert "no id contains" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The runs folder with the run ``small`` of 96 steps."""
+    folder = tmp_path_factory.mktemp("cli")
+    ran = program(
+        *["train", GAME, "--run", "small", "--runs-dir", "here", "--env-steps", "96", "--json"],
+        *["--save-every", "32", "--seed", "1", *SMALL],
+        cwd=folder,
+    )
+    assert ran.returncode == 0, ran.stderr
+    (folder / "train.out").write_text(ran.stdout)
+    return folder
+
+
+class TestTrain:
+    def test_the_last_line_is_json(self, trained):
+        out = (trained / "train.out").read_text()
+        result = last_json(out)
+        assert set(result) >= {
+            "env_steps",
+            "agent_steps",
+            "wall_s",
+            "startup_s",
+            "env_steps_per_s",
+            "agent_steps_per_s",
+            "returns",
+            "run_dir",
+        }
+        assert (result["env_steps"], result["agent_steps"]) == (96, 288)
+        assert 0 < result["startup_s"] < 120
+        assert {"mean", "team", "hand_0", "bell_0"} <= set(result["returns"])
+        assert Path(result["run_dir"]) == trained / "here" / "small"
+        assert "step 96/96" in out
+        assert f"kitae-marl evaluate small --runs-dir {'here'}" in out
+
+    def test_the_run_folder(self, trained):
+        run = trained / "here" / "small"
+        assert steps(run) == [16, 32, 48]
+        assert runs.read_config(run).seed == 1
+        assert json.loads((run / "summary.json").read_text())["complete"] is True
+
+    def test_an_existing_run_is_not_replaced_by_accident(self, trained, monkeypatch, capsys):
+        monkeypatch.chdir(trained)
+        monkeypatch.syspath_prepend(str(HERE))
+        with pytest.raises(SystemExit) as caught:
+            main(["train", GAME, "--run", "small", "--runs-dir", "here", *SMALL])
+        assert caught.value.code == 2
+        assert "--resume" in capsys.readouterr().err
+
+    def test_resume_takes_the_settings_of_the_run(self, trained, monkeypatch):
+        monkeypatch.chdir(trained)
+        where = ["--run", "small", "--runs-dir", "here"]
+        parsed = parse(["train", GAME, *where, "--resume", "--env-steps", "128"])
+        assert parsed.config().env_steps == 128
+        assert parsed.config().ppo.hidden_sizes == (8,)
+        assert parsed.config().seed == 1
+        with pytest.raises(ConfigError, match=r"trains on small_games:make_clock, got mpe/x"):
+            parse(["train", "mpe/x", *where, "--resume"])
+
+    def test_resume_goes_on(self, trained):
+        ran = program(
+            *["train", GAME, "--run", "small", "--runs-dir", "here", "--resume"],
+            *["--env-steps", "128", "--json"],
+            cwd=trained,
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert "resumed from step 96" in ran.stdout.splitlines()
+        assert last_json(ran.stdout)["env_steps"] == 128
+        assert steps(trained / "here" / "small")[-1] == 64
+
+
+class TestPlaying:
+    def test_evaluate(self, trained, monkeypatch, capsys):
+        monkeypatch.chdir(trained)
+        monkeypatch.syspath_prepend(str(HERE))
+        main(
+            [
+                *["evaluate", "small", "--runs-dir", "here", "--episodes", "5", "--n-workers", "0"],
+                *["--n-envs", "2", "--allow-import", "--json"],
+            ]
+        )
+        result = last_json(capsys.readouterr().out)
+        assert result["episodes"] == 5
+        assert result["length"] == 8.0
+        own, random = result["returns"]["mean"], result["random"]["returns"]["mean"]
+        assert own["low"] <= own["mean"] <= own["high"]
+        assert own["mean"] <= 2 * 8
+        assert 0 < random["mean"] < 2 * 8
+        assert result["returns"]["hand_0"]["stderr"] == 0.0  # the likeliest action, no chance
+
+    def test_a_run_does_not_import_code_unasked(self, trained, monkeypatch, capsys):
+        monkeypatch.chdir(trained)
+        with pytest.raises(SystemExit) as caught:
+            main(["watch", "small", "--runs-dir", "here"])
+        assert caught.value.code == 2
+        assert "--allow-import" in capsys.readouterr().err
+
+    def test_watch(self, trained, monkeypatch, capsys):
+        monkeypatch.chdir(trained)
+        monkeypatch.syspath_prepend(str(HERE))
+        main(
+            [
+                *["watch", "small", "--runs-dir", "here", "--out", "film.gif", "--episodes", "2"],
+                *["--allow-import", "--json"],
+            ]
+        )
+        result = last_json(capsys.readouterr().out)
+        assert result["frames"] == 2 * 8
+        assert (trained / "film.gif").read_bytes()[:3] == b"GIF"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_saves_and_ends_with_its_code(tmp_path, number, code):
+    args = ["train", GAME, "--run", "x", "--env-steps", "1000000", "--save-every", "1000000"]
+    args += ["--env-kwargs", '{"delay": 0.002}', *SMALL]
+    with subprocess.Popen(
+        command(*args),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        metrics = tmp_path / "runs" / "x" / "metrics.csv"
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and not (
+            metrics.exists() and metrics.read_text().count("\n") > 3
+        ):
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, error = process.communicate(timeout=30)
+    assert process.returncode == code, error
+    assert "Traceback" not in error
+    (saved,) = steps(tmp_path / "runs" / "x")
+    assert saved >= 16
+    assert saved % 8 == 0
+    summary = json.loads((tmp_path / "runs" / "x" / "summary.json").read_text())
+    assert summary["complete"] is False
+    assert summary["env_steps"] == saved * 2
+
+
+def test_help_is_quick_and_loads_nothing_heavy(tmp_path):
+    for args in ((), ("train",)):
+        best = min(seconds_of_help(tmp_path, *args) for _ in range(2))
+        assert best < 3.0  # half a second on a quiet machine
+    code = (
+        "import sys\nfrom kitae_marl.cli import main\n"
+        "try:\n    main(['train', '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'jax', 'flax', 'optax', 'orbax', 'gymnasium', 'pettingzoo', 'tensorboardX'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip().splitlines()[-1] == "[]"
+
+
+def seconds_of_help(cwd: Path, *args: str) -> float:
+    started = time.perf_counter()
+    ran = program(*args, "--help", cwd=cwd)
+    assert ran.returncode == 0
+    assert "train" in ran.stdout
+    return time.perf_counter() - started
