@@ -33,15 +33,16 @@ def _read_tictactoe(env: Any) -> Fields:
 
 
 def _every_tictactoe(env: Any, original: Original) -> Iterator[Move]:
-    """Play every move, legal or not, in every reachable position."""
+    """Play every legal move and an illegal one in every reachable position."""
     open_positions, known, raw = [(0,) * 9], {(0,) * 9}, env.unwrapped
     while open_positions:
         squares = open_positions.pop()
         before = None
-        for move in range(9):
+        taken = [i for i in range(9) if squares[i]]
+        for move in [*(i for i in range(9) if not squares[i]), *taken[-1:]]:
             env.reset()
             raw.board.squares = list(squares)
-            if sum(s > 0 for s in squares) % 2:
+            if len(taken) % 2:
                 raw.agent_selection = raw._agent_selector.next()
             before = before or look(original, env)
             result = advance(original, env, before, dict.fromkeys(raw.possible_agents, move))
@@ -116,7 +117,7 @@ def _every_leduc(env: Any, original: Original) -> Iterator[Move]:
                     env.unwrapped.env.game.np_random = _Rigged(order, blind)
                     env.reset()
                     for bet in path:
-                        env.step(bet)
+                        env.unwrapped.step(bet)
                     before = before or look(original, env)
                     action = dict.fromkeys(env.possible_agents, move)
                     result = advance(original, env, before, action)

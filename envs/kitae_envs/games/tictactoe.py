@@ -8,7 +8,7 @@ action          Discrete(9): square ``3 * row + column`` of the observation
 reward          1 for three in a row, -1 for the other seat; a draw 0
 length          5 to 9 moves; an illegal move ends it (-1 for its seat)
 version         v3 of PettingZoo
-equality shown  exactly, at every reachable position and every move, legal and illegal
+equality shown  exactly: every legal move and an illegal one in every reachable position
 ==============  ================================================================================
 """
 
