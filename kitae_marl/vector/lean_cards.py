@@ -29,7 +29,8 @@ class CardGameEnv(TurnBasedParallelEnv):
     def __init__(self, peeled: Peeled) -> None:
         super().__init__(peeled)
         core = self.core
-        self._known = all(is_known_source(name) for name in _SOURCES)
+        shown = core.render_mode == "human"  # then the game draws in its own step
+        self._known = all(is_known_source(name) for name in _SOURCES) and not shown
         self._latest: tuple[str, dict[str, Any]] | None = None
         if self._known:
             core.step = self._play

@@ -26,12 +26,28 @@ _LINES = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 
 """The lines of tic-tac-toe, in the game's order."""
 
 
-def board_planes(board: np.ndarray, own: int) -> np.ndarray:
-    """Planes ``[..., 2]`` of a board of two players: one's own pieces, the other's."""
-    planes = np.empty((*board.shape, 2), np.int8)
-    planes[..., 0] = board == own
-    planes[..., 1] = board == 3 - own
-    return planes
+_PIECES = np.array([1, 2], np.int8)
+
+
+def observe_board(
+    board: np.ndarray, free: np.ndarray, players: list[str], agents: list[str]
+) -> dict[str, Any]:
+    """What the players of a board game see: their own pieces first, then the other's.
+
+    Args:
+        board: 0 for an empty square, 1 and 2 for the pieces of the players.
+        free: whether each action is open; the mask of who is to move, blanked for others later.
+        players: both players.
+        agents: for whom to observe.
+    """
+    planes, mask = (board[..., None] == _PIECES).view(np.int8), free.view(np.int8)
+    return {
+        agent: {
+            "observation": planes if agent == players[0] else planes[..., ::-1].copy(),
+            "action_mask": mask,
+        }
+        for agent in agents
+    }
 
 
 class ConnectFourEnv(TurnBasedParallelEnv):
@@ -39,15 +55,31 @@ class ConnectFourEnv(TurnBasedParallelEnv):
 
     def __init__(self, peeled: Peeled) -> None:
         super().__init__(peeled)
-        self._known = is_known_source(type(self.core).__module__)
+        shown = self.core.render_mode == "human"  # then the game draws in its own step
+        self._known = is_known_source(type(self.core).__module__) and not shown
         if self._known:
-            self.core.check_for_winner = self._four_in_a_row
+            self.core.step = self._play
 
-    def _four_in_a_row(self) -> bool:
-        """Whether the player who has just moved has four in a row."""
+    def _play(self, action: Any) -> None:
+        """Drop a piece of the player to move into an open column."""
         core = self.core
-        piece = core.agents.index(core.agent_selection) + 1
-        bits = sum(bit for bit, square in zip(_BITS, core.board, strict=True) if square == piece)
+        board, mover = core.board, core.agent_selection
+        piece = core.agents.index(mover) + 1
+        board[max(i for i in range(int(action), len(board), _COLUMNS) if not board[i])] = piece
+        core.agent_selection = core._agent_selector.next()
+        if self._four_in_a_row(piece):
+            core.rewards[mover] += 1
+            core.rewards[core.agent_selection] -= 1
+            core.terminations = dict.fromkeys(core.agents, True)
+        elif 0 not in board:
+            core.terminations = dict.fromkeys(core.agents, True)
+
+    def _four_in_a_row(self, piece: int) -> bool:
+        """Whether these pieces have four in a row."""
+        bits = 0
+        for bit, square in zip(_BITS, self.core.board, strict=True):
+            if square == piece:
+                bits |= bit
         for step in _STEPS:
             pairs = bits & (bits >> step)
             if pairs & (pairs >> 2 * step):
@@ -58,17 +90,8 @@ class ConnectFourEnv(TurnBasedParallelEnv):
         """Both see the board, their own pieces first; who is to move sees the open columns."""
         if not self._known:
             return super()._observe(agents)
-        core = self.core
-        board = np.array(core.board, np.int8).reshape(_ROWS, _COLUMNS)
-        observations = {}
-        for agent in agents:
-            own = core.possible_agents.index(agent) + 1
-            mask = (board[0] == 0) if agent == core.agent_selection else np.zeros(_COLUMNS)
-            observations[agent] = {
-                "observation": board_planes(board, own),
-                "action_mask": mask.astype(np.int8),
-            }
-        return observations
+        board = np.array(self.core.board, np.int8).reshape(_ROWS, _COLUMNS)
+        return observe_board(board, board[0] == 0, self.possible_agents, agents)
 
 
 class TicTacToeEnv(TurnBasedParallelEnv):
@@ -93,14 +116,5 @@ class TicTacToeEnv(TurnBasedParallelEnv):
         """Both see the board, their own marks first; who is to move sees the free squares."""
         if not self._known:
             return super()._observe(agents)
-        core = self.core
-        squares = np.array(core.board.squares, np.int8)
-        board, observations = squares.reshape(3, 3), {}
-        for agent in agents:
-            own = core.possible_agents.index(agent) + 1
-            mask = (squares == 0) if agent == core.agent_selection else np.zeros(9)
-            observations[agent] = {
-                "observation": board_planes(board, own),
-                "action_mask": mask.astype(np.int8),
-            }
-        return observations
+        squares = np.array(self.core.board.squares, np.int8)
+        return observe_board(squares.reshape(3, 3), squares == 0, self.possible_agents, agents)
