@@ -174,8 +174,8 @@ def test_pictures_get_wrappers_and_fewer_environments() -> None:
 
 def test_the_stock_game_shows_its_fault() -> None:
     id = "butterfly/knights_archers_zombies-v11"
-    assert check_parallel_env(id, episodes=1, max_steps=50).ok
-    stock = check_parallel_env(id, episodes=1, max_steps=50, stock=True)
+    assert check_parallel_env(id, episodes=1, max_steps=25).ok
+    stock = check_parallel_env(id, episodes=1, max_steps=25, stock=True)
     assert stock.problems == ("a used game differs from a fresh one",)
     assert stock.corrected == ()
 
