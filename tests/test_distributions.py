@@ -12,6 +12,7 @@ import pytest
 
 from kitae_marl.distributions import distribution_for, mask_logits
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 spaces = gym.spaces
 DISCRETE = {
     "discrete": spaces.Discrete(4),

@@ -9,6 +9,7 @@ import pytest
 from kitae_marl.distributions import distribution_for
 from kitae_marl.networks import Actor, Critic, Encoder, feature_space, is_image, zeros
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 spaces = gym.spaces
 SPACES = {
     "box": (spaces.Box(-1, 1, (2, 3)), 6),
