@@ -200,6 +200,11 @@ def step_batch(game: Game, key: jax.Array, state: State, action: ByGroup) -> tup
     look = jax.vmap(partial(_look, game))
 
     def restart() -> tuple[State, Sight, Sight]:
+        if game.fixed_start:
+            first = game.start(start_key)
+            ended, fresh = (state, look(state)), (first, _look(game, first))
+            new = jax.tree.map(lambda old, start: _select(over, start[None], old), ended, fresh)
+            return *new, ended[1]
         new = _start_finished(game, start_key, over, needed, state)
         return new, look(new), look(state)
 
