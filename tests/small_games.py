@@ -67,6 +67,14 @@ class Clock(ParallelEnv):
         return np.full((16, 16, 3), 10 * self.t, np.uint8)
 
 
+class Solo(Clock):
+    """The same with one agent alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.possible_agents = ["hand_0"]
+
+
 def make_clock(**options: Any) -> Clock:
     """Make the game, for the id ``small_games:make_clock``."""
     return Clock(**options)

@@ -15,12 +15,17 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from small_games import LENGTH, Clock
+from small_games import LENGTH, Clock, Solo
 
 from kitae_marl import runs
 from kitae_marl.agent import Agent
 from kitae_marl.config import Config, PPOConfig
-from kitae_marl.errors import CheckpointIncompatibleError, NoCheckpointError, RunExistsError
+from kitae_marl.errors import (
+    CheckpointIncompatibleError,
+    ConfigError,
+    NoCheckpointError,
+    RunExistsError,
+)
 from kitae_marl.groups import AgentDict
 from kitae_marl.types import IAgent
 from kitae_marl.vector import SubProcVecParallelEnv
@@ -30,6 +35,7 @@ N_ENVS, N_UPDATES = 2, 6
 # episodes are as long as rollouts, so a continuation starts where the whole run starts an episode
 CONFIG = Config(
     env_id="small_games:make_clock",
+    backend="python",
     n_envs=N_ENVS,
     n_workers=0,
     env_steps=N_ENVS * LENGTH * N_UPDATES,
@@ -170,9 +176,26 @@ class TestTraining:
         agent.train(make_env(), show=False)
         assert same_bits(agent.run_state(), whole_run[2])
 
-    def test_a_folder_in_use_is_refused_before_anything_is_stepped(self, agent, whole_run):
+    def test_a_folder_in_use_is_refused_and_the_environment_closed(self, agent, first, whole_run):
+        agent.load_state(first)
+        env = make_env()
         with pytest.raises(RunExistsError):
-            agent.train(make_env(), whole_run[0], show=False)
+            agent.train(env, whole_run[0], show=False)
+        assert env.closed
+
+    def test_a_trained_agent_has_nothing_left_to_train(self, agent, whole_run):
+        agent.load_state(whole_run[2])
+        env = make_env()
+        with pytest.raises(ConfigError, match="more than the 96 steps already done"):
+            agent.train(env, show=False)
+        assert env.closed
+
+    def test_another_game_is_refused_and_closed(self, agent, first):
+        agent.load_state(first)
+        env = SubProcVecParallelEnv([Solo] * N_ENVS, n_workers=0)
+        with pytest.raises(ValueError, match=r"expected .*, got"):
+            agent.train(env, show=False)
+        assert env.closed
 
     def test_the_wrong_number_of_environments_is_refused_and_closed(self, agent, first):
         agent.load_state(first)
@@ -267,6 +290,11 @@ class TestContinuing:
         with pytest.raises(NoCheckpointError, match="no readable checkpoint"):
             agent.load_checkpoint(tmp_path)
 
+    def test_rollouts_of_another_size_cannot_continue(self, agent, whole_run, monkeypatch):
+        monkeypatch.setattr(agent, "config", replace(CONFIG, n_envs=4))
+        with pytest.raises(ConfigError, match="n_envs: the run was trained with 2, got 4"):
+            agent.resume(make_env(), whole_run[0], show=False)
+
     def test_another_config_is_refused(self, whole_run):
         wider = replace(CONFIG, ppo=replace(CONFIG.ppo, hidden_sizes=(9,)))
         message = r"expected float32\[9, 2\], got float32\[8, 2\]"
@@ -287,7 +315,7 @@ def test_first_parameters_depend_on_the_seed_alone(first):
         Agent.select_action: ["self", "observations", "infos", "sample"],
         Agent.should_update: ["self", "step", "buffer"],
         Agent.update: ["self", "buffer"],
-        Agent.train: ["self", "env", "run_dir", "show"],
+        Agent.train: ["self", "env", "run_dir", "overwrite", "show"],
         Agent.resume: ["self", "env", "run_dir", "show"],
         Agent.load: ["run", "step", "config"],
     }.items(),
