@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -32,7 +34,7 @@ class GameParallelEnv(ParallelEnv):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"expected render_mode None or 'rgb_array', got {render_mode!r}.")
         if isinstance(game, str):
-            game = kitae_envs.make(game, **kwargs)
+            game = _make_once(game, tuple(sorted(kwargs.items())))
         elif kwargs:
             raise TypeError(f"expected no arguments beside a built game, got {sorted(kwargs)}.")
         self.game = game
@@ -53,8 +55,7 @@ class GameParallelEnv(ParallelEnv):
             for name, agents in game.groups.items()
             for i, agent in enumerate(agents)
         }
-        self._init = jax.jit(game.init)
-        self._step = jax.jit(game.step)
+        self._init, self._step = _programs(game)
         self._key: jax.Array | None = None
         self._state: Any = None
         self._summary: Any = None
@@ -167,6 +168,18 @@ class GameParallelEnv(ParallelEnv):
             if not isinstance(mask, tuple) and not in_observation:
                 infos[agent]["action_mask"] = self._pick(step.action_mask, agent).astype(np.int8)
         return infos
+
+
+@lru_cache(maxsize=64)
+def _make_once(id: str, kwargs: tuple[tuple[str, Any], ...]) -> Game:
+    """Make a game that all environments of one id and arguments share: it never changes."""
+    return kitae_envs.make(id, **dict(kwargs))
+
+
+@lru_cache(maxsize=64)
+def _programs(game: Game) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Compile a game's ``init`` and ``step`` once for all environments that share it."""
+    return jax.jit(game.init), jax.jit(game.step)
 
 
 def _as_element(space: gym.Space, value: Any) -> Any:

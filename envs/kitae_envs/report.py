@@ -74,8 +74,8 @@ class Report:
 class Check:
     """Compares arrays and writes what differs into a report."""
 
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self, report: Report, first: int = 0) -> None:
+        self._report, self._first = report, first
 
     def __call__(self, name: str, agent: str, expected: np.ndarray, got: Any) -> None:
         got, report = np.asarray(got), self._report
@@ -93,7 +93,7 @@ class Check:
         known = sum(m.field == name and m.agent == agent for m in report.mismatches)
         for row in rows[: max(0, 3 - known)]:
             pair = _short(expected[row]), _short(got[row])
-            report.mismatches.append(Mismatch(name, agent, int(row), *pair))
+            report.mismatches.append(Mismatch(name, agent, self._first + int(row), *pair))
 
 
 def _short(value: np.ndarray) -> str:

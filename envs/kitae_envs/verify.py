@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ import numpy as np
 
 import kitae_envs
 from kitae_envs.core import Game, TimeStep
-from kitae_envs.originals import Frame, Move, Original, original_of, play
+from kitae_envs.originals import Move, Original, original_of, play
 from kitae_envs.report import Check, Mismatch, Report
 from kitae_envs.sampling import sample_actions
 
@@ -29,6 +30,8 @@ KS_LIMIT = 2.4
 
 QUICK = {"xla_backend_optimization_level": 0}
 """Compile in half the time what runs once."""
+CHUNK = 16_384
+"""Moves that are compared at once."""
 
 
 def verify(
@@ -74,8 +77,11 @@ def verify(
     with _silence():
         if not _same_spaces(compiled, env, report):
             return report
-        moves, returns = _gather(original, env, report, episodes, seed)
-        _compare(compiled, moves, report)
+        returns: list[list[float]] = []
+        moves = _moves(original, env, report, episodes, seed, returns)
+        program = _program(compiled)
+        while chunk := list(itertools.islice(moves, CHUNK)):
+            _compare(compiled, program, chunk, report)
         if starts and not report.mismatches:
             _compare_starts(compiled, original, env, report, starts, seed)
         if starts and report.ok:
@@ -111,47 +117,49 @@ def _same_spaces(game: Game, env: Any, report: Report) -> bool:
     return not report.mismatches
 
 
-def _gather(
-    original: Original, env: Any, report: Report, episodes: int | None, seed: int
-) -> tuple[list[Move], np.ndarray]:
-    """Play the original; return its moves and the returns ``[episodes, A]`` of legal games."""
+def _moves(
+    original: Original,
+    env: Any,
+    report: Report,
+    episodes: int | None,
+    seed: int,
+    returns: list[list[float]],
+) -> Iterator[Move]:
+    """Play the original move by move; append each agent's return in legal games to ``returns``."""
     if report.exhaustive and original.every_move is not None:
-        moves = list(original.every_move(env, original))
-        return moves, np.zeros((0, len(env.possible_agents)))
+        yield from original.every_move(env, original)
+        return
     rng = np.random.default_rng(seed)
-    report.episodes = episodes or (100 if report.tolerance else 1000)
-    moves, returns = [], []
-    for episode in range(report.episodes):
+    for episode in range(episodes or (100 if report.tolerance else 1000)):
         wild = episode % 2 == 1
         played = play(original, env, rng, wild)
-        moves += played
+        yield from played
+        report.episodes += 1
         if not wild:
             returns.append([sum(m.reward[a] for m in played) for a in env.possible_agents])
-    return moves, np.array(returns)
 
 
-def _compare(game: Game, moves: list[Move], report: Report) -> None:
-    """Make all moves in the compiled game at once and compare everything."""
-    state_type = type(jax.eval_shape(game.start, jax.random.key(0)))
-    fields = [name for name in state_type._fields if name in moves[0].before.state]
+def _program(game: Game) -> Callable[..., Any]:
+    """Return the compiled game's side: what is seen before a batch of moves, and what after it."""
+    return jax.jit(
+        lambda *inputs: (jax.vmap(game.observe)(inputs[1]), jax.vmap(game.step)(*inputs)),
+        compiler_options=QUICK,
+    )
 
-    def states(frames: list[Frame]) -> Any:
-        template = jax.eval_shape(game.start, jax.random.key(0))
-        values = {n: jnp.asarray(np.stack([f.state[n] for f in frames])) for n in fields}
-        return template._replace(**values)
 
-    before = states([move.before for move in moves])
+def _compare(game: Game, program: Callable[..., Any], moves: list[Move], report: Report) -> None:
+    """Make moves in the compiled game, all at once, and compare everything."""
+    template = jax.eval_shape(game.start, jax.random.key(0))
+    fields = [name for name in template._fields if name in moves[0].before.state]
+    values = {n: jnp.asarray(np.stack([m.before.state[n] for m in moves])) for n in fields}
     action = {
         group: jnp.asarray(np.stack([[move.action[a] for a in agents] for move in moves]))
         for group, agents in game.groups.items()
     }
     keys = jax.random.split(jax.random.key(0), len(moves))
-    views, (after, step) = jax.jit(
-        lambda *inputs: (jax.vmap(game.observe)(inputs[1]), jax.vmap(game.step)(*inputs)),
-        compiler_options=QUICK,
-    )(keys, before, action)
-    report.moves = len(moves)
-    check = Check(report)
+    views, (after, step) = program(keys, template._replace(**values), action)
+    check = Check(report, first=report.moves)
+    report.moves += len(moves)
     for name in fields:
         expected = np.stack([move.after.state[name] for move in moves])
         check(f"state.{name}", "", expected, getattr(after, name))
@@ -208,10 +216,11 @@ def _compare_starts(
         report.distributions[f"first {name}"] = (max(values, default=0.0), KS_LIMIT)
 
 
-def _compare_returns(game: Game, theirs: np.ndarray, report: Report) -> None:
+def _compare_returns(game: Game, returns: list[list[float]], report: Report) -> None:
     """Compare the distributions of each agent's return in random legal games."""
-    if not len(theirs):
+    if not returns:
         return
+    theirs = np.array(returns)
     ours = random_returns(game, jax.random.key(1), 2048)
     for i, agent in enumerate(game.possible_agents):
         value = _ks(theirs[:, i], ours[agent])

@@ -14,6 +14,7 @@ from kitae_marl.errors import ClosedError
 from kitae_marl.keys import ENVIRONMENT, key_for
 from kitae_marl.vector import VecParallelEnv
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
+from kitae_marl.vector.doctor import check_parallel_env
 
 QUICK = ["mpe/simple_speaker_listener-v4", "classic/connect_four-v3", "classic/rps-v2"]
 SLOW = [pytest.param(i, marks=pytest.mark.slow) for i in kitae_envs.ids() if i not in QUICK]
@@ -45,6 +46,12 @@ def test_pettingzoos_own_test_and_rendering(id: str) -> None:
     assert frame.ndim == 3
     assert len(np.unique(frame.reshape(-1, 3), axis=0)) > 5, "an empty picture"
     assert not np.array_equal(frame, (env.reset(seed=2), env.render())[1])
+
+
+@pytest.mark.parametrize("id", QUICK)
+def test_our_own_conformance_check(id: str) -> None:
+    report = check_parallel_env(lambda: GameParallelEnv(id), episodes=3, max_steps=50)
+    assert report.ok, "\n".join(report.lines())
 
 
 def play(env: GameParallelEnv, seed: int | None, episodes: int = 1) -> list[Any]:
