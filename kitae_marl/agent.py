@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kitae_marl import runs
+from kitae_marl import running, runs
 from kitae_marl.algos import get_algorithm
 from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
@@ -19,9 +18,6 @@ from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
 from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks
 from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
-from kitae_marl.logger import Logger, say
-from kitae_marl.loops.train import vectorized_train
-from kitae_marl.signals import pass_on, stop_on_signal
 from kitae_marl.types import AgentPyTree, TrainState
 
 KEYS_AHEAD = 256
@@ -49,6 +45,7 @@ class Agent:
         root_key: the key every other one is derived from.
         step: joint steps explored.
         first_update_at: time (seconds since the epoch) at which the first update was done, or 0.
+        learned_step: joint steps learned from, those of the last update.
         stopping: number of the signal that asked the training to end, 0 before.
 
     Raises:
@@ -56,7 +53,17 @@ class Agent:
     """
 
     def __init__(self, env: Any, config: Config | None = None) -> None:
-        config = config or Config()
+        config = Config() if config is None else config
+        if not isinstance(config, Config):
+            raise TypeError(
+                f"expected a kitae_marl.Config, got {type(config).__name__}; settings of PPO go "
+                "into Config(ppo=PPOConfig(...))."
+            )
+        if not hasattr(env, "possible_agents"):
+            raise TypeError(
+                f"expected an environment with possible_agents, got {type(env).__name__}; wrap a "
+                "Gymnasium one by kitae_marl.check_env."
+            )
         groups = group_specs(
             env.possible_agents,
             env.observation_space,
@@ -79,7 +86,7 @@ class Agent:
         self.step = 0
         self.stopping = 0
         self.first_update_at = 0.0
-        self._learned_step = 0
+        self.learned_step = 0
         self._game: Any = ()
         self._checkpoints: RunCheckpointer | None = None
         self._selected = 0
@@ -217,14 +224,14 @@ class Agent:
         jax.block_until_ready(state)  # the buffer's memory is written again after this
         self.state = state
         buffer.clear()
-        self._learned_step = self.step
+        self.learned_step = self.step
         self.first_update_at = self.first_update_at or time.time()
         return {name: float(value) for name, value in jax.device_get(info).items()}
 
     def run_state(self) -> RunState:
         """Return all that a continuation needs, as of the last update."""
         root = np.asarray(jax.random.key_data(self.root_key))
-        return RunState(self._state, root, np.asarray(self._learned_step, np.int64), self._game)
+        return RunState(self._state, root, np.asarray(self.learned_step, np.int64), self._game)
 
     def learned(self, state: dict[str, TrainState], step: int, game: Any) -> None:
         """Take over what the compiled loop has done: the state after ``step`` joint steps.
@@ -232,7 +239,7 @@ class Agent:
         ``game`` is what that loop needs to go on with its games, any pytree of arrays.
         """
         self.state, self._game = state, game
-        self.step = self._learned_step = step
+        self.step = self.learned_step = step
         self.first_update_at = self.first_update_at or time.time()
 
     def saved_game(self, template: Any) -> Any:
@@ -250,24 +257,30 @@ class Agent:
                 "start a new run, or load it by Agent.load."
             )
         whole = self.run_state()._replace(game=template)
-        return self._checkpoints.restore(whole, self._learned_step).game
+        return self._checkpoints.restore(whole, self.learned_step).game
 
     def load_state(self, run_state: RunState) -> None:
         """Continue from a RunState of an agent with the same groups and config."""
         self.root_key = jax.random.wrap_key_data(jax.numpy.asarray(run_state.root_key))
         self._keys_ahead.clear()
-        self.state = jax.tree.map(jax.numpy.asarray, run_state.state)
-        self.step = self._learned_step = int(run_state.step)
+        self.state = jax.tree.map(jax.numpy.array, run_state.state)  # copies: updates donate them
+        self.step = self.learned_step = int(run_state.step)
         self._game = ()
 
     def train(
-        self, env: Any, run_dir: str | Path | None = None, *, show: bool = True
+        self,
+        env: Any,
+        run_dir: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        show: bool = True,
     ) -> dict[str, Any]:
         """Train for ``config.env_steps`` environment steps; close the environment.
 
         Args:
             env: the vector environment (or what ``check_env`` accepts), ``config.n_envs`` wide.
             run_dir: folder for config, logs and checkpoints, empty or new; None: nothing is kept.
+            overwrite: replace the run that ``run_dir`` holds.
             show: whether to print progress.
 
         Returns:
@@ -275,29 +288,25 @@ class Agent:
 
         Raises:
             RunExistsError: if ``run_dir`` is not empty.
+            ConfigError: if the agent has already done ``config.env_steps``.
+            ValueError: if the environment has other agents or spaces.
             KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the state is saved.
         """
-        path = Path(run_dir).resolve() if run_dir is not None else None
-        if path is not None:
-            runs.create_run(path)
-            runs.write_text(path / runs.MARKER, self.config.to_json())
-            runs.write_groups(path, self.possible_agents, self.groups)
-        return self._run(env, path, show)
+        return running.train(self, env, run_dir, overwrite=overwrite, show=show)
 
     def resume(self, env: Any, run_dir: str | Path, *, show: bool = True) -> dict[str, Any]:
         """Go on with a run from its newest checkpoint, to the end of ``config.env_steps``.
 
-        Args and errors as for ``train``.
+        Args and errors as for ``train``. Nothing in the folder changes before it is clear that the
+        run can go on; a run that has all its steps is left as it is. Times and rates of the summary
+        are those of this part of the run.
 
         Raises:
             NoCheckpointError: if the run has no readable checkpoint.
+            ConfigError: if ``n_envs`` or ``ppo.n_steps`` differ from the run's, or the run is
+                already beyond ``config.env_steps``.
         """
-        path = Path(run_dir).resolve()
-        self.load_checkpoint(path)
-        if show:
-            say(f"resumed from step {self.step * self.config.n_envs}")
-        runs.write_text(path / runs.MARKER, self.config.to_json())
-        return self._run(env, path, show)
+        return running.resume(self, env, run_dir, show=show)
 
     def load_checkpoint(self, run_dir: Path, step: int | None = None) -> None:
         """Take over parameters, optimiser, key and counters of a checkpoint (None: the newest)."""
@@ -325,58 +334,3 @@ class Agent:
         agent._setup(*runs.read_groups(path), config or runs.read_config(path))
         agent.load_checkpoint(path, step)
         return agent
-
-    def _run(self, env: Any, path: Path | None, show: bool) -> dict[str, Any]:
-        """Train from the current step on, saving and logging into ``path``."""
-        config, start = self.config, self.step
-        n_joint_steps = config.n_updates * config.ppo.n_steps
-        logger = Logger(
-            path,
-            total_steps=n_joint_steps * config.n_envs,
-            resume_step=start * config.n_envs,
-            show=show,
-        )
-        checkpoints = path and RunCheckpointer(
-            path / "checkpoints", save_every=config.save_every, num_envs=config.n_envs
-        )
-        self.stopping = 0
-        started = time.perf_counter()
-        try:
-            with stop_on_signal(self._stop):
-                vectorized_train(
-                    config.seed,
-                    self,
-                    env,
-                    n_joint_steps,
-                    self.algorithm.algo_type,
-                    start_step=start + 1,
-                    checkpointer=checkpoints,
-                    writer=logger,
-                )
-                if checkpoints:
-                    checkpoints.write(self.run_state())
-        finally:
-            logger.close()
-        summary = self._summary(logger, time.perf_counter() - started, start)
-        if path is not None:
-            runs.write_text(path / "summary.json", json.dumps(summary, indent=2) + "\n")
-        pass_on(self.stopping)
-        return summary
-
-    def _summary(self, logger: Logger, wall: float, start: int) -> dict[str, Any]:
-        """What a run comes to."""
-        env_steps = (self._learned_step - start) * self.config.n_envs
-        n_agents = len(self.possible_agents)
-        return {
-            "env_steps": self._learned_step * self.config.n_envs,
-            "agent_steps": self._learned_step * self.config.n_envs * n_agents,
-            "wall_s": wall,
-            "env_steps_per_s": env_steps / max(wall, 1e-9),
-            "agent_steps_per_s": env_steps * n_agents / max(wall, 1e-9),
-            "returns": logger.means(),
-            "complete": not self.stopping,
-        }
-
-    def _stop(self, number: int) -> None:
-        """Ask the training to end."""
-        self.stopping = number

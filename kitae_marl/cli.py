@@ -14,7 +14,14 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from kitae_marl.config import Config
-from kitae_marl.errors import ConfigError, KitaeError
+from kitae_marl.errors import (
+    CheckpointError,
+    CheckpointWriteError,
+    ConfigError,
+    KitaeError,
+    NoCheckpointError,
+    VectorEnvError,
+)
 
 
 def _json_object(text: list[str]) -> dict[str, Any]:
@@ -231,19 +238,33 @@ def _set_up_xla() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run a command; exit with 0, with 2 after bad input, with 130 or 143 after a signal."""
+    """Run a command.
+
+    Exits with 0; with 1 where something failed, or ``verify`` found a difference; with 2 after bad
+    input, with 74 where the disk refused a checkpoint, with 130 or 143 after a signal.
+    """
     try:
         command = parse(sys.argv[1:] if args is None else args)
         _set_up_xla()
-        from kitae_marl import commands  # imports what parsing does not need
+        from kitae_marl import commands, runs  # imports what parsing does not need
 
         result = commands.RUN[type(command)](command)
         if command.json:
-            print(json.dumps(result), flush=True)
+            print(runs.json_text(result), flush=True)
+        if result.get("ok") is False:
+            sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (KitaeError, ValueError, TypeError) as error:
+    except (KitaeError, ValueError, TypeError, OSError, ImportError) as error:
         from kitae_marl.logger import say_error
 
         say_error(error)
-        sys.exit(2)
+        sys.exit(_exit_code(error))
+
+
+def _exit_code(error: Exception) -> int:
+    """Tell bad input (2) from what failed on the way (1, or 74 for a checkpoint not written)."""
+    if isinstance(error, CheckpointWriteError):
+        return 74
+    failed = isinstance(error, VectorEnvError | CheckpointError)
+    return 1 if failed and not isinstance(error, NoCheckpointError) else 2

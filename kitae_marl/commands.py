@@ -18,6 +18,7 @@ from kitae_marl import runs
 from kitae_marl.cli import Bench, Doctor, Evaluate, List, Train, Verify, Watch
 from kitae_marl.config import Config
 from kitae_marl.errors import ConfigError
+from kitae_marl.groups import require_spaces
 from kitae_marl.logger import say
 
 
@@ -26,7 +27,7 @@ def train(options: Train) -> dict[str, Any]:
     config = options.config()
     path = _run_folder(options, config)
     if not options.resume:
-        runs.create_run(path, overwrite=options.overwrite)
+        runs.require_free(path, overwrite=options.overwrite)
     # JAX takes seconds to import; meanwhile the workers start.
     threading.Thread(target=importlib.import_module, args=("kitae_marl.agent",)).start()
     config, env = _make_env(config)
@@ -40,7 +41,10 @@ def train(options: Train) -> dict[str, Any]:
     except BaseException:
         env.close()
         raise
-    summary = agent.resume(env, path) if options.resume else agent.train(env, path)
+    if options.resume:
+        summary = agent.resume(env, path)
+    else:
+        summary = agent.train(env, path, overwrite=options.overwrite)
     _say_where_to_look(options, path, summary)
     started = psutil.Process().create_time()
     return {
@@ -83,10 +87,11 @@ def _twin_serves(config: Config) -> bool:
 
 def _run_folder(options: Train, config: Config) -> Path:
     """Choose the folder: the one named, or for a new unnamed run the first name that is free."""
-    name = options.run or runs.default_name(config)
+    name = runs.default_name(config) if options.run is None else options.run
     path = runs.run_path(options.runs_dir, name)
     number = 2
-    while not (options.run or options.resume or options.overwrite) and path.exists():
+    new = options.run is None and not (options.resume or options.overwrite)
+    while new and path.exists():
         path = runs.run_path(options.runs_dir, f"{name}-{number}")
         number += 1
     return path
@@ -111,11 +116,11 @@ def _say_where_to_look(options: Train, path: Path, summary: dict[str, Any]) -> N
 def _load(options: Evaluate | Watch) -> Any:
     """Load the agent of a run and check that its game may be made."""
     from kitae_marl.agent import Agent
+    from kitae_marl.vector.ids import imports_code
 
     agent = Agent.load(runs.find_run(options.run, options.runs_dir))
     env_id = agent.config.env_id
-    family, _, rest = env_id.partition(":")
-    if rest and family not in ("gymnasium", "envpool") and not options.allow_import:
+    if imports_code(env_id) and not options.allow_import:
         raise ConfigError(
             f"env_id: the run trains on {env_id}, which is a module to import; add --allow-import "
             "if you trust it.",
@@ -131,20 +136,21 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
     from kitae_marl.vector.make import make_vec_env
 
     if options.episodes < 1 or options.n_envs < 1:
-        raise ConfigError(f"expected at least one episode and environment, got {options}.")
+        raise ConfigError(
+            f"expected at least one episode and one environment, got --episodes {options.episodes} "
+            f"and --n-envs {options.n_envs}."
+        )
     agent = _load(options)
     config = agent.config
-    env = make_vec_env(
-        config.env_id,
-        min(options.n_envs, options.episodes),
-        n_workers=options.n_workers,
-        **config.env_kwargs,
-    )
+    kwargs = {k: value for k, value in config.env_kwargs.items() if k != "render_mode"}
+    n_envs = min(options.n_envs, options.episodes)
+    env = make_vec_env(config.env_id, n_envs, n_workers=options.n_workers, **kwargs)
 
     def policy(observations: Any, infos: Any) -> Any:
         return agent.select_action(observations, infos, sample=options.sample)
 
     try:
+        require_spaces(env, agent.possible_agents, agent.groups)
         own = play(policy, env, options.episodes, seed=options.seed).summary()
         chance = random_policy(env, options.seed)
         random = play(chance, env, options.episodes, seed=options.seed).summary()
@@ -179,6 +185,7 @@ def watch(options: Watch) -> dict[str, Any]:
         return agent.select_action(observations, infos, sample=options.sample)
 
     try:
+        require_spaces(env, agent.possible_agents, agent.groups)
         frames = play_frames(policy, env, n_episodes=options.episodes, seed=options.seed)
         fps = float(getattr(env, "metadata", {}).get("render_fps", 10))
         n_frames = write_video(options.out, (frame for frame, _ in frames), fps=fps)
@@ -213,7 +220,7 @@ def doctor(options: Doctor) -> dict[str, Any]:
 
 
 def verify(options: Verify) -> dict[str, Any]:
-    """Compare a compiled game with its original; exit with 1 where they differ."""
+    """Compare a compiled game with its original; the command exits with 1 where they differ."""
     from kitae_envs.verify import verify as compare
 
     report = compare(
@@ -224,8 +231,6 @@ def verify(options: Verify) -> dict[str, Any]:
         **options.env_kwargs,
     )
     say(str(report))
-    if not report.ok:
-        raise SystemExit(1)
     return {
         "id": report.id,
         "ok": report.ok,
@@ -246,6 +251,8 @@ def bench(options: Bench) -> dict[str, Any]:
         "train": bench_train,
         "compiled": bench_compiled,
     }
+    if options.what == "compiled" and (options.stock or options.n_workers is not None):
+        raise ConfigError("stock, n_workers: expected without bench compiled: it has no workers.")
     if options.train and options.what != "compiled":
         raise ConfigError(f"train: expected with bench compiled only, got bench {options.what}.")
     result = benches[options.what](options)

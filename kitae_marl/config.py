@@ -31,6 +31,14 @@ def _require_count(key: str, value: Any, minimum: int = 1) -> None:
     _require(good, key, f"an integer of at least {minimum}", value)
 
 
+def _is_json(value: Any) -> bool:
+    """Whether a value is the same after a way through JSON."""
+    try:
+        return json.loads(json.dumps(value, allow_nan=False)) == value
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
 @dataclass(frozen=True)
 class PPOConfig:
     """Proximal policy optimisation (Schulman et al. 2017), one learner per group."""
@@ -117,6 +125,8 @@ class Config:
     def __post_init__(self) -> None:
         _require(isinstance(self.env_id, str) and bool(self.env_id), "env_id", "an id", self.env_id)
         _require(isinstance(self.env_kwargs, dict), "env_kwargs", "a dict", self.env_kwargs)
+        _require(_is_json(self.env_kwargs), "env_kwargs", "values as in JSON", self.env_kwargs)
+        _require(isinstance(self.ppo, PPOConfig), "ppo", "a PPOConfig", self.ppo)
         _require(self.algo in ("ippo",), "algo", "ippo", self.algo)
         backends = ("auto", "compiled", "python")
         _require(self.backend in backends, "backend", f"one of {backends}", self.backend)
@@ -175,7 +185,7 @@ class Config:
 
 def _build(cls: Any, data: Any, prefix: str) -> Any:
     """Build a dataclass from a dict, refusing unknown keys."""
-    _require(isinstance(data, dict), prefix or "config", "an object", data)
+    _require(isinstance(data, dict), prefix.rstrip(".") or "config", "an object", data)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(data) - set(fields))
     if unknown:

@@ -27,7 +27,6 @@ class Distribution(NamedTuple):
 
     Attributes:
         n_outputs: size of the last axis of the network's output.
-        n_mask: size of the last axis of an action mask, 0 where masks make no sense.
         learned_scale: whether the network appends a log standard deviation per action dimension.
         sample: ``(params, key) -> action``.
         mode: ``(params) -> action``, the most probable one.
@@ -36,7 +35,6 @@ class Distribution(NamedTuple):
     """
 
     n_outputs: int
-    n_mask: int
     learned_scale: bool
     sample: Callable[..., Any]
     mode: Callable[..., Any]
@@ -101,7 +99,6 @@ def _categorical(space: gym.spaces.Discrete) -> Distribution:
     start = int(space.start)
     return Distribution(
         n_outputs=int(space.n),
-        n_mask=int(space.n),
         learned_scale=False,
         sample=lambda logits, key: jax.random.categorical(key, logits) + start,
         mode=lambda logits: jnp.argmax(logits, axis=-1) + start,
@@ -141,7 +138,6 @@ def _multi_categorical(space: gym.spaces.MultiDiscrete) -> Distribution:
 
     return Distribution(
         n_outputs=sum(sizes),
-        n_mask=sum(sizes),
         learned_scale=False,
         sample=sample,
         mode=mode,
@@ -172,7 +168,6 @@ def _bernoulli(space: gym.spaces.MultiBinary) -> Distribution:
 
     return Distribution(
         n_outputs=math.prod(shape),
-        n_mask=0,
         learned_scale=False,
         sample=lambda logits, key: unflat(jax.random.bernoulli(key, jax.nn.sigmoid(logits))),
         mode=lambda logits: unflat(logits > 0),
@@ -238,7 +233,6 @@ def _clipped_normal(space: gym.spaces.Box) -> Distribution:
 
     return Distribution(
         n_outputs=size,
-        n_mask=0,
         learned_scale=True,
         sample=sample,
         mode=lambda params: to_env(params[..., :size]),

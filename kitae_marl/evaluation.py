@@ -121,8 +121,18 @@ def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int 
     Raises:
         ValueError: if ``n_episodes`` is below 1.
     """
-    if n_episodes < 1:
-        raise ValueError(f"expected at least one episode, got {n_episodes}.")
+    if not isinstance(n_episodes, int) or n_episodes < 1:
+        raise ValueError(f"expected a whole number of episodes, at least one, got {n_episodes!r}.")
+    if not callable(policy):
+        raise TypeError(
+            f"expected a function (observations, infos) -> actions, got {type(policy).__name__}; "
+            "of an Agent pass agent.select_action."
+        )
+    if not hasattr(env, "num_envs") or not hasattr(env, "possible_agents"):
+        raise TypeError(
+            f"expected a vector of parallel environments, got {type(env).__name__}; make one by "
+            "make_vec_env, or from Gymnasium's by check_env."
+        )
     share = np.full(env.num_envs, n_episodes // env.num_envs)
     share[: n_episodes % env.num_envs] += 1
     returns: dict[str, list[float]] = {agent: [] for agent in env.possible_agents}

@@ -92,6 +92,30 @@ def _shares(agents: tuple[str, ...], share_params: bool | Mapping[str, bool]) ->
     )
 
 
+def require_spaces(env: Any, possible_agents: list[str], groups: Iterable[GroupSpec]) -> None:
+    """Make sure that an environment has these agents, with the spaces of their groups.
+
+    Raises:
+        ValueError: naming the agent and both spaces where they differ.
+    """
+    if list(env.possible_agents) != possible_agents:
+        raise ValueError(
+            f"expected an environment with the agents {possible_agents}, got "
+            f"{list(env.possible_agents)}; use the game these were made for."
+        )
+    for group in groups:
+        for agent in group.agents:
+            for what, known, given in (
+                ("observation", group.observation_space, env.observation_space(agent)),
+                ("action", group.action_space, env.action_space(agent)),
+            ):
+                if known != given:
+                    raise ValueError(
+                        f"expected {known} as the {what} space of {agent}, got {given}; use the "
+                        "game, and the arguments of it, that the agent was made for."
+                    )
+
+
 def map_leaves(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """Apply a function to the leaves of nested dicts and tuples of arrays (a tiny ``tree.map``)."""
     if isinstance(tree, dict):

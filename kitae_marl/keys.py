@@ -9,7 +9,7 @@ UPDATE = 1
 INIT = 2
 """Drawing the first parameters; step 0."""
 EVALUATE = 3
-"""Sampling actions in an evaluation; the step counts joint steps of that evaluation."""
+"""Sampling actions to play; the step counts such calls of one agent."""
 ENVIRONMENT = 4
 """Chance inside compiled games; the step counts joint steps."""
 

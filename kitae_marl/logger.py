@@ -59,6 +59,25 @@ class MetricsFile:
         write_text(self._path, text.getvalue())
 
 
+class _Window:
+    """Mean of about the last ``WINDOW`` values, which may come as means of several."""
+
+    def __init__(self) -> None:
+        self._parts: deque[tuple[float, int]] = deque()
+        self._count = 0
+
+    def add(self, mean: float, count: int) -> None:
+        """Add values and drop the oldest parts that are no longer needed."""
+        self._parts.append((mean, count))
+        self._count += count
+        while self._count - self._parts[0][1] >= WINDOW:
+            self._count -= self._parts.popleft()[1]
+
+    def mean(self) -> float:
+        """Mean of the values in the window."""
+        return sum(mean * count for mean, count in self._parts) / self._count
+
+
 class Logger:
     """Collects scalars and writes their means at every ``flush_step``.
 
@@ -77,9 +96,9 @@ class Logger:
         self, run_dir: Path | None, *, total_steps: int, resume_step: int = 0, show: bool = True
     ) -> None:
         self.total_steps = total_steps
-        self.returns: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
+        self._windows: dict[str, _Window] = defaultdict(_Window)
         self.latest: dict[str, float] = {}
-        self._pending: dict[str, list[float]] = defaultdict(list)
+        self._pending: dict[str, list[tuple[float, int]]] = defaultdict(list)
         self._start = (time.perf_counter(), resume_step)
         self._display = make_display(total_steps, resume_step) if show else None
         self._csv: MetricsFile | None = None
@@ -103,16 +122,22 @@ class Logger:
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Record one value; ``flush_step`` writes the mean of all that came since the last one."""
         del global_step
-        value = float(scalar_value)
-        self._pending[tag].append(value)
+        self.add_mean(tag, scalar_value, 1)
+
+    def add_mean(self, tag: str, mean: float, count: int) -> None:
+        """Record the mean of ``count`` values as if they had been added one by one."""
+        self._pending[tag].append((float(mean), count))
         if tag.startswith("return/") or tag == "episode/length":
-            self.returns[tag].append(value)
+            self._windows[tag].add(float(mean), count)
 
     def flush_step(self, global_step: int) -> None:
         """Write the means of the recorded values at one environment step, and show progress."""
         elapsed = time.perf_counter() - self._start[0]
         rate = (global_step - self._start[1]) / max(elapsed, 1e-9)
-        values = {tag: sum(xs) / len(xs) for tag, xs in self._pending.items()}
+        values = {
+            tag: sum(mean * n for mean, n in xs) / sum(n for _, n in xs)
+            for tag, xs in self._pending.items()
+        }
         values["speed/env_steps_per_s"] = rate
         self._pending.clear()
         self.latest = values
@@ -140,7 +165,7 @@ class Logger:
 
     def means(self) -> dict[str, float]:
         """Mean of each return over the last ``WINDOW`` episodes, by tag."""
-        return {tag: sum(xs) / len(xs) for tag, xs in self.returns.items()}
+        return {tag: window.mean() for tag, window in self._windows.items()}
 
     def close(self) -> None:
         """Finish the files and the display."""

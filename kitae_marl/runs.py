@@ -1,12 +1,13 @@
 """Run folders: their names, their files, and nothing outside them.
 
 A run folder holds ``config.json``, ``agents.json`` (groups and spaces), ``summary.json``,
-``metrics.csv``, ``logs/`` (TensorBoard), ``checkpoints/`` and ``videos/``.
+``metrics.csv``, ``logs/`` (TensorBoard) and ``checkpoints/``.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -51,26 +52,46 @@ def default_name(config: Config) -> str:
     return f"{game[:80] or 'run'}-{config.algo}-{config.seed}"
 
 
-def create_run(path: Path, *, overwrite: bool = False) -> None:
-    """Make an empty run folder.
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run: a ``config.json`` that is one of ours."""
+    try:
+        read_config(path)
+    except ConfigError:
+        return False
+    return True
+
+
+def require_free(path: Path, *, overwrite: bool = False) -> None:
+    """Make sure that a run may be made in a folder; nothing is changed.
 
     Raises:
         RunExistsError: if the folder holds a run and ``overwrite`` is False, or holds other things.
     """
     if path.exists() and not path.is_dir():
         raise RunExistsError(f"{path} is a file; choose another name or remove it yourself.")
-    if path.exists() and any(path.iterdir()):
-        if not (path / MARKER).is_file():
-            raise RunExistsError(
-                f"{path} is not empty and holds no run; choose another name or empty it yourself."
-            )
-        if not overwrite:
-            raise RunExistsError(
-                f"{path} already holds a run; add --resume to continue it, --overwrite to replace "
-                "it, or choose another name by --run."
-            )
+    if not path.exists() or not any(path.iterdir()):
+        return
+    if not is_run(path):
+        raise RunExistsError(
+            f"{path} is not empty and holds no run; choose another name or empty it yourself."
+        )
+    if not overwrite:
+        raise RunExistsError(
+            f"{path} already holds a run; continue it (--resume, Agent.resume), replace it "
+            "(--overwrite, overwrite=True), or choose another name (--run)."
+        )
+
+
+def create_run(path: Path, *, overwrite: bool = False) -> None:
+    """Make an empty run folder, in place of the run it holds if ``overwrite`` is set.
+
+    Raises:
+        RunExistsError: as ``require_free``.
+    """
+    require_free(path, overwrite=overwrite)
+    if path.exists():
         shutil.rmtree(path)
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True)
 
 
 def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
@@ -83,12 +104,39 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
     if NAME.fullmatch(str(run)):
         candidates.append(Path(runs_dir) / run)
     for path in candidates:
-        if (path / MARKER).is_file():
+        try:
+            found = (path / MARKER).is_file()
+        except OSError:  # a name too long to be one
+            found = False
+        if found:
             return path.resolve()
     root = Path(runs_dir)
     names = sorted(p.parent.name for p in root.glob(f"*/{MARKER}")) if root.is_dir() else []
     listed = ", ".join(names) or "none"
-    raise NoCheckpointError(f"no run at {run}; runs in {root}: {listed}.", str(run))
+    raise NoCheckpointError(f"no run at {str(run)!r}; runs in {root}: {listed}.", str(run))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return JSON; numbers that JSON does not know (NaN, infinity) become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """Replace what is not finite by None."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Return the summary of a run, empty where it has none that can be read."""
+    try:
+        summary = read_json(path / "summary.json")
+    except ConfigError:
+        return {}
+    return summary if isinstance(summary, dict) else {}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -146,18 +194,36 @@ def read_groups(path: Path) -> tuple[list[str], tuple[GroupSpec, ...]]:
     Raises:
         ConfigError: if the file is damaged.
     """
-    data = read_json(path / "agents.json")
+    file = path / "agents.json"
+    data = read_json(file)
     try:
         groups = tuple(
             GroupSpec(
-                str(group["name"]),
-                tuple(map(str, group["agents"])),
+                group["name"],
+                tuple(group["agents"]),
                 space_from_json(group["observation_space"]),
                 space_from_json(group["action_space"]),
-                bool(group["share_params"]),
+                group["share_params"],
             )
             for group in data["groups"]
         )
-        return [str(agent) for agent in data["possible_agents"]], groups
+        possible_agents = list(data["possible_agents"])
+        grouped = sorted(agent for group in groups for agent in group.agents)
+        sound = (
+            bool(groups)
+            and all(isinstance(name, str) for name in (*grouped, *possible_agents))
+            and sorted(possible_agents) == grouped
+            and all(
+                isinstance(group.name, str)
+                and group.agents
+                and isinstance(group.share_params, bool)
+                for group in groups
+            )
+        )
     except (KeyError, TypeError) as error:
-        raise ConfigError(f"{path / 'agents.json'}: expected groups of agents: {error!r}") from None
+        raise ConfigError(
+            f"{file}: expected groups of agents, got damaged ones: {error!r}"
+        ) from None
+    if not sound:
+        raise ConfigError(f"{file}: expected every agent in one group, got damaged groups.")
+    return possible_agents, groups

@@ -32,6 +32,8 @@ def write_video(out: str | Path, frames: Iterable[np.ndarray], *, fps: float) ->
         raise ValueError(f"expected a file that ends in .gif or .mp4, got {out}.")
     if not out.parent.is_dir():
         raise ValueError(f"expected a folder that exists, got {out.parent}; make it first.")
+    if out.is_dir():
+        raise ValueError(f"expected the name of a file, got the folder {out}.")
     if fps <= 0:
         raise ValueError(f"expected a positive number of frames a second, got {fps}.")
     handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=".film-", suffix=kind)
@@ -57,6 +59,11 @@ def _encode(path: str, kind: str, frames: Iterable[np.ndarray], fps: float) -> i
     writer: Any
     with imageio.get_writer(path, mode="I", **options) as writer:
         for frame in frames:
+            if not isinstance(frame, np.ndarray):
+                raise ValueError(
+                    f"expected frames as arrays, got {type(frame).__name__}; the game may not "
+                    "render, or not with render_mode='rgb_array'."
+                )
             shape = shape or frame.shape
             if frame.shape != shape or frame.dtype != np.uint8 or frame.ndim != 3:
                 raise ValueError(

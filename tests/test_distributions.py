@@ -116,7 +116,6 @@ class TestMasks:
 
     def test_a_masked_action_has_probability_exactly_zero(self, kind):
         distribution, mask = compiled(kind), np.array(MASKS[kind], np.int8)
-        assert distribution.n_mask == len(mask)
         logits = mask_logits(30 * normal(0, len(mask)), mask)
         p = np.exp(per_action(distribution, logits, all_actions(DISCRETE[kind])))
         allowed = self.allowed(kind)

@@ -85,8 +85,9 @@ def _log_returns(
     members: Mapping[str, tuple[str, ...]],
     global_step: int,
     writer: Writer,
+    count: int = 1,
 ) -> None:
-    """Write the returns of one episode (or the means of several) under all their definitions."""
+    """Write the returns of one episode (or the means of ``count``) under all their definitions."""
     scalars = {f"return/{agent}": value for agent, value in by_agent.items()}
     scalars["return/mean"] = sum(by_agent.values()) / len(by_agent)
     scalars["return/team"] = sum(by_agent.values())
@@ -94,8 +95,12 @@ def _log_returns(
         for name, agents in members.items():
             scalars[f"return/group/{name}"] = sum(by_agent[a] for a in agents) / len(agents)
     scalars["episode/length"] = length
+    add_mean = getattr(writer, "add_mean", None)
     for tag, value in scalars.items():
-        writer.add_scalar(tag, value, global_step)
+        if add_mean is None:
+            writer.add_scalar(tag, value, global_step)
+        else:
+            add_mean(tag, value, count)
 
 
 def _with_finals(observations: AgentPyTree, finals: Any, ended: Any) -> AgentPyTree:
@@ -158,8 +163,9 @@ def vectorized_train(
         algo_type: on-policy; off-policy algorithms are not there yet.
         start_step: the first joint step, 1 for a new run.
         checkpointer: its ``save(step, agent)`` is called after every update.
-        writer: gets the returns of finished episodes, and after every update the metrics that
-            ``agent.update`` returns; where it has ``flush_step(step)``, that is called then.
+        writer: gets the returns of finished episodes (of compiled games the means of an update, by
+            ``add_mean(tag, mean, count)`` where it has that), and after every update the metrics
+            that ``agent.update`` returns; where it has ``flush_step(step)``, that is called then.
 
     Raises:
         ValueError: if ``start_step`` is not in ``[1, n_env_steps + 1]`` or the algorithm type is
@@ -284,7 +290,7 @@ def _log_compiled(
         returns = {agent: float(metrics[f"return/{agent}"][i]) / episodes for agent in agents}
         length = float(metrics["episode/length"][i]) / episodes
         members = {group.name: group.agents for group in groups}
-        _log_returns(returns, length, members, global_step, writer)
+        _log_returns(returns, length, members, global_step, writer, count=episodes)
     update = {name: float(x[i]) for name, x in metrics.items() if name.startswith("update/")}
     _log_update({n.removeprefix("update/"): x for n, x in update.items()}, global_step, writer)
 

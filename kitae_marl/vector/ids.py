@@ -94,7 +94,10 @@ def parse_id(id: str) -> EnvId:
 
 def imports_code(id: str) -> bool:
     """Whether making this id imports a module that the id itself names (``module:function``)."""
-    return id.partition(":")[0] not in PREFIXES and bool(_IMPORT.fullmatch(id.strip()))
+    family, _, name = id.strip().partition(":")
+    if family == "gymnasium":  # whose own ids may be ``module:Task-v0``
+        return ":" in name
+    return family not in PREFIXES and bool(_IMPORT.fullmatch(id.strip()))
 
 
 @lru_cache
