@@ -1,8 +1,8 @@
 """AEC games as parallel ones, without the wrappers that only check.
 
-PettingZoo's own chain observes every agent twice a step and passes each action through up to four
-wrappers. Here the game's core is stepped directly and observed once. What the wrappers did beyond
-checking stays: clipping of actions, the loss for an illegal move, emptiness after the end.
+PettingZoo's chain observes every agent twice a step and sends each action through up to four
+wrappers. Here the core is stepped directly and observed once. What the wrappers did beyond checking
+stays: clipping of actions, the loss for an illegal move, emptiness after the end.
 """
 
 from __future__ import annotations
@@ -165,11 +165,10 @@ class LeanParallelEnv(_LeanBase):
         core = self.core
         core.reset(seed=seed, options=options)
         self.agents, self._was_reset = list(core.agents), True
-        living = [
-            agent
-            for agent in core.agents
-            if not (core.terminations[agent] or core.truncations[agent])
-        ]
+        dead = {
+            agent for agent in core.agents if core.terminations[agent] or core.truncations[agent]
+        }
+        living = [agent for agent in core.agents if agent not in dead]
         return self._observe(living), dict(core.infos)
 
     def step(self, actions: dict[str, Any]) -> Step:
