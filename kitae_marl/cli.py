@@ -266,5 +266,7 @@ def _exit_code(error: Exception) -> int:
     """Tell bad input (2) from what failed on the way (1, or 74 for a checkpoint not written)."""
     if isinstance(error, CheckpointWriteError):
         return 74
+    if str(getattr(error, "remote_type", "")).endswith("UnknownEnvironmentError"):
+        return 2  # the module or function to import is looked for where the game is made
     failed = isinstance(error, VectorEnvError | CheckpointError)
     return 1 if failed and not isinstance(error, NoCheckpointError) else 2
