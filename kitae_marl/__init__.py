@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kitae_marl.loops.train import check_env, process_termination, vectorized_train
     from kitae_marl.types import AlgoType, Checkpointer, IAgent
     from kitae_marl.vector import SubProcVecParallelEnv, make_parallel_env, make_vec_env
+    from kitae_marl.vector.doctor import check_parallel_env
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ _HOMES = {
     "PPOConfig": "config",
     "SubProcVecParallelEnv": "vector.subproc",
     "check_env": "loops.train",
+    "check_parallel_env": "vector.doctor",
     "evaluate": "evaluation",
     "make_parallel_env": "vector.make",
     "make_vec_env": "vector.make",
@@ -47,6 +49,7 @@ __all__ = [
     "PPOConfig",
     "SubProcVecParallelEnv",
     "check_env",
+    "check_parallel_env",
     "evaluate",
     "make_parallel_env",
     "make_vec_env",

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-import numpy as np
 import psutil
 
 
@@ -64,41 +63,34 @@ class Rate(list[tuple[float, float]]):
         return statistics.median(rates), statistics.median(costs)
 
 
-def constant_actions(env: Any) -> dict[str, Any]:
-    """One action for every agent of a game, always the same: zeros that its space contains."""
-    actions = {}
-    for agent in env.possible_agents:
-        space = env.action_space(agent)
-        zero = np.zeros(space.shape, space.dtype)
-        if hasattr(space, "low"):
-            zero = np.clip(zero, space.low, space.high)
-        actions[agent] = zero + getattr(space, "start", 0) if hasattr(space, "start") else zero
-    return actions
-
-
 class RawLoop:
-    """The game's own single-process loop: PettingZoo's ``parallel_env``, constant actions."""
+    """The game's own single-process loop: PettingZoo's ``parallel_env``, constant actions.
+
+    In a game with masks the actions are the first legal ones. PettingZoo has no ``parallel_env`` of
+    the turn-based games: there the raw loop is its own AEC environment behind PettingZoo's
+    conversion, all its wrappers included.
+    """
 
     def __init__(self, options: BenchOptions) -> None:
+        from kitae_marl.vector.legal import FirstLegal
         from kitae_marl.vector.make import make_parallel_env
 
         self._env: Any = make_parallel_env(options.env_id, stock=True, **options.env_kwargs)
-        self._env.reset(seed=options.seed)
-        self._actions = {
-            agent: int(action) if action.ndim == 0 else action
-            for agent, action in constant_actions(self._env).items()
-        }
+        self._act = FirstLegal(self._env)
+        self._last = self._env.reset(seed=options.seed)
         self._seconds = options.seconds
 
     def __call__(self) -> int:
         """Step for the given time; return the steps."""
         env, end, steps = self._env, time.perf_counter() + self._seconds, 0
+        observations, infos = self._last
         while time.perf_counter() < end:
             for _ in range(20):
                 if not env.agents:
-                    env.reset()
-                env.step({agent: self._actions[agent] for agent in env.agents})
+                    observations, infos = env.reset()
+                observations, _, _, _, infos = env.step(self._act(observations, infos))
                 steps += 1
+        self._last = observations, infos
         return steps
 
     def close(self) -> None:
@@ -133,6 +125,7 @@ def bench_vector(options: BenchOptions) -> dict[str, Any]:
         Env steps per second of both loops, ``ratio`` of ours to the raw loop times the cores, CPU
         microseconds per env step of the whole process tree, and the spread of the repeats.
     """
+    from kitae_marl.vector.legal import FirstLegal
     from kitae_marl.vector.make import make_vec_env
 
     raw_loop, raw, own = RawLoop(options), Rate(), Rate()
@@ -143,22 +136,22 @@ def bench_vector(options: BenchOptions) -> dict[str, Any]:
         stock=options.stock,
         **options.env_kwargs,
     )
-    actions = {
-        agent: np.repeat(action[None], options.n_envs, axis=0)
-        for agent, action in constant_actions(env).items()
-    }
+    act = FirstLegal(env)
+    last: Any = env.reset(seed=options.seed)
 
     def run() -> int:
+        nonlocal last
         end, steps = time.perf_counter() + options.seconds, 0
+        observations, infos = last
         while time.perf_counter() < end:
             for _ in range(5):
-                env.step(actions)
+                observations, _, _, _, infos = env.step(act(observations, infos))
                 steps += options.n_envs
+        last = observations, infos
         return steps
 
     try:
-        env.reset(seed=options.seed)
-        env.step(actions)
+        run()
         for _ in range(options.repeats):
             raw.measure(raw_loop)
             own.measure(run)
