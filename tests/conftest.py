@@ -1,6 +1,7 @@
 """Settings of every test: strict JAX, and the option ``--slow``."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -8,6 +9,9 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 import jax
 import pytest
+
+# A run started in the background may ignore Ctrl-C; the processes that tests start must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")  # (B,) minus (B, 1) is an error
 jax.config.update("jax_cpu_enable_async_dispatch", False)  # as Agent sets it, but before any use
