@@ -162,7 +162,7 @@ def make_envpool(
         ImportError: if envpool is not installed.
         UnknownEnvironmentError: if it has no such id; the message names the nearest.
     """
-    import envpool
+    import envpool  # pyright: ignore[reportMissingImports] - an extra
 
     ids = tuple(envpool.list_all_envs())
     if name not in ids:
