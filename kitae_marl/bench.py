@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import psutil
 
+from kitae_marl.config import Config
+
 
 class BenchOptions(Protocol):
     """What the measurements need to know; the options of ``kitae-marl bench``."""
@@ -118,24 +120,41 @@ def _report(raw: Rate, own: Rate, extra: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def bench_vector(options: BenchOptions) -> dict[str, Any]:
-    """Measure stepping alone, with constant actions.
-
-    Returns:
-        Env steps per second of both loops, ``ratio`` of ours to the raw loop times the cores, CPU
-        microseconds per env step of the whole process tree, and the spread of the repeats.
-    """
-    from kitae_marl.vector.legal import FirstLegal
+def _vec_env(options: BenchOptions) -> Any:
+    """Our environments, in worker processes."""
     from kitae_marl.vector.make import make_vec_env
 
-    raw_loop, raw, own = RawLoop(options), Rate(), Rate()
-    env = make_vec_env(
+    return make_vec_env(
         options.env_id,
         options.n_envs,
         n_workers=options.n_workers,
         stock=options.stock,
         **options.env_kwargs,
     )
+
+
+def _config(options: BenchOptions) -> Config:
+    """Default settings, for more steps than will be taken."""
+    return Config(
+        env_id=options.env_id,
+        env_kwargs=options.env_kwargs,
+        seed=options.seed,
+        n_envs=options.n_envs,
+        env_steps=1_000_000_000,
+    )
+
+
+def bench_vector(options: BenchOptions) -> dict[str, Any]:
+    """Measure stepping alone, with constant (or first legal) actions.
+
+    Returns:
+        Env steps per second of both loops, ``ratio`` of ours to the raw loop times the cores, CPU
+        microseconds per env step of the whole process tree, and the spread of the repeats.
+    """
+    from kitae_marl.vector.legal import FirstLegal
+
+    raw_loop, raw, own = RawLoop(options), Rate(), Rate()
+    env = _vec_env(options)
     act = FirstLegal(env)
     last: Any = env.reset(seed=options.seed)
 
@@ -196,25 +215,11 @@ def bench_train(options: BenchOptions) -> dict[str, Any]:
         As ``bench_vector``; and the time of one policy call.
     """
     from kitae_marl.agent import Agent
-    from kitae_marl.config import Config
     from kitae_marl.loops.train import vectorized_train
-    from kitae_marl.vector.make import make_vec_env
 
-    config = Config(
-        env_id=options.env_id,
-        env_kwargs=options.env_kwargs,
-        seed=options.seed,
-        n_envs=options.n_envs,
-        env_steps=1_000_000_000,
-    )
+    config = _config(options)
     raw_loop = RawLoop(options)
-    env = make_vec_env(
-        options.env_id,
-        options.n_envs,
-        n_workers=options.n_workers,
-        stock=options.stock,
-        **options.env_kwargs,
-    )
+    env = _vec_env(options)
     agent = Agent(env, config)
     meter = _Meter(options, raw_loop)
     n_steps = config.n_updates * config.ppo.n_steps
@@ -235,18 +240,11 @@ def bench_compiled(options: BenchOptions) -> dict[str, Any]:
         repeats), and seconds of the first call, which compiles.
     """
     from kitae_marl.agent import Agent
-    from kitae_marl.config import Config
     from kitae_marl.loops.compiled import CompiledLoop, random_steps
     from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
     env = CompiledVecParallelEnv(options.env_id, options.n_envs, **options.env_kwargs)
-    config = Config(
-        env_id=options.env_id,
-        env_kwargs=options.env_kwargs,
-        seed=options.seed,
-        n_envs=options.n_envs,
-        env_steps=1_000_000_000,
-    )
+    config = _config(options)
     run: Callable[[int], Any]
     if options.train:
         run = CompiledLoop(env.game, Agent(env, config), options.seed, 1).run

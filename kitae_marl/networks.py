@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kitae_marl.distributions import Distribution
+from kitae_marl.groups import without_mask
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": nn.tanh, "relu": nn.relu}
 
@@ -36,10 +37,10 @@ def feature_space(space: gym.Space) -> gym.Space:
         >>> feature_space(gym.spaces.Dict(observation=box, action_mask=mask)) == box
         True
     """
-    if not isinstance(space, gym.spaces.Dict) or "action_mask" not in space.spaces:
+    if not isinstance(space, gym.spaces.Dict):
         return space
-    rest = {key: part for key, part in space.spaces.items() if key != "action_mask"}
-    return rest["observation"] if list(rest) == ["observation"] else gym.spaces.Dict(rest)
+    seen = without_mask(dict(space.spaces))
+    return gym.spaces.Dict(seen) if isinstance(seen, dict) else seen
 
 
 def zeros(space: gym.Space, *lead: int) -> Any:

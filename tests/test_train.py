@@ -281,7 +281,9 @@ class TestVectorizedTrain:
         assert agent.events.count("update") == 1
 
     def test_no_writer_is_fine(self):
-        self.run(writer=None)
+        agent, _, env = self.run(writer=None)
+        assert agent.events.count("update") == 2
+        assert env.closed
 
     def test_a_continued_run_starts_at_its_step_with_new_seeds(self):
         seeds = []

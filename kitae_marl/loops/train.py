@@ -60,7 +60,7 @@ def process_termination(
         ``next_observations`` with the final observations put in. The arguments stay as they are;
         where no episode ended, ``next_observations`` itself is returned.
     """
-    if writer is not None and "episode" in infos:
+    if writer is not None and "return" in infos.get("episode", {}):
         _log_episodes(global_step, infos, writer)
     for key in ("final_observation", "final_obs"):
         if key in infos:
@@ -159,7 +159,8 @@ def vectorized_train(
             loop ends before the next step.
         env: a vector of parallel environments, or anything that ``check_env`` accepts; a single
             environment becomes a vector of one.
-        n_env_steps: joint steps of the whole run, each of them a step of every environment.
+        n_env_steps: joint steps of the whole run, each of them a step of every environment. What is
+            left at the end and fills no rollout is not learned from.
         algo_type: on-policy; off-policy algorithms are not there yet.
         start_step: the first joint step, 1 for a new run.
         checkpointer: its ``save(step, agent)`` is called after every update.

@@ -71,8 +71,11 @@ def make_vec_env(
 
     Raises:
         UnknownEnvironmentError: if no environment is called so, or its package is missing.
+        TypeError: if ``n_envs`` is no whole number.
         ValueError: if ``n_envs`` is below one.
     """
+    if not isinstance(n_envs, int):
+        raise TypeError(f"expected a whole number of environments, got n_envs={n_envs!r}.")
     if n_envs < 1:
         raise ValueError(f"expected n_envs of at least 1, got {n_envs}.")
     env_id = parse_id(id)
