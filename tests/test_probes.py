@@ -15,8 +15,7 @@ from kitae_marl.agent import Agent
 from kitae_marl.algos.ppo import make_learner
 from kitae_marl.config import Config, PPOConfig
 from kitae_marl.distributions import mask_logits
-from kitae_marl.groups import map_leaves
-from kitae_marl.networks import feature_space
+from kitae_marl.groups import map_leaves, without_mask
 from kitae_marl.vector import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -64,9 +63,9 @@ def faults(agent: Agent, probe: Probe) -> list[str]:
         if not group.share_params:
             row = group.agents.index(known.agent)
             params = jax.tree.map(lambda leaf, row=row: leaf[row], params)
-        seen, mask = known.observation, known.mask
-        if feature_space(group.observation_space) is not group.observation_space:
-            seen, mask = seen["observation"], seen["action_mask"]
+        seen, mask = without_mask(known.observation), known.mask
+        if isinstance(known.observation, dict):
+            mask = known.observation.get("action_mask", mask)
         seen = map_leaves(lambda leaf: np.asarray(leaf)[None], seen)
         where = f"{known.agent} at {known.observation}"
         value = float(learner.critic.apply(params["critic"], seen)[0])
