@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import subcommand
 
 from kitae_marl.config import Config
 from kitae_marl.errors import (
@@ -22,177 +20,9 @@ from kitae_marl.errors import (
     NoCheckpointError,
     VectorEnvError,
 )
-
-
-def _json_object(text: list[str]) -> dict[str, Any]:
-    """Read a JSON object from the command line."""
-    try:
-        value = json.loads(text[0])
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"expected a JSON object such as '{{\"N\": 5}}', got {text[0]!r}"
-        ) from error
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a JSON object such as '{{\"N\": 5}}', got {text[0]!r}")
-    return value
-
-
-JsonObject = Annotated[
-    dict[str, Any],
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="JSON",
-        instance_from_str=_json_object,
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [json.dumps(value)],
-    ),
-]
-
-
-@dataclass(frozen=True)
-class Train(Config):
-    """Train agents on a game and keep the run in a folder."""
-
-    env_id: Positional[str] = "mpe/simple_spread-v3"
-    """Id of the game, as listed by ``kitae-marl list``."""
-    env_kwargs: JsonObject = field(default_factory=dict)
-    """Keyword arguments of the game."""
-    run: str | None = None
-    """Name of the run folder; made from game, algorithm and seed if not given."""
-    runs_dir: Path = Path("runs")
-    """Folder that holds the run folders."""
-    resume: Annotated[bool, arg(name="resume")] = False
-    """Go on from the newest checkpoint of the run, with its settings where none are given."""
-    overwrite: bool = False
-    """Replace the run of this name."""
-    json: bool = False
-    """Print one JSON object as the last line."""
-
-    def config(self) -> Config:
-        """The part that is stored with the run."""
-        names = [f.name for f in dataclasses.fields(Config)]
-        return Config(**{name: getattr(self, name) for name in names})
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Play whole episodes with the agent of a run, and with the random policy beside it."""
-
-    run: Positional[str]
-    """Path of a run folder, or name of a run in the runs folder."""
-    episodes: int = 200
-    """Episodes to play."""
-    n_envs: int = 16
-    """Environments side by side."""
-    n_workers: int | None = None
-    """Worker processes; None: one per core; 0: none."""
-    sample: bool = False
-    """Sample actions as in training, instead of taking the most probable ones."""
-    allow_import: bool = False
-    """Import the module that a run with an id ``module:function`` names."""
-    seed: int = 1_000_000
-    """Environment i starts with seed + i; the default is far from the seeds of training."""
-    runs_dir: Path = Path("runs")
-    """Folder that holds the run folders."""
-    json: bool = False
-    """Print one JSON object as the last line."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Write a film of the agent of a run at play."""
-
-    run: Positional[str]
-    """Path of a run folder, or name of a run in the runs folder."""
-    out: Path = Path("watch.gif")
-    """File to write: .gif, or .mp4 with the extra kitae-marl[video]."""
-    episodes: int = 3
-    """Episodes to show."""
-    sample: bool = False
-    """Sample actions as in training, instead of taking the most probable ones."""
-    allow_import: bool = False
-    """Import the module that a run with an id ``module:function`` names."""
-    seed: int = 1_000_000
-    """Seed of the first episode."""
-    runs_dir: Path = Path("runs")
-    """Folder that holds the run folders."""
-    json: bool = False
-    """Print one JSON object as the last line."""
-
-
-@dataclass(frozen=True)
-class List:
-    """List the games that can be trained on."""
-
-    match: Positional[str] = ""
-    """Show only ids that contain this."""
-    seed: int = 0
-    """Not used by anything random here; accepted as everywhere."""
-    json: bool = False
-    """Print one JSON object as the last line."""
-
-
-@dataclass(frozen=True)
-class Doctor:
-    """Play random episodes of a game and report what it does."""
-
-    env_id: Positional[str]
-    """Id of the game."""
-    env_kwargs: JsonObject = field(default_factory=dict)
-    """Keyword arguments of the game."""
-    episodes: int = 10
-    """Episodes to play."""
-    seed: int = 0
-    """Seed of the first episode."""
-    json: bool = False
-    """Print one JSON object as the last line."""
-
-
-@dataclass(frozen=True)
-class Verify:
-    """Compare a compiled game with its original, move by move."""
-
-    env_id: Positional[str]
-    """Id of the game."""
-    env_kwargs: JsonObject = field(default_factory=dict)
-    """Keyword arguments of the game."""
-    episodes: int | None = None
-    """Random games to play; None: 100, or 1000 of a board game."""
-    exhaustive: bool = False
-    """Play every move of every position (tic-tac-toe and Leduc)."""
-    seed: int = 0
-    """Seed of the random games."""
-    json: bool = False
-    """Print one JSON object as the last line."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Measure speed; of games in Python beside their own loop, in the same run."""
-
-    what: Positional[Literal["vector", "train", "compiled"]]
-    """``vector``: stepping; ``train``: the whole of training; ``compiled``: a compiled game."""
-    env_id: Positional[str]
-    """Id of the game."""
-    env_kwargs: JsonObject = field(default_factory=dict)
-    """Keyword arguments of the game."""
-    n_envs: int = 16
-    """Environments side by side."""
-    n_workers: int | None = None
-    """Worker processes; None: one per core; 0: none."""
-    repeats: int = 5
-    """Measurements of each kind; the medians are reported."""
-    seconds: float = 2.0
-    """Length of each measurement."""
-    stock: bool = False
-    """Build our environments with PettingZoo's own chain of wrappers."""
-    train: bool = False
-    """With ``compiled``: the whole of training, not stepping alone."""
-    seed: int = 0
-    """Seed of the environments."""
-    json: bool = False
-    """Print one JSON object as the last line."""
-
+from kitae_marl.options.games import Bench, Doctor, List, Verify
+from kitae_marl.options.playing import Evaluate, Watch
+from kitae_marl.options.training import Train
 
 Command = (
     Annotated[Train, subcommand("train")]

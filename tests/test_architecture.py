@@ -21,7 +21,7 @@ LEVELS = {
     6: ["running"],
     7: ["agent"],
     8: ["evaluation", "bench"],
-    9: ["commands", "cli", "__main__"],
+    9: ["options", "commands", "cli", "__main__"],
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
 PURE = ["ops", "networks", "distributions", "groups", "buffer", "keys", "algos.ppo"]
@@ -31,7 +31,7 @@ HOMES = {
     "orbax": {"kitae_marl.checkpoint"},
     "tensorboardX": {"kitae_marl.logger"},
     "rich": {"kitae_marl.logger"},
-    "tyro": {"kitae_marl.cli"},
+    "tyro": {"kitae_marl.cli", "kitae_marl.options.fields"},
     "imageio": {"kitae_marl.video"},
     "flax": {"kitae_marl.networks"},
     "optax": {"kitae_marl.algos.ppo"},

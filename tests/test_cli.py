@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from kitae_marl import runs
-from kitae_marl.cli import Train, main, parse
+from kitae_marl.cli import main, parse
 from kitae_marl.errors import ConfigError
+from kitae_marl.options.training import Train
 
 HERE = Path(__file__).resolve().parent
 GAME = "small_games:make_clock"

@@ -1,0 +1,23 @@
+"""What the commands of the command line do; each takes its parsed options, returns its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kitae_marl.commands.games import bench, doctor, list_games, verify
+from kitae_marl.commands.playing import evaluate, watch
+from kitae_marl.commands.training import train
+from kitae_marl.options.games import Bench, Doctor, List, Verify
+from kitae_marl.options.playing import Evaluate, Watch
+from kitae_marl.options.training import Train
+
+RUN: dict[type, Callable[[Any], dict[str, Any]]] = {
+    Train: train,
+    Evaluate: evaluate,
+    Watch: watch,
+    List: list_games,
+    Doctor: doctor,
+    Verify: verify,
+    Bench: bench,
+}
