@@ -18,6 +18,7 @@ from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
 from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks
 from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
+from kitae_marl.loops.update import skip_nonfinite
 from kitae_marl.types import AgentPyTree, TrainState
 
 KEYS_AHEAD = 256
@@ -101,7 +102,7 @@ class Agent:
         explore = algorithm.explore_factory(groups, config)
         select = algorithm.select_factory(groups, config)
         process = algorithm.process_experience_factory(groups, config)
-        update_step = algorithm.update_step_factory(groups, config)
+        update_step = skip_nonfinite(algorithm.update_step_factory(groups, config))
 
         def init(root: jax.Array) -> Any:
             return train_state(key_for(root, INIT, 0))

@@ -141,3 +141,11 @@ class CheckpointIncompatibleError(CheckpointError):
 
 class CheckpointWriteError(CheckpointError, OSError):
     """The disk refused the checkpoint."""
+
+
+class TrainingDivergedError(KitaeError, ArithmeticError):
+    """Update after update was not finite. ``path`` is the last good checkpoint, or empty."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path

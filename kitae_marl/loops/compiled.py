@@ -19,6 +19,7 @@ from kitae_envs.sampling import sample_actions
 from kitae_marl.config import Config
 from kitae_marl.groups import GroupSpec, without_mask
 from kitae_marl.keys import ENVIRONMENT, EXPLORE, UPDATE, key_for
+from kitae_marl.loops.update import skip_nonfinite
 from kitae_marl.types import Algorithm, Experience
 
 MAX_CHUNK = 64
@@ -157,7 +158,7 @@ def chunk_factory(
     functions = Functions(
         algorithm.explore_factory(groups, config),
         algorithm.process_experience_factory(groups, config),
-        algorithm.update_step_factory(groups, config),
+        skip_nonfinite(algorithm.update_step_factory(groups, config)),
     )
 
     def one_update(loop: LoopState) -> tuple[LoopState, dict[str, jax.Array]]:

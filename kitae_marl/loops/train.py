@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from kitae_marl.errors import TrainingDivergedError
 from kitae_marl.groups import AgentDict, GroupSpec, map_leaves, split_masks, stack
+from kitae_marl.loops.update import NONFINITE
 from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, IAgent, Writer
 from kitae_marl.vector import VecParallelEnv
 
 CHUNK_SECONDS = 1.0
 """About how long the compiled loop runs between two looks at the clock and at signals."""
+
+MAX_SKIPPED = 10
+"""Updates in a row that may be skipped because they are not finite."""
 
 
 def check_env(env: Any) -> Any:
@@ -171,6 +176,7 @@ def vectorized_train(
     Raises:
         ValueError: if ``start_step`` is not in ``[1, n_env_steps + 1]`` or the algorithm type is
             not supported.
+        TrainingDivergedError: after 10 updates in a row that were not finite; each was skipped.
     """
     closing = env  # until there is a vector around it
     try:
@@ -224,6 +230,7 @@ def _train(
     buffer = agent.make_buffer(env.num_envs)
     groups = agent.groups
     observations, infos = env.reset(seed=first_seed(seed, start_step))
+    skipped = 0
     for step in range(start_step, n_env_steps + 1):
         if getattr(agent, "stopping", False):
             return
@@ -238,7 +245,8 @@ def _train(
             metrics = agent.update(buffer)
             if writer is not None:
                 _log_update(metrics, global_step, writer)
-            if checkpointer is not None:
+            skipped = _count_skipped(metrics, skipped, global_step)
+            if checkpointer is not None and not skipped:
                 checkpointer.save(step, agent)
 
 
@@ -261,17 +269,17 @@ def _train_compiled(
 
     agent.require_n_envs(env.num_envs)
     loop = CompiledLoop(env.game, agent, seed, start_step)
-    step, n_updates = start_step - 1, 1
+    step, n_updates, skipped = start_step - 1, 1, 0
     while step + loop.n_steps <= n_env_steps and not agent.stopping:
         clock = time.perf_counter()
         n_updates = min(n_updates, MAX_CHUNK, (n_env_steps - step) // loop.n_steps)
         metrics = loop.run(n_updates)
+        agent.learned(loop.loop.state, step + n_updates * loop.n_steps, loop.games())
         for i in range(n_updates):
             step += loop.n_steps
-            if writer is not None:
-                _log_compiled(metrics, i, step * env.num_envs, agent.groups, writer)
-        agent.learned(loop.loop.state, step, loop.games())
-        if checkpointer is not None:
+            update = _log_compiled(metrics, i, step * env.num_envs, agent.groups, writer)
+            skipped = _count_skipped(update, skipped, step * env.num_envs)
+        if checkpointer is not None and not skipped:
             checkpointer.save(step, agent)
         per_update = (time.perf_counter() - clock) / n_updates
         n_updates = max(1, int(CHUNK_SECONDS / per_update))
@@ -282,9 +290,13 @@ def _log_compiled(
     i: int,
     global_step: int,
     groups: tuple[GroupSpec, ...],
-    writer: Writer,
-) -> None:
-    """Write the metrics of update ``i`` of a chunk."""
+    writer: Writer | None,
+) -> dict[str, float]:
+    """Write the metrics of update ``i`` of a chunk; return those that learning gave."""
+    update = {name: float(x[i]) for name, x in metrics.items() if name.startswith("update/")}
+    update = {name.removeprefix("update/"): value for name, value in update.items()}
+    if writer is None:
+        return update
     episodes = int(metrics["episodes"][i])
     if episodes:
         agents = [agent for group in groups for agent in group.agents]
@@ -292,8 +304,20 @@ def _log_compiled(
         length = float(metrics["episode/length"][i]) / episodes
         members = {group.name: group.agents for group in groups}
         _log_returns(returns, length, members, global_step, writer, count=episodes)
-    update = {name: float(x[i]) for name, x in metrics.items() if name.startswith("update/")}
-    _log_update({n.removeprefix("update/"): x for n, x in update.items()}, global_step, writer)
+    _log_update(update, global_step, writer)
+    return update
+
+
+def _count_skipped(metrics: Mapping[str, float], skipped: int, global_step: int) -> int:
+    """Count the skipped updates in a row, given those before; give up after ``MAX_SKIPPED``."""
+    skipped = skipped + 1 if metrics.get(NONFINITE, 0.0) else 0
+    if skipped >= MAX_SKIPPED:
+        raise TrainingDivergedError(
+            f"step {global_step}: {skipped} updates in a row were not finite and were skipped; "
+            "lower ppo.learning_rate or ppo.max_grad_norm, and look at the rewards and "
+            "observations of the game."
+        )
+    return skipped
 
 
 def first_seed(seed: int, start_step: int) -> int:
@@ -344,7 +368,8 @@ def _after(
 def _log_update(metrics: dict[str, float], global_step: int, writer: Writer) -> None:
     """Write the metrics of one update."""
     for name, value in metrics.items():
-        writer.add_scalar(f"update/{name}", value, global_step)
+        tag = name if name.startswith("faults/") else f"update/{name}"
+        writer.add_scalar(tag, value, global_step)
     flush = getattr(writer, "flush_step", None)
     if flush is not None:
         flush(global_step)

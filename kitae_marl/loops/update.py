@@ -1,4 +1,4 @@
-"""One epoch of learning: a scan over stacked minibatches. Pure and jittable."""
+"""Learning from one rollout: epochs as scans over minibatches, guarded. Pure and jittable."""
 
 from __future__ import annotations
 
@@ -7,6 +7,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+NONFINITE = "faults/nonfinite_update"
+"""Metric of an update: 1 where it was skipped because it was not finite, else 0."""
+
+
+def skip_nonfinite(update_step: Callable[..., Any]) -> Callable[..., Any]:
+    """Guard an update: where it leads to a state with NaN or infinity, the state stays as it was.
+
+    Args:
+        update_step: ``(state, key, processed) -> (state, info)``, pure.
+
+    Returns:
+        The same function, its ``info`` with the metric ``faults/nonfinite_update``.
+    """
+
+    def guarded(state: Any, key: jax.Array, processed: Any) -> tuple[Any, dict[str, jax.Array]]:
+        learned, info = update_step(state, key, processed)
+        finite = jnp.array(True)
+        for leaf in jax.tree.leaves(learned):
+            if jnp.issubdtype(leaf.dtype, jnp.inexact):
+                finite &= jnp.all(jnp.isfinite(leaf))
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), learned, state)
+        return kept, {**info, NONFINITE: 1.0 - finite.astype(jnp.float32)}
+
+    return guarded
 
 
 def update_epoch(
