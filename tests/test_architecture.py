@@ -17,7 +17,7 @@ LEVELS = {
     2: ["loops.update"],
     3: ["algos"],
     4: ["checkpoint", "logger", "vector", "video"],
-    5: ["loops.train", "loops.compiled"],
+    5: ["loops.metrics", "loops.train", "loops.compiled"],
     6: ["running"],
     7: ["agent"],
     8: ["evaluation", "bench"],
@@ -25,7 +25,7 @@ LEVELS = {
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
 PURE = ["ops", "networks", "distributions", "groups", "buffer", "keys", "algos.ppo"]
-PURE += ["loops.update", "loops.compiled"]
+PURE += ["loops.update", "loops.compiled", "loops.metrics"]
 # modules that load a heavy dependency inside functions, where it is used
 HOMES = {
     "orbax": {"kitae_marl.checkpoint"},

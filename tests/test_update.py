@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kitae_marl.buffer import batchify_and_randomize
-from kitae_marl.loops.update import update_epoch
+from kitae_marl.loops.update import NONFINITE, skip_nonfinite, update_epoch
 
 
 class Rows(NamedTuple):
@@ -145,3 +145,29 @@ def test_no_batch_or_unequal_numbers_are_refused():
 def test_a_batch_size_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="divides 12 rows, got 5"):
         run(batch_size=5)
+
+
+class TestSkipping:
+    @staticmethod
+    def learn(state, key, processed):
+        del key
+        w, count = state
+        return (w - processed, count + 1), {"loss": jnp.sum(processed)}
+
+    @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+    def test_an_update_that_is_not_finite_leaves_everything_as_it_was(self, bad):
+        guarded = jax.jit(skip_nonfinite(self.learn))
+        state = (jnp.arange(3.0), jnp.int32(7))
+        kept, info = guarded(state, None, jnp.array([0.0, bad, 1.0]))
+        assert np.array_equal(kept[0], state[0])
+        assert kept[1] == 7
+        assert info[NONFINITE] == 1.0
+        assert not jnp.isfinite(info["loss"])
+
+    def test_a_finite_update_is_the_update_itself(self):
+        state, step = (jnp.arange(3.0), jnp.int32(7)), jnp.ones(3)
+        learned, info = jax.jit(skip_nonfinite(self.learn))(state, None, step)
+        plain, plain_info = self.learn(state, None, step)
+        assert np.array_equal(learned[0], plain[0])
+        assert learned[1] == plain[1] == 8
+        assert info == {**plain_info, NONFINITE: 0.0}

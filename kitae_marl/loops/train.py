@@ -9,17 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.errors import TrainingDivergedError
 from kitae_marl.groups import AgentDict, GroupSpec, map_leaves, split_masks, stack
-from kitae_marl.loops.update import NONFINITE
+from kitae_marl.loops.metrics import count_skipped, log_compiled, log_episodes, log_update
 from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, IAgent, Writer
 from kitae_marl.vector import VecParallelEnv
 
 CHUNK_SECONDS = 1.0
 """About how long the compiled loop runs between two looks at the clock and at signals."""
-
-MAX_SKIPPED = 10
-"""Updates in a row that may be skipped because they are not finite."""
 
 
 def check_env(env: Any) -> Any:
@@ -66,46 +62,11 @@ def process_termination(
         where no episode ended, ``next_observations`` itself is returned.
     """
     if writer is not None and "return" in infos.get("episode", {}):
-        _log_episodes(global_step, infos, writer)
+        log_episodes(global_step, infos, writer)
     for key in ("final_observation", "final_obs"):
         if key in infos:
             return _with_finals(next_observations, infos[key], infos.get(f"_{key}"))
     return next_observations
-
-
-def _log_episodes(global_step: int, infos: Mapping[str, Any], writer: Writer) -> None:
-    """Write the returns and lengths of the finished episodes."""
-    episode = infos["episode"]
-    returns, lengths = episode["return"], episode["length"]
-    members = getattr(returns, "agents_of", {})
-    for i in np.flatnonzero(infos["_episode"]):
-        by_agent = {agent: float(values[i]) for agent, values in returns.items()}
-        length = max(float(values[i]) for values in lengths.values())
-        _log_returns(by_agent, length, members, global_step, writer)
-
-
-def _log_returns(
-    by_agent: dict[str, float],
-    length: float,
-    members: Mapping[str, tuple[str, ...]],
-    global_step: int,
-    writer: Writer,
-    count: int = 1,
-) -> None:
-    """Write the returns of one episode (or the means of ``count``) under all their definitions."""
-    scalars = {f"return/{agent}": value for agent, value in by_agent.items()}
-    scalars["return/mean"] = sum(by_agent.values()) / len(by_agent)
-    scalars["return/team"] = sum(by_agent.values())
-    if len(members) > 1:
-        for name, agents in members.items():
-            scalars[f"return/group/{name}"] = sum(by_agent[a] for a in agents) / len(agents)
-    scalars["episode/length"] = length
-    add_mean = getattr(writer, "add_mean", None)
-    for tag, value in scalars.items():
-        if add_mean is None:
-            writer.add_scalar(tag, value, global_step)
-        else:
-            add_mean(tag, value, count)
 
 
 def _with_finals(observations: AgentPyTree, finals: Any, ended: Any) -> AgentPyTree:
@@ -244,8 +205,8 @@ def _train(
         if agent.should_update(step, buffer):
             metrics = agent.update(buffer)
             if writer is not None:
-                _log_update(metrics, global_step, writer)
-            skipped = _count_skipped(metrics, skipped, global_step)
+                log_update(metrics, global_step, writer)
+            skipped = count_skipped(metrics, skipped, global_step)
             if checkpointer is not None and not skipped:
                 checkpointer.save(step, agent)
 
@@ -277,47 +238,12 @@ def _train_compiled(
         agent.learned(loop.loop.state, step + n_updates * loop.n_steps, loop.games())
         for i in range(n_updates):
             step += loop.n_steps
-            update = _log_compiled(metrics, i, step * env.num_envs, agent.groups, writer)
-            skipped = _count_skipped(update, skipped, step * env.num_envs)
+            update = log_compiled(metrics, i, step * env.num_envs, agent.groups, writer)
+            skipped = count_skipped(update, skipped, step * env.num_envs)
         if checkpointer is not None and not skipped:
             checkpointer.save(step, agent)
         per_update = (time.perf_counter() - clock) / n_updates
         n_updates = max(1, int(CHUNK_SECONDS / per_update))
-
-
-def _log_compiled(
-    metrics: dict[str, Any],
-    i: int,
-    global_step: int,
-    groups: tuple[GroupSpec, ...],
-    writer: Writer | None,
-) -> dict[str, float]:
-    """Write the metrics of update ``i`` of a chunk; return those that learning gave."""
-    update = {name: float(x[i]) for name, x in metrics.items() if name.startswith("update/")}
-    update = {name.removeprefix("update/"): value for name, value in update.items()}
-    if writer is None:
-        return update
-    episodes = int(metrics["episodes"][i])
-    if episodes:
-        agents = [agent for group in groups for agent in group.agents]
-        returns = {agent: float(metrics[f"return/{agent}"][i]) / episodes for agent in agents}
-        length = float(metrics["episode/length"][i]) / episodes
-        members = {group.name: group.agents for group in groups}
-        _log_returns(returns, length, members, global_step, writer, count=episodes)
-    _log_update(update, global_step, writer)
-    return update
-
-
-def _count_skipped(metrics: Mapping[str, float], skipped: int, global_step: int) -> int:
-    """Count the skipped updates in a row, given those before; give up after ``MAX_SKIPPED``."""
-    skipped = skipped + 1 if metrics.get(NONFINITE, 0.0) else 0
-    if skipped >= MAX_SKIPPED:
-        raise TrainingDivergedError(
-            f"step {global_step}: {skipped} updates in a row were not finite and were skipped; "
-            "lower ppo.learning_rate or ppo.max_grad_norm, and look at the rewards and "
-            "observations of the game."
-        )
-    return skipped
 
 
 def first_seed(seed: int, start_step: int) -> int:
@@ -363,13 +289,3 @@ def _after(
         "next_observation": features,
         "next_active": stack(infos["active"], groups),
     }
-
-
-def _log_update(metrics: dict[str, float], global_step: int, writer: Writer) -> None:
-    """Write the metrics of one update."""
-    for name, value in metrics.items():
-        tag = name if name.startswith("faults/") else f"update/{name}"
-        writer.add_scalar(tag, value, global_step)
-    flush = getattr(writer, "flush_step", None)
-    if flush is not None:
-        flush(global_step)
