@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from kitae_marl.vector.fingerprints import is_known_source
@@ -18,7 +19,22 @@ from kitae_marl.vector.lean import LeanParallelEnv, Peeled
 
 
 class LeanKnightsArchersZombiesEnv(LeanParallelEnv):
-    """Knights, archers and zombies whose episodes depend on their seed alone."""
+    """Knights, archers and zombies: episodes depend on their seed alone, spaces hold what is seen.
+
+    Arrows and swords reach over the edge of the screen, and then lie outside the bounds of [-1, 1]
+    that the game declares; here the bounds are [-2, 2].
+    """
+
+    def __init__(self, peeled: Peeled) -> None:
+        super().__init__(peeled)
+        self._spaces = {
+            agent: _widened(self.core.observation_space(agent)) for agent in self.possible_agents
+        }
+        self.state_space = _widened(self.state_space)
+
+    def observation_space(self, agent: str) -> gym.Space:
+        """Return the space of an agent's observations."""
+        return self._spaces[agent]
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -38,6 +54,13 @@ class LeanKnightsArchersZombiesEnv(LeanParallelEnv):
             return super()._observe(agents)
         finally:
             del core.get_vector_state
+
+
+def _widened(space: gym.Space) -> gym.Space:
+    """Return the space with twice the bounds where it holds the coordinates of what is around."""
+    if not isinstance(space, gym.spaces.Box) or space.dtype == np.uint8:
+        return space
+    return gym.spaces.Box(2 * space.low, 2 * space.high, space.shape, space.dtype.type)
 
 
 class LeanPistonballEnv(LeanParallelEnv):

@@ -4,7 +4,8 @@
   function bootstraps there. A walker that falls on that very step is terminated. Its ``state()``
   fails once a fallen walker is removed: here the removed walker's part is zero.
 * ``butterfly/knights_archers_zombies`` keeps its zombie timer (and agents about to be removed)
-  across ``reset(seed)``: here an episode depends on its seed alone.
+  across ``reset(seed)``: here an episode depends on its seed alone. Its arrows and swords leave the
+  bounds of the observation space: here the space is wide enough.
 * ``butterfly/pistonball`` and ``butterfly/cooperative_pong`` draw what their agents see only when a
   render mode is given, and show a frozen picture without one: here they always draw.
 * ``classic/hanabi`` and ``openspiel:*`` take new entropy at every ``reset()`` without a seed: here
@@ -33,7 +34,10 @@ from kitae_marl.vector.turn_based import TurnBasedParallelEnv
 
 QUIRKS = {
     "sisl/multiwalker": "the time limit is reported as termination; made truncation",
-    "butterfly/knights_archers_zombies": "state survives reset(seed); made to depend on the seed",
+    "butterfly/knights_archers_zombies": (
+        "state survives reset(seed); made to depend on the seed; observations leave their space; "
+        "the space was widened"
+    ),
     "butterfly/pistonball": "observations are frozen without a render mode; always drawn",
     "butterfly/cooperative_pong": "observations are frozen without a render mode; always drawn",
     "classic/hanabi": "reset() without a seed takes new entropy; made to go on from the last seed",

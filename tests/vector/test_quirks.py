@@ -73,3 +73,18 @@ def test_pictures_are_drawn_without_a_render_mode(id: str, stock: bool) -> None:
     agent = next(iter(said[0][0]))
     frozen = np.array_equal(said[1][0][agent], said[-1][0][agent])
     assert frozen is stock
+
+
+@pytest.mark.parametrize("stock", [False, True])
+def test_swords_that_leave_the_screen_stay_in_the_space(stock: bool) -> None:
+    env = make_parallel_env("butterfly/knights_archers_zombies-v11", stock=stock)
+    env.reset(seed=0)
+    core = env.unwrapped if stock else env.core
+    attack, still, inside = 4, 5, True
+    for _ in range(20):
+        core.agent_map["knight_0"].rect.top = -2  # as far as it walks
+        core.agent_map["archer_0"].rect.bottom = 720
+        actions = {agent: attack if agent == "knight_0" else still for agent in env.agents}
+        observations, *_ = env.step(actions)
+        inside &= all(env.observation_space(a).contains(o) for a, o in observations.items())
+    assert inside is not stock
