@@ -42,8 +42,9 @@ def parse(args: list[str]) -> Any:
         return parsed
     from kitae_marl import runs
 
-    path = runs.run_path(parsed.runs_dir, parsed.run or runs.default_name(parsed.config()))
-    stored = runs.read_config(runs.find_run(path))
+    name = parsed.run or runs.default_name(parsed.config(), parsed.seeds)
+    path = runs.run_path(parsed.runs_dir, name)
+    stored = runs.read_config(runs.find_runs(path)[0])
     if stored.env_id != parsed.env_id:
         raise ConfigError(
             f"env_id: the run {path.name} trains on {stored.env_id}, got {parsed.env_id}; give its "
@@ -51,6 +52,9 @@ def parse(args: list[str]) -> Any:
             "env_id",
         )
     values = {f.name: getattr(stored, f.name) for f in dataclasses.fields(Config)}
+    if runs.is_set(path):
+        seeds = runs.read_set(path)
+        values |= {"seed": seeds[0], "seeds": len(seeds)}
     rest = args[args.index("train") + 1 :]
     return tyro.cli(Train, args=rest, prog="kitae-marl train", default=Train(**values))
 

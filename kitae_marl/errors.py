@@ -31,6 +31,10 @@ class RunExistsError(KitaeError, FileExistsError):
     """The run folder already holds a run and neither resume nor overwrite was asked for."""
 
 
+class RunLockedError(KitaeError, RuntimeError):
+    """Another trainer is at work in the run folder."""
+
+
 class ClosedError(KitaeError, RuntimeError):
     """The environment was used after ``close()``."""
 

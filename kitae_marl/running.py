@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from kitae_marl.checkpoint import RunCheckpointer
 from kitae_marl.config import Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.groups import require_spaces
+from kitae_marl.locks import locked
 from kitae_marl.logger import Logger, say
 from kitae_marl.loops.train import check_env, vectorized_train
 from kitae_marl.signals import pass_on, stop_on_signal
@@ -27,31 +28,36 @@ def train(
 ) -> dict[str, Any]:
     """Train for ``config.env_steps``; ``Agent.train`` says what comes in and out."""
     path = Path(run_dir).resolve() if run_dir is not None else None
-    with _closing_on_error(env):
-        _require_steps_left(agent, at_least=1)
-        env = _checked(agent, env)
-        if path is not None:
-            runs.create_run(path, overwrite=overwrite)
-            _describe(agent, path, env)
-    return _run(agent, env, path, show)
+    with ExitStack() as stack:
+        with _closing_on_error(env):
+            _require_steps_left(agent, at_least=1)
+            env = _checked(agent, env)
+            if path is not None:
+                runs.require_free(path, overwrite=overwrite)
+                stack.enter_context(locked(path))
+                runs.create_run(path, overwrite=overwrite)
+                _describe(agent, path, env)
+        return _run(agent, env, path, show)
 
 
 def resume(agent: Agent, env: Any, run_dir: str | Path, *, show: bool) -> dict[str, Any]:
     """Go on with a run; ``Agent.resume`` says what comes in and out."""
-    path = Path(run_dir).resolve()
-    with _closing_on_error(env):
-        _require_same_rollouts(agent.config, runs.read_config(path))
-        agent.load_checkpoint(path)
-        _require_steps_left(agent, at_least=0)
-        env = _checked(agent, env)
-        if show:
-            say(f"resumed from step {agent.step * agent.config.n_envs}")
-        summary = runs.read_summary(path)
-        if agent.step == _n_joint_steps(agent.config) and summary.get("complete"):
-            env.close()
-            return summary
-        _describe(agent, path, env)
-    return _run(agent, env, path, show)
+    with ExitStack() as stack:
+        with _closing_on_error(env):
+            path = runs.find_run(run_dir)
+            stack.enter_context(locked(path))
+            _require_same_rollouts(agent.config, runs.read_config(path))
+            agent.load_checkpoint(path)
+            _require_steps_left(agent, at_least=0)
+            env = _checked(agent, env)
+            if show:
+                say(f"resumed from step {agent.step * agent.config.n_envs}")
+            summary = runs.read_summary(path)
+            if agent.step == _n_joint_steps(agent.config) and summary.get("complete"):
+                env.close()
+                return summary
+            _describe(agent, path, env)
+        return _run(agent, env, path, show)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Run folders: their names, their files, and nothing outside them.
 
 A run folder holds ``config.json``, ``agents.json`` (groups and spaces), ``summary.json``,
-``metrics.csv``, ``logs/`` (TensorBoard) and ``checkpoints/``.
+``metrics.csv``, ``logs/`` (TensorBoard) and ``checkpoints/``. A set of runs that differ in their
+seed is a folder with ``seeds.json`` and one run folder ``seed_<seed>`` for each. While a trainer is
+at work, ``.lock`` in the folder keeps others off.
 """
 
 from __future__ import annotations
@@ -16,15 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from kitae_marl.config import MAX_CONFIG_BYTES, Config
-from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError, UnsafePathError
+from kitae_marl.errors import (
+    ConfigError,
+    NoCheckpointError,
+    RunExistsError,
+    UnsafePathError,
+)
 from kitae_marl.groups import GroupSpec
+from kitae_marl.locks import LOCK
 from kitae_marl.spaces import space_from_json, space_to_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 WINDOW = 100
 """Episodes in the running mean of the returns that summary and terminal show."""
 MARKER = "config.json"
-"""The file that makes a folder a run; only such a folder is ever overwritten."""
+"""The file that makes a folder a run; only such a folder, or a set, is ever overwritten."""
+SET_MARKER = "seeds.json"
+"""The file that makes a folder a set of runs."""
 
 
 def run_path(runs_dir: str | Path, name: str) -> Path:
@@ -46,16 +56,26 @@ def run_path(runs_dir: str | Path, name: str) -> Path:
     return path
 
 
-def default_name(config: Config) -> str:
-    """Name a run by game, algorithm and seed: ``simple_spread-v3-ippo-0``."""
+def default_name(config: Config, n_seeds: int = 1) -> str:
+    """Name a run by game, algorithm and seed: ``simple_spread-v3-ippo-0``, or ``...-0-to-4``."""
     game = re.sub(r"[^A-Za-z0-9._-]+", "_", config.env_id.rsplit("/", 1)[-1]).strip("._-")
-    return f"{game[:80] or 'run'}-{config.algo}-{config.seed}"
+    last = f"-to-{config.seed + n_seeds - 1}" if n_seeds > 1 else ""
+    return f"{game[:80] or 'run'}-{config.algo}-{config.seed}{last}"
 
 
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run: a ``config.json`` that is one of ours."""
     try:
         read_config(path)
+    except ConfigError:
+        return False
+    return True
+
+
+def is_set(path: Path) -> bool:
+    """Whether a folder holds a set of runs."""
+    try:
+        read_set(path)
     except ConfigError:
         return False
     return True
@@ -69,9 +89,9 @@ def require_free(path: Path, *, overwrite: bool = False) -> None:
     """
     if path.exists() and not path.is_dir():
         raise RunExistsError(f"{path} is a file; choose another name or remove it yourself.")
-    if not path.exists() or not any(path.iterdir()):
+    if not path.exists() or not any(part.name != LOCK for part in path.iterdir()):
         return
-    if not is_run(path):
+    if not is_run(path) and not is_set(path):
         raise RunExistsError(
             f"{path} is not empty and holds no run; choose another name or empty it yourself."
         )
@@ -89,9 +109,69 @@ def create_run(path: Path, *, overwrite: bool = False) -> None:
         RunExistsError: as ``require_free``.
     """
     require_free(path, overwrite=overwrite)
-    if path.exists():
-        shutil.rmtree(path)
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
+    last = (MARKER, SET_MARKER)  # until they go, what is left can be overwritten again
+    for part in sorted(path.iterdir(), key=lambda part: part.name in last):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part)
+        elif part.name != LOCK:
+            part.unlink()
+
+
+def write_set(path: Path, seeds: list[int]) -> None:
+    """Make a folder a set of runs with these seeds."""
+    write_text(path / SET_MARKER, json.dumps({"seeds": seeds}) + "\n")
+
+
+def read_set(path: Path) -> list[int]:
+    """Return the seeds of a set of runs, in ascending order.
+
+    Raises:
+        ConfigError: if the folder holds no set, or a damaged one.
+    """
+    data = read_json(path / SET_MARKER)
+    seeds = data.get("seeds") if isinstance(data, dict) else None
+    good = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not isinstance(seeds, list) or not good or not seeds:
+        raise ConfigError(f"{path / SET_MARKER}: expected seeds, got a damaged file.")
+    return sorted(set(seeds))
+
+
+def member(path: Path, seed: int) -> Path:
+    """Return the folder of one run of a set."""
+    return run_path(path, f"seed_{seed}")
+
+
+def has_checkpoints(path: Path) -> bool:
+    """Whether a run folder holds anything that a checkpoint has left, be it damaged."""
+    folder = path / "checkpoints"
+    return folder.is_dir() and any(part.name.isdigit() for part in folder.iterdir())
+
+
+def find_runs(run: str | Path, runs_dir: str | Path = "runs") -> list[Path]:
+    """Return the folders of a run, or of all runs of a set that have been started, by seed.
+
+    Args:
+        run: path of a folder, or its name in ``runs_dir``.
+        runs_dir: folder that holds the runs.
+
+    Raises:
+        NoCheckpointError: if there is no run; the message lists those there are.
+    """
+    for path in _candidates(run, runs_dir):
+        if is_set(path):
+            members = [member(path, seed) for seed in read_set(path)]
+            started = [found for found in members if (found / MARKER).is_file()]
+            if started:
+                return started
+    return [find_run(run, runs_dir)]
+
+
+def _candidates(run: str | Path, runs_dir: str | Path) -> list[Path]:
+    """Folders that a path or a name (``x``, ``x/seed_0``) may mean."""
+    parts = str(run).split("/")
+    named = len(parts) <= 2 and all(NAME.fullmatch(part) for part in parts)
+    return [Path(run), Path(runs_dir) / run] if named else [Path(run)]
 
 
 def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
@@ -100,10 +180,7 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
     Raises:
         NoCheckpointError: if there is no run; the message lists those there are.
     """
-    candidates = [Path(run)]
-    if NAME.fullmatch(str(run)):
-        candidates.append(Path(runs_dir) / run)
-    for path in candidates:
+    for path in _candidates(run, runs_dir):
         try:
             found = (path / MARKER).is_file()
         except OSError:  # a name too long to be one
@@ -111,8 +188,9 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
         if found:
             return path.resolve()
     root = Path(runs_dir)
-    names = sorted(p.parent.name for p in root.glob(f"*/{MARKER}")) if root.is_dir() else []
-    listed = ", ".join(names) or "none"
+    markers = (MARKER, f"*/{MARKER}")
+    names = {str(p.parent.relative_to(root)) for m in markers for p in root.glob(f"*/{m}")}
+    listed = ", ".join(sorted(names)) or "none"
     raise NoCheckpointError(f"no run at {str(run)!r}; runs in {root}: {listed}.", str(run))
 
 
@@ -130,13 +208,21 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+COUNTS = ("env_steps", "agent_steps", "wall_s", "env_steps_per_s", "agent_steps_per_s")
+"""The numbers of a summary."""
+
+
 def read_summary(path: Path) -> dict[str, Any]:
     """Return the summary of a run, empty where it has none that can be read."""
     try:
         summary = read_json(path / "summary.json")
     except ConfigError:
         return {}
-    return summary if isinstance(summary, dict) else {}
+    if not isinstance(summary, dict) or not isinstance(summary.get("returns"), dict):
+        return {}
+    numbers = [summary.get(name) for name in COUNTS] + list(summary["returns"].values())
+    sound = all(type(number) in (int, float) for number in numbers)
+    return summary if sound and type(summary.get("complete")) is bool else {}
 
 
 def write_text(path: Path, text: str) -> None:

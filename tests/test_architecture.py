@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = {
-    0: ["types", "config", "keys", "errors", "signals"],
+    0: ["types", "config", "keys", "errors", "signals", "locks"],
     1: ["ops", "networks", "distributions", "groups", "spaces", "buffer", "runs"],
     2: ["loops.update"],
     3: ["algos"],

@@ -7,24 +7,35 @@ import importlib
 import shlex
 import threading
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import psutil
 
 from kitae_marl import runs
 from kitae_marl.config import Config
+from kitae_marl.errors import ConfigError
+from kitae_marl.locks import locked
 from kitae_marl.logger import say
 from kitae_marl.options.training import Train
 
 
 def train(options: Train) -> dict[str, Any]:
-    """Train a new run or resume one."""
-    config = options.config()
-    path = _run_folder(options, config)
+    """Train a new run or a set of runs, or resume one."""
+    path = _run_folder(options)
     if not options.resume:
         runs.require_free(path, overwrite=options.overwrite)
     # JAX takes seconds to import; meanwhile the workers start.
     threading.Thread(target=importlib.import_module, args=("kitae_marl.agent",)).start()
+    if options.seeds > 1 or (options.resume and runs.is_set(path)):
+        return train_set(options, path)
+    result = _train_run(options.config(), path, resume=options.resume, overwrite=options.overwrite)
+    _say_where_to_look(options, path)
+    return result
+
+
+def _train_run(config: Config, path: Path, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    """Train one run, or go on with it."""
     config, env = _make_env(config)
     try:
         from kitae_marl.agent import Agent
@@ -36,19 +47,84 @@ def train(options: Train) -> dict[str, Any]:
     except BaseException:
         env.close()
         raise
-    if options.resume:
-        summary = agent.resume(env, path)
-    else:
-        summary = agent.train(env, path, overwrite=options.overwrite)
-    _say_where_to_look(options, path, summary)
+    summary = agent.resume(env, path) if resume else agent.train(env, path, overwrite=overwrite)
     started = psutil.Process().create_time()
-    return {
-        **{key: summary[key] for key in ("env_steps", "agent_steps", "wall_s")},
-        "startup_s": agent.first_update_at - started if agent.first_update_at else None,
-        **{key: summary[key] for key in ("env_steps_per_s", "agent_steps_per_s")},
-        "returns": {tag.removeprefix("return/"): x for tag, x in summary["returns"].items()},
-        "run_dir": str(path),
+    startup = agent.first_update_at - started if agent.first_update_at else None
+    return _result(summary, path, startup_s=startup)
+
+
+def _result(summary: dict[str, Any], path: Path, **more: Any) -> dict[str, Any]:
+    """Say what a run came to, and return the JSON that says so."""
+    returns = {tag.removeprefix("return/"): x for tag, x in summary["returns"].items()}
+    shown = {tag: f"{value:.2f}" for tag, value in returns.items()}
+    say(f"done: {summary['env_steps']} steps, {summary['env_steps_per_s']:.0f} env steps/s")
+    say(f"return per episode, last {runs.WINDOW} episodes: {shown or 'no episode ended yet'}")
+    kept = {key: summary[key] for key in runs.COUNTS}
+    return {**kept, **more, "returns": returns, "run_dir": str(path)}
+
+
+def train_set(options: Train, path: Path) -> dict[str, Any]:
+    """Train the runs of a set, or go on with them where they stopped.
+
+    Returns:
+        The result of every run by its seed, and the means over the runs.
+    """
+    with locked(path):
+        if options.resume:
+            _require_all_seeds(options, path)
+        else:
+            runs.create_run(path, overwrite=options.overwrite)
+        runs.write_set(path, options.all_seeds())
+        results = one_after_another(options, path)
+    tags = {tag for result in results.values() for tag in result["returns"]}
+    returns = {
+        tag: fmean(r["returns"][tag] for r in results.values() if tag in r["returns"])
+        for tag in sorted(tags)
     }
+    shown = {tag: f"{value:.2f}" for tag, value in returns.items()}
+    say(f"mean over {len(results)} seeds: {shown or 'no episode ended yet'}")
+    _say_where_to_look(options, path)
+    return {
+        "run_dir": str(path),
+        "seeds": {str(seed): result for seed, result in results.items()},
+        "mean": {
+            "returns": returns,
+            "env_steps": fmean(result["env_steps"] for result in results.values()),
+            "wall_s": fmean(result["wall_s"] for result in results.values()),
+        },
+    }
+
+
+def one_after_another(options: Train, path: Path) -> dict[int, dict[str, Any]]:
+    """Train the runs of a set in turn; return the result of each by its seed."""
+    results = {}
+    for seed in options.all_seeds():
+        own, config = runs.member(path, seed), options.config(seed)
+        begun = runs.has_checkpoints(own)
+        say(f"seed {seed}: {'goes on' if begun else 'begins'} in {own}")
+        summary = runs.read_summary(own)
+        if begun and summary.get("complete") and summary["env_steps"] >= config.env_steps:
+            results[seed] = _result(summary, own)
+        else:
+            results[seed] = _train_run(config, own, resume=begun, overwrite=not begun)
+    return results
+
+
+def _require_all_seeds(options: Train, path: Path) -> None:
+    """Raise a ConfigError unless the folder is a set and no seed of it is left out."""
+    if not runs.is_set(path):
+        raise ConfigError(
+            f"seeds: {path} is one run, got --seeds {options.seeds}; leave it out, or start a set "
+            "under another name (--run).",
+            "seeds",
+        )
+    missing = sorted({*runs.read_set(path)} - {*options.all_seeds()})
+    if missing:
+        raise ConfigError(
+            f"seeds: expected all seeds of the set {path}, got none of {missing}; a set can be "
+            "given more seeds, not fewer.",
+            "seeds",
+        )
 
 
 def _make_env(config: Config) -> tuple[Config, Any]:
@@ -80,9 +156,11 @@ def _twin_serves(config: Config) -> bool:
     return True
 
 
-def _run_folder(options: Train, config: Config) -> Path:
+def _run_folder(options: Train) -> Path:
     """Choose the folder: the one named, or for a new unnamed run the first name that is free."""
-    name = runs.default_name(config) if options.run is None else options.run
+    name = options.run
+    if name is None:
+        name = runs.default_name(options.config(), options.seeds)
     path = runs.run_path(options.runs_dir, name)
     number = 2
     new = options.run is None and not (options.resume or options.overwrite)
@@ -92,11 +170,8 @@ def _run_folder(options: Train, config: Config) -> Path:
     return path
 
 
-def _say_where_to_look(options: Train, path: Path, summary: dict[str, Any]) -> None:
-    """Tell what came out and what to do next."""
-    shown = {tag.removeprefix("return/"): f"{x:.2f}" for tag, x in summary["returns"].items()}
-    say(f"done: {summary['env_steps']} steps, {summary['env_steps_per_s']:.0f} env steps/s")
-    say(f"return per episode, last {runs.WINDOW} episodes: {shown or 'no episode ended yet'}")
+def _say_where_to_look(options: Train, path: Path) -> None:
+    """Tell what to do next."""
     where = (
         ""
         if options.runs_dir == Path("runs")
@@ -105,4 +180,4 @@ def _say_where_to_look(options: Train, path: Path, summary: dict[str, Any]) -> N
     say(f"the run is in {path}")
     say(f"  kitae-marl evaluate {path.name}{where}")
     say(f"  kitae-marl watch {path.name}{where} --out {path.name}.gif")
-    say(f"  tensorboard --logdir {shlex.quote(str(path / 'logs'))}")
+    say(f"  tensorboard --logdir {shlex.quote(str(path if runs.is_set(path) else path / 'logs'))}")

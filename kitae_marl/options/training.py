@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from kitae_marl.config import Config
+from kitae_marl.errors import ConfigError
 from kitae_marl.options.fields import JsonObject, Positional, arg
 
 
@@ -21,6 +22,8 @@ class Train(Config):
     """Keyword arguments of the game."""
     run: str | None = None
     """Name of the run folder; made from game, algorithm and seed if not given."""
+    seeds: int = 1
+    """Runs to train, with the seeds seed, seed + 1, ...; above 1 they become a set, one name."""
     runs_dir: Path = Path("runs")
     """Folder that holds the run folders."""
     resume: Annotated[bool, arg(name="resume")] = False
@@ -30,7 +33,17 @@ class Train(Config):
     json: bool = False
     """Print one JSON object as the last line."""
 
-    def config(self) -> Config:
-        """The part that is stored with the run."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds < 1:
+            raise ConfigError(f"seeds: expected at least 1, got {self.seeds}.", "seeds")
+
+    def config(self, seed: int | None = None) -> Config:
+        """The part that is stored with the run, or with one run of a set."""
         names = [f.name for f in dataclasses.fields(Config)]
-        return Config(**{name: getattr(self, name) for name in names})
+        values = {name: getattr(self, name) for name in names}
+        return Config(**values if seed is None else {**values, "seed": seed})
+
+    def all_seeds(self) -> list[int]:
+        """Seeds of all runs to train."""
+        return [self.seed + i for i in range(self.seeds)]

@@ -1,0 +1,144 @@
+"""Sets of runs: one name, one ordinary run folder for each seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli import GAME, HERE, SMALL, last_json
+
+from kitae_marl import runs
+from kitae_marl.cli import main, parse
+from kitae_marl.config import Config
+from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+SET = ["train", GAME, "--run", "many", "--runs-dir", "here"]
+
+
+def run_main(folder: Path, capsys: Any, *args: str) -> tuple[dict[str, Any], str]:
+    """Run a command in a folder; return its JSON and what it said."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(HERE))
+        main([*args, "--json"])
+    out = capsys.readouterr().out
+    return last_json(out), out
+
+
+def write_run(path: Path, seed: int = 0) -> None:
+    path.mkdir(parents=True)
+    (path / runs.MARKER).write_text(Config(seed=seed).to_json())
+
+
+class TestLayout:
+    def test_find_runs(self, tmp_path):
+        (tmp_path / "many").mkdir()
+        runs.write_set(tmp_path / "many", [3, 10, 2])
+        with pytest.raises(NoCheckpointError):
+            runs.find_runs("many", tmp_path)  # none has been started
+        for seed in (10, 2):
+            write_run(tmp_path / "many" / f"seed_{seed}")
+        write_run(tmp_path / "one")
+        found = runs.find_runs("many", tmp_path)
+        assert [path.name for path in found] == ["seed_2", "seed_10"]
+        assert found == runs.find_runs(tmp_path / "many")
+        assert runs.find_runs("one", tmp_path) == [(tmp_path / "one").resolve()]
+        assert runs.find_run("many/seed_2", tmp_path) == found[0]
+        with pytest.raises(NoCheckpointError, match="many/seed_10, many/seed_2, one"):
+            runs.find_runs("other", tmp_path)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "[]", "{}", '{"seeds": []}', '{"seeds": ["../x"]}', '{"seeds": [true]}', "\xff"],
+    )
+    def test_a_damaged_set_is_none(self, tmp_path, text):
+        (tmp_path / runs.SET_MARKER).write_text(text, encoding="latin-1")
+        with pytest.raises(ConfigError):
+            runs.read_set(tmp_path)
+        with pytest.raises(RunExistsError, match="holds no run"):
+            runs.create_run(tmp_path, overwrite=True)
+
+    def test_a_member_that_is_a_link_to_outside_is_refused(self, tmp_path):
+        write_run(tmp_path / "outside")
+        (tmp_path / "runs" / "many").mkdir(parents=True)
+        runs.write_set(tmp_path / "runs" / "many", [0])
+        (tmp_path / "runs" / "many" / "seed_0").symlink_to(tmp_path / "outside")
+        with pytest.raises(ValueError, match="leads outside"):
+            runs.find_runs("many", tmp_path / "runs")
+
+    def test_names_of_sets(self):
+        assert runs.default_name(Config(seed=2), 3) == "simple_spread-v3-ippo-2-to-4"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("sets")
+
+
+class TestTraining:
+    """One story, in order: train, go on, add a seed, replace."""
+
+    def test_each_seed_gets_a_run(self, trained, capsys):
+        options = ["--seeds", "2", "--seed", "5", "--env-steps", "32", *SMALL]
+        result, out = run_main(trained, capsys, *SET, *options)
+        path = trained / "here" / "many"
+        assert sorted(p.name for p in path.iterdir()) == ["seed_5", "seed_6", "seeds.json"]
+        found = runs.find_runs(path)
+        assert [runs.read_config(run).seed for run in found] == [5, 6]
+        assert sorted(result["seeds"]) == ["5", "6"]
+        means = [result["seeds"][seed]["returns"]["mean"] for seed in ("5", "6")]
+        assert means[0] != means[1]
+        assert result["mean"]["returns"]["mean"] == pytest.approx(sum(means) / 2)
+        assert result["seeds"]["6"]["run_dir"] == str(found[1])
+        assert "mean over 2 seeds" in out
+
+    def test_a_set_is_not_replaced_by_accident(self, trained, capsys):
+        with pytest.raises(SystemExit) as caught:
+            run_main(trained, capsys, *SET, "--seeds", "2", *SMALL)
+        assert caught.value.code == 2
+        assert "already holds a run" in capsys.readouterr().err
+
+    def test_resume_goes_on_with_every_seed_and_starts_new_ones(self, trained, capsys):
+        before = runs.find_runs(trained / "here" / "many")[0] / "checkpoints" / "16"
+        saved = before.stat().st_mtime_ns
+        options = ["--resume", "--seeds", "3", "--env-steps", "48"]
+        result, _ = run_main(trained, capsys, *SET, *options)
+        assert {seed: r["env_steps"] for seed, r in result["seeds"].items()} == {
+            "5": 48,
+            "6": 48,
+            "7": 48,
+        }
+        assert before.stat().st_mtime_ns == saved
+        again, out = run_main(trained, capsys, *SET, "--resume")  # nothing is left to do
+        assert again["seeds"] == {
+            seed: {k: v for k, v in r.items() if k != "startup_s"}
+            for seed, r in result["seeds"].items()
+        }
+        assert "resumed from" not in out
+
+    def test_a_set_cannot_lose_seeds(self, trained, capsys):
+        with pytest.raises(SystemExit) as caught:
+            run_main(trained, capsys, *SET, "--resume", "--seeds", "2")
+        assert caught.value.code == 2
+        assert "not fewer" in capsys.readouterr().err
+
+    def test_settings_of_a_set_are_those_of_its_first_run(self, trained, monkeypatch):
+        monkeypatch.chdir(trained)
+        parsed = parse([*SET, "--resume"])
+        assert (parsed.seed, parsed.seeds, parsed.env_steps) == (5, 3, 48)
+        assert parsed.ppo.hidden_sizes == (8,)
+
+    def test_overwrite_replaces_the_set(self, trained, capsys):
+        options = ["--overwrite", "--env-steps", "16", *SMALL]
+        result, _ = run_main(trained, capsys, *SET, *options)
+        assert result["env_steps"] == 16
+        path = trained / "here" / "many"
+        assert json.loads((path / "config.json").read_text())["seed"] == 0
+        assert not (path / "seed_5").exists()
+        with pytest.raises(SystemExit) as caught:
+            run_main(trained, capsys, *SET, "--resume", "--seeds", "2")
+        assert caught.value.code == 2
+        assert "is one run" in capsys.readouterr().err
