@@ -237,17 +237,19 @@ def bench_compiled(options: BenchOptions) -> dict[str, Any]:
 
     Returns:
         Env steps per second, CPU microseconds per env step over all threads (medians of the
-        repeats), and seconds of the first call, which compiles.
+        repeats), and seconds until the first call is done, which compile.
     """
     from kitae_marl.agent import Agent
-    from kitae_marl.loops.compiled import CompiledLoop, random_steps
+    from kitae_marl.loops.chunks import CompiledLoop
+    from kitae_marl.loops.compiled import random_steps
     from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
     env = CompiledVecParallelEnv(options.env_id, options.n_envs, **options.env_kwargs)
     config = _config(options)
+    clock = time.perf_counter()
     run: Callable[[int], Any]
     if options.train:
-        run = CompiledLoop(env.game, Agent(env, config), options.seed, 1).run
+        run = CompiledLoop(env.game, [Agent(env, config)], [options.seed]).run
         unit = config.rollout_size
     else:
         run, unit = random_steps(env.game, options.n_envs, options.seed), options.n_envs
@@ -256,7 +258,6 @@ def bench_compiled(options: BenchOptions) -> dict[str, Any]:
         run(n)
         return n * unit
 
-    clock = time.perf_counter()
     run(1)
     compile_s = time.perf_counter() - clock
     rate, n = Rate(), 1

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kitae_marl.errors import ConfigError
 
 MAX_CONFIG_BYTES = 1_000_000
+TRACED = (
+    "learning_rate",
+    "gamma",
+    "gae_lambda",
+    "clip",
+    "entropy_coef",
+    "value_coef",
+    "max_grad_norm",
+)
+"""Settings of PPO in which runs of one compiled program may differ."""
 
 
 def _require(condition: bool, key: str, expected: str, got: Any) -> None:
@@ -197,3 +209,34 @@ def _build(cls: Any, data: Any, prefix: str) -> Any:
         for name, value in data.items()
     }
     return cls(**values)
+
+
+def differing(configs: Sequence[Config]) -> dict[str, list[float]]:
+    """Return the settings in ``TRACED`` that differ between configs, a value for each config.
+
+    Raises:
+        ConfigError: if they differ in anything else but the seed.
+    """
+    first = configs[0]
+    varied: dict[str, list[float]] = {}
+    for name in TRACED:
+        values = [getattr(config.ppo, name) for config in configs]
+        if any(value != values[0] for value in values):
+            varied[name] = values
+    for config in configs:
+        same = {name: getattr(first.ppo, name) for name in TRACED}
+        ppo = dataclasses.replace(config.ppo, **same)
+        if dataclasses.replace(config, seed=first.seed, ppo=ppo) != first:
+            raise ConfigError(
+                f"expected runs that differ in the seed and in {', '.join(TRACED)} at most, got "
+                f"{first} and {config}; train the others by themselves."
+            )
+    return varied
+
+
+def with_traced(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return a config with settings of PPO that may be traced arrays; they are not checked."""
+    ppo = copy.copy(config.ppo)
+    for name, value in values.items():
+        object.__setattr__(ppo, name, value)
+    return dataclasses.replace(config, ppo=ppo)

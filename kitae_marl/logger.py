@@ -163,6 +163,11 @@ class Logger:
             )
             self._csv, self._board = None, None
 
+    def tell(self, text: str) -> None:
+        """Print one line, where progress is printed."""
+        if self._display is not None:
+            say(text)
+
     def means(self) -> dict[str, float]:
         """Mean of each return over the last ``WINDOW`` episodes, by tag."""
         return {tag: window.mean() for tag, window in self._windows.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kitae_marl import Agent, Config, PPOConfig
-from kitae_marl.loops.compiled import CompiledLoop
+from kitae_marl.loops.chunks import CompiledLoop
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
 N_ENVS, N_STEPS = 4, 8
@@ -84,20 +84,19 @@ def test_a_run_that_continues_equals_one_that_never_stopped(tmp_path: Any) -> No
 def test_chunks_of_any_length_are_one_program_and_give_the_same() -> None:
     game = make("mpe/simple_spread-v3")
     agent = Agent(game, config("mpe/simple_spread-v3"))
-    one, three = (CompiledLoop(game.game, agent, 3, 1) for _ in range(2))
-    single = [one.run(1) for _ in range(3)]
-    together = three.run(3)
+    one, three = (CompiledLoop(game.game, [agent], [3]) for _ in range(2))
+    single = [one.run(1)[0] for _ in range(3)]
+    [together] = three.run(3)
     assert_same(one.loop.state, three.loop.state)
     assert_same(
         [m["update/agent/entropy"][0] for m in single], list(together["update/agent/entropy"][:3])
     )
-    assert one._run._cache_size() == 1
 
 
 def test_returns_of_the_compiled_loop_are_those_of_its_episodes() -> None:
     game = make("classic/tictactoe-v3")
-    loop = CompiledLoop(game.game, Agent(game, config("classic/tictactoe-v3")), 0, 1)
-    metrics = loop.run(4)
+    loop = CompiledLoop(game.game, [Agent(game, config("classic/tictactoe-v3"))], [0])
+    [metrics] = loop.run(4)
     episodes = metrics["episodes"][:4].sum()
     first, second = (metrics[f"return/player_{i}"][:4].sum() for i in (1, 2))
     assert episodes > 4

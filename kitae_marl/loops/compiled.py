@@ -52,14 +52,6 @@ class LoopState(NamedTuple):
     step: Any
 
 
-class Functions(NamedTuple):
-    """The algorithm's four functions over the groups of one game."""
-
-    explore: Callable[..., Any]
-    process_experience: Callable[..., Any]
-    update_step: Callable[..., Any]
-
-
 def _view(step: TimeStep) -> dict[str, Any]:
     """What the agents act on."""
     return {
@@ -103,47 +95,24 @@ def start_loop(
     )
 
 
-class CompiledLoop:
-    """The compiled loop of one agent: its program and what it carries.
+def rollout_factory(
+    game: Game, algorithm: Algorithm, groups: tuple[GroupSpec, ...], config: Config
+) -> Callable[[LoopState], tuple[LoopState, Experience, dict[str, jax.Array]]]:
+    """Make ``rollout(loop_state)``: ``n_steps`` joint steps, learned from by one update.
 
-    Args:
-        game: the rules.
-        agent: gives algorithm, config, groups, state and keys; for a run that continues also the
-            games, by ``saved_game``.
-        seed: seed of the games.
-        start_step: first joint step, 1 for a new run.
-
-    Attributes:
-        loop: the state after the last chunk.
-        n_steps: joint steps of one update.
+    It returns the state after them, the Experience ``[T, E, A, ...]``, and sums over the finished
+    episodes: ``return/<agent>``, ``episode/length`` and ``episodes``, their number.
     """
+    explore = algorithm.explore_factory(groups, config)
 
-    def __init__(self, game: Game, agent: Any, seed: int, start_step: int) -> None:
-        config = agent.config
-        self.n_steps = config.ppo.n_steps
-        chunk = chunk_factory(game, agent.algorithm, agent.groups, config)
+    def step(loop: LoopState, _: None) -> tuple[LoopState, Any]:
+        return _joint_step(game, explore, loop)
 
-        def run(state: Any, rest: LoopState, n_updates: jax.Array) -> Any:
-            return chunk(rest._replace(state=state), n_updates)
+    def rollout(loop: LoopState) -> tuple[LoopState, Experience, dict[str, jax.Array]]:
+        loop, (experience, finished) = jax.lax.scan(step, loop, None, length=config.ppo.n_steps)
+        return loop, experience, jax.tree.map(lambda x: jnp.sum(x, axis=0), finished)
 
-        def start(state: Any, root_key: jax.Array, game_key: jax.Array) -> LoopState:
-            return start_loop(game, config.n_envs, state, root_key, game_key)
-
-        self._run = jax.jit(run, donate_argnums=1)  # the agent keeps its state, should a chunk fail
-        self.loop: LoopState = jax.jit(start)(agent.state, agent.root_key, jax.random.key(seed))
-        if start_step > 1:
-            self.loop = self.loop._replace(**agent.saved_game(self.games()))
-
-    def games(self) -> dict[str, Any]:
-        """What a checkpoint holds of the loop, beside state and keys."""
-        kept = self.loop._asdict()
-        return {name: kept[name] for name in ("carry", "game", "view", "returns", "length", "step")}
-
-    def run(self, n_updates: int) -> dict[str, Any]:
-        """Run whole updates, at most ``MAX_CHUNK``; return their metrics as NumPy arrays."""
-        rest = self.loop._replace(state=())
-        self.loop, metrics = self._run(self.loop.state, rest, np.int32(n_updates))
-        return jax.device_get(metrics)
+    return rollout
 
 
 def chunk_factory(
@@ -155,23 +124,17 @@ def chunk_factory(
     metrics have shape ``[MAX_CHUNK]``, of which the first ``n_updates`` hold; sums over finished
     episodes come as ``return/<agent>`` with ``episodes``, their number.
     """
-    functions = Functions(
-        algorithm.explore_factory(groups, config),
-        algorithm.process_experience_factory(groups, config),
-        skip_nonfinite(algorithm.update_step_factory(groups, config)),
-    )
+    rollout = rollout_factory(game, algorithm, groups, config)
+    process_experience = algorithm.process_experience_factory(groups, config)
+    update_step = skip_nonfinite(algorithm.update_step_factory(groups, config))
 
     def one_update(loop: LoopState) -> tuple[LoopState, dict[str, jax.Array]]:
-        def step(loop: LoopState, _: None) -> tuple[LoopState, Any]:
-            return _joint_step(game, functions, loop)
-
-        loop, (experience, finished) = jax.lax.scan(step, loop, None, length=config.ppo.n_steps)
+        loop, experience, totals = rollout(loop)
         key = key_for(loop.root_key, UPDATE, loop.step)
         process_key, update_key = jax.random.split(key)
-        processed = functions.process_experience(loop.state, process_key, experience)
-        state, info = functions.update_step(loop.state, update_key, processed)
+        processed = process_experience(loop.state, process_key, experience)
+        state, info = update_step(loop.state, update_key, processed)
         info = {f"update/{name}": value for name, value in info.items()}
-        totals = jax.tree.map(lambda x: jnp.sum(x, axis=0), finished)
         return loop._replace(state=state), {**info, **totals}
 
     def run(loop: LoopState, n_updates: jax.Array) -> tuple[LoopState, dict[str, jax.Array]]:
@@ -188,10 +151,10 @@ def chunk_factory(
     return run
 
 
-def _joint_step(game: Game, functions: Functions, loop: LoopState) -> tuple[LoopState, Any]:
+def _joint_step(game: Game, explore: Callable[..., Any], loop: LoopState) -> tuple[LoopState, Any]:
     """Act, step every game, and describe what happened as one row of a rollout."""
     view = loop.view
-    action, log_prob, carry = functions.explore(
+    action, log_prob, carry = explore(
         loop.state,
         key_for(loop.root_key, EXPLORE, loop.step),
         view["observation"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -10,12 +9,9 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.groups import AgentDict, GroupSpec, map_leaves, split_masks, stack
-from kitae_marl.loops.metrics import count_skipped, log_compiled, log_episodes, log_update
+from kitae_marl.loops.metrics import count_skipped, log_episodes, log_update
 from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, IAgent, Writer
 from kitae_marl.vector import VecParallelEnv
-
-CHUNK_SECONDS = 1.0
-"""About how long the compiled loop runs between two looks at the clock and at signals."""
 
 
 def check_env(env: Any) -> Any:
@@ -149,8 +145,13 @@ def vectorized_train(
                 f"expected a start_step in [1, {n_env_steps + 1}], got {start_step}; the run of "
                 f"{n_env_steps} joint steps cannot start there."
             )
-        train = _train_compiled if _has_twin(vec_env, agent) else _train
-        train(seed, agent, vec_env, n_env_steps, start_step, checkpointer, writer)
+        if _has_twin(vec_env, agent):
+            from kitae_marl.loops.chunks import train_in_chunks  # only where there is a twin
+
+            rims = [checkpointer], [writer]
+            train_in_chunks([seed], [agent], vec_env, n_env_steps, start_step, *rims)
+        else:
+            _train(seed, agent, vec_env, n_env_steps, start_step, checkpointer, writer)
     finally:
         if hasattr(closing, "close"):
             closing.close()
@@ -214,36 +215,6 @@ def _train(
 def _has_twin(env: Any, agent: Any) -> bool:
     """Whether the games are compiled ones and the agent can learn inside XLA."""
     return hasattr(env, "game") and hasattr(agent, "learned")
-
-
-def _train_compiled(
-    seed: int,
-    agent: Any,
-    env: Any,
-    n_env_steps: int,
-    start_step: int,
-    checkpointer: Checkpointer | None,
-    writer: Writer | None,
-) -> None:
-    """Run chunks of the compiled loop, about a second each; log, save and stop between them."""
-    from kitae_marl.loops.compiled import MAX_CHUNK, CompiledLoop  # only where there is a twin
-
-    agent.require_n_envs(env.num_envs)
-    loop = CompiledLoop(env.game, agent, seed, start_step)
-    step, n_updates, skipped = start_step - 1, 1, 0
-    while step + loop.n_steps <= n_env_steps and not agent.stopping:
-        clock = time.perf_counter()
-        n_updates = min(n_updates, MAX_CHUNK, (n_env_steps - step) // loop.n_steps)
-        metrics = loop.run(n_updates)
-        agent.learned(loop.loop.state, step + n_updates * loop.n_steps, loop.games())
-        for i in range(n_updates):
-            step += loop.n_steps
-            update = log_compiled(metrics, i, step * env.num_envs, agent.groups, writer)
-            skipped = count_skipped(update, skipped, step * env.num_envs)
-        if checkpointer is not None and not skipped:
-            checkpointer.save(step, agent)
-        per_update = (time.perf_counter() - clock) / n_updates
-        n_updates = max(1, int(CHUNK_SECONDS / per_update))
 
 
 def first_seed(seed: int, start_step: int) -> int:

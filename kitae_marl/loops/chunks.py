@@ -1,0 +1,243 @@
+"""The host's side of the compiled loop: chunks of whole updates, logs and checkpoints between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from kitae_envs.core import Game
+
+from kitae_marl import memory, sharding
+from kitae_marl.config import differing, with_traced
+from kitae_marl.errors import TrainingDivergedError
+from kitae_marl.loops.compiled import (
+    MAX_CHUNK,
+    LoopState,
+    chunk_factory,
+    rollout_factory,
+    start_loop,
+)
+from kitae_marl.loops.metrics import count_skipped, log_compiled
+from kitae_marl.types import Checkpointer, Writer
+
+CHUNK_SECONDS = 1.0
+"""About how long the program runs between two looks at the clock and at signals."""
+WITHOUT_ENVIRONMENTS = ("state", "root_key", "game_key", "step")
+"""Fields of a LoopState that have no environment axis."""
+
+
+class CompiledLoop:
+    """The compiled loop of one run, or of several in one program: what it runs and carries.
+
+    Several runs are mapped over: their arrays have a leading axis, one entry for each run. Where
+    the process has several devices, the environments are split over them.
+
+    Args:
+        game: the rules.
+        agents: one for each run: state, keys, config; for runs that continue also the games (by
+            ``saved_game``). Configs may differ in the seed and in ``config.TRACED``.
+        seeds: one for each run, of its games.
+        start_step: first joint step, 1 for new runs.
+
+    Attributes:
+        loop: the state after the last chunk.
+        n_steps: joint steps of one update.
+        rollout_bytes: memory that one rollout of all runs takes.
+        program_bytes: memory that the program needs on one device, the rollout included.
+
+    Raises:
+        ConfigError: if the configs differ otherwise, or it does not fit memory or devices.
+    """
+
+    def __init__(
+        self, game: Game, agents: Sequence[Any], seeds: Sequence[int], start_step: int = 1
+    ) -> None:
+        algorithm, groups, config = agents[0].algorithm, agents[0].groups, agents[0].config
+        self.n_steps = config.ppo.n_steps
+        self._many = len(agents) > 1
+        self._mesh = sharding.environment_mesh(config.n_envs)
+
+        def start(state: Any, root_key: jax.Array, game_key: jax.Array) -> LoopState:
+            return start_loop(game, config.n_envs, state, root_key, game_key)
+
+        def run(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any) -> Any:
+            chunk = chunk_factory(game, algorithm, groups, with_traced(config, traced))
+            return chunk(rest._replace(state=state), n_updates)
+
+        rollout = rollout_factory(game, algorithm, groups, config)
+        each = [
+            (a.state, a.root_key, jax.random.key(s)) for a, s in zip(agents, seeds, strict=True)
+        ]
+        experience = jax.eval_shape(rollout, jax.eval_shape(start, *each[0]))[1]
+        self.rollout_bytes = len(agents) * memory.n_bytes(experience)
+        memory.require_memory(self.rollout_bytes // self._n_devices, config)
+        if self._many:
+            start, run = jax.vmap(start), jax.vmap(run, in_axes=(0, 0, None, 0))
+        traced = {n: jnp.asarray(x) for n, x in differing([a.config for a in agents]).items()}
+        inputs, self._traced = sharding.replicate((self._stack(each), traced), self._mesh)
+        self._compile(run, jax.eval_shape(start, *inputs))
+        memory.require_memory(self.program_bytes, config)
+        self.loop: LoopState = jax.jit(start, out_shardings=self._places)(*inputs)
+        if start_step > 1:
+            self._continue(agents)
+
+    @property
+    def _n_devices(self) -> int:
+        """Devices that the environments are split over."""
+        return 1 if self._mesh is None else self._mesh.size
+
+    def _compile(self, run: Any, shapes: LoopState) -> None:
+        """Compile the program for a loop of these shapes; nothing is allocated."""
+        self._places = places = None
+        if self._mesh is not None:
+            held = sharding.replicated(self._mesh)
+            spread = sharding.split(self._mesh, axis=1 if self._many else 0)
+            where = {n: held if n in WITHOUT_ENVIRONMENTS else spread for n in LoopState._fields}
+            self._places = places = LoopState(
+                **{n: jax.tree.map(lambda _, n=n: where[n], getattr(shapes, n)) for n in where}
+            )
+            shapes = jax.tree.map(
+                lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, places
+            )
+            places = places, held
+        # The agents keep their states, should a chunk fail; all else is updated in place.
+        program = jax.jit(run, donate_argnums=1, out_shardings=places)
+        rest = shapes._replace(state=())
+        lowered = program.lower(shapes.state, rest, np.int32(1), self._traced)
+        self._run = lowered.compile()
+        self.program_bytes = memory.program_bytes(self._run)
+
+    def _continue(self, agents: Sequence[Any]) -> None:
+        """Take over the games of the agents' checkpoints."""
+        saved = [agent.saved_game(game) for agent, game in zip(agents, self.games(), strict=True)]
+        loop = self.loop._replace(**self._stack(saved))
+        self.loop = loop if self._places is None else jax.device_put(loop, self._places)
+
+    def states(self) -> list[Any]:
+        """Return ``{group: TrainState}`` of each run."""
+        return self._unstack(self.loop.state)
+
+    def games(self) -> list[dict[str, Any]]:
+        """Return what a checkpoint holds of the loop, beside state and keys, for each run."""
+        left_out = ("state", "root_key", "game_key")
+        kept = {n: x for n, x in self.loop._asdict().items() if n not in left_out}
+        return self._unstack(kept)
+
+    def run(self, n_updates: int) -> list[dict[str, Any]]:
+        """Run whole updates, at most ``MAX_CHUNK``; return each run's metrics as NumPy arrays."""
+        rest = self.loop._replace(state=())
+        n = np.int32(n_updates)
+        self.loop, metrics = self._run(self.loop.state, rest, n, self._traced)
+        metrics = jax.device_get(metrics)
+        if not self._many:
+            return [metrics]
+        n_runs = len(metrics["episodes"])
+        return [{name: x[k] for name, x in metrics.items()} for k in range(n_runs)]
+
+    def _stack(self, trees: list[Any]) -> Any:
+        """Give the trees of several runs a common leading axis."""
+        return jax.tree.map(lambda *x: jnp.stack(x), *trees) if self._many else trees[0]
+
+    def _unstack(self, tree: Any) -> list[Any]:
+        """Undo ``_stack``, and the splitting over devices."""
+        tree = sharding.whole(tree, self._mesh)
+        if not self._many:
+            return [tree]
+        n_runs = self.loop.step.shape[0]
+        return [jax.tree.map(lambda x, k=k: x[k], tree) for k in range(n_runs)]
+
+
+def train_in_chunks(
+    seeds: Sequence[int],
+    agents: Sequence[Any],
+    env: Any,
+    n_env_steps: int,
+    start_step: int,
+    checkpointers: Sequence[Checkpointer | None],
+    writers: Sequence[Writer | None],
+) -> None:
+    """Run chunks of the compiled loop, about a second each; log, save and stop between them.
+
+    Args:
+        seeds: of the games, one for each run; so are the agents, checkpointers and writers.
+        agents: what learns. As soon as one of them is ``stopping``, all stop.
+        env: a vector of compiled games; only its ``game`` and ``num_envs`` are used.
+        n_env_steps: joint steps of each whole run.
+        start_step: the first joint step, the same for all runs.
+        checkpointers: their ``save(step, agent)`` is called between chunks.
+        writers: get the means of the finished episodes, and the metrics, of every update.
+
+    Raises:
+        TrainingDivergedError: after 10 updates in a row of a run that were not finite; other runs
+            are trained to their end before.
+    """
+    for agent in agents:
+        agent.require_n_envs(env.num_envs)
+    loop = CompiledLoop(env.game, agents, seeds, start_step)
+    _say_memory(loop, writers[0])
+    runs = [_Run(*run) for run in zip(agents, checkpointers, writers, strict=True)]
+    step, n_updates = start_step - 1, 1
+    while step + loop.n_steps <= n_env_steps and not all(run.diverged for run in runs):
+        clock = time.perf_counter()
+        left = (n_env_steps - step) // loop.n_steps
+        stop = any(agent.stopping for agent in agents)
+        n_updates, stop = sharding.agree(min(n_updates, MAX_CHUNK, left), stop)
+        if stop:
+            break
+        metrics = loop.run(n_updates)
+        for run, own, state, game in zip(runs, metrics, loop.states(), loop.games(), strict=True):
+            run.take(own, n_updates, step, loop.n_steps, state, game)
+        step += n_updates * loop.n_steps
+        per_update = (time.perf_counter() - clock) / n_updates
+        n_updates = max(1, int(CHUNK_SECONDS / per_update))
+    for run in runs:
+        if run.diverged:
+            raise run.diverged
+
+
+def _say_memory(loop: CompiledLoop, writer: Any) -> None:
+    """Tell what the loop needs, where the writer speaks to the user."""
+    tell = getattr(writer, "tell", None)
+    if tell is not None:
+        rollout, program = memory.in_words(loop.rollout_bytes), memory.in_words(loop.program_bytes)
+        tell(f"memory: {rollout} for a rollout, {program} in all")
+
+
+class _Run:
+    """One of the runs that are trained together: where its results go."""
+
+    def __init__(
+        self, agent: Any, checkpointer: Checkpointer | None, writer: Writer | None
+    ) -> None:
+        self.agent, self.checkpointer, self.writer = agent, checkpointer, writer
+        self.diverged: TrainingDivergedError | None = None
+        self._skipped = 0
+
+    def take(
+        self,
+        metrics: dict[str, Any],
+        n_updates: int,
+        step: int,
+        n_steps: int,
+        state: Any,
+        game: Any,
+    ) -> None:
+        """Take over what a chunk has done from joint step ``step`` on: log, save."""
+        if self.diverged:
+            return
+        agent, n_envs = self.agent, self.agent.config.n_envs
+        agent.learned(state, step + n_updates * n_steps, game)
+        for i in range(n_updates):
+            step += n_steps
+            update = log_compiled(metrics, i, step * n_envs, agent.groups, self.writer)
+            try:
+                self._skipped = count_skipped(update, self._skipped, step * n_envs)
+            except TrainingDivergedError as error:
+                self.diverged = error
+                return
+        if self.checkpointer is not None and not self._skipped:
+            self.checkpointer.save(step, agent)

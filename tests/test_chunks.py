@@ -1,0 +1,106 @@
+"""Several runs in one program; memory known before it is allocated."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from kitae_marl import Agent, Config, PPOConfig
+from kitae_marl import memory as memory_module
+from kitae_marl.config import differing, with_traced
+from kitae_marl.errors import ConfigError
+from kitae_marl.loops.chunks import CompiledLoop
+from kitae_marl.loops.compiled import rollout_factory, start_loop
+from kitae_marl.memory import n_bytes, program_bytes
+from kitae_marl.vector.compiled import CompiledVecParallelEnv
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+GAME = "mpe/simple-v3"
+
+
+def config(seed: int = 0, **ppo: Any) -> Config:
+    settings = PPOConfig(n_steps=26, n_epochs=1, n_minibatches=2, hidden_sizes=(16,), **ppo)
+    return Config(env_id=GAME, seed=seed, n_envs=4, env_steps=26 * 4 * 3, ppo=settings)
+
+
+def loop_of(*configs: Config) -> CompiledLoop:
+    env = CompiledVecParallelEnv(GAME, configs[0].n_envs)
+    seeds = [settings.seed for settings in configs]
+    return CompiledLoop(env.game, [Agent(env, settings) for settings in configs], seeds)
+
+
+def assert_close(a: Any, b: Any) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-5, atol=1e-5)
+
+
+def test_runs_in_one_program_are_the_runs_by_themselves() -> None:
+    configs = [
+        config(seed=5, learning_rate=1e-3, gamma=0.9, clip=0.1, entropy_coef=0.1),
+        config(seed=6, learning_rate=3e-3, gamma=0.95, clip=0.3, entropy_coef=0.0),
+    ]
+    together = loop_of(*configs)
+    metrics = together.run(2)
+    for k, settings in enumerate(configs):
+        alone = loop_of(settings)
+        [expected] = alone.run(2)
+        assert_close(together.states()[k], alone.states()[0])
+        assert_close(metrics[k], expected)
+    assert metrics[0]["update/agent/entropy"][1] != metrics[1]["update/agent/entropy"][1]
+
+
+def test_traced_settings_are_those_that_differ() -> None:
+    one, two = config(0, gamma=0.9), config(1, gamma=0.8)
+    assert differing([one, two]) == {"gamma": [0.9, 0.8]}
+    assert differing([one, dataclasses.replace(one, seed=4)]) == {}
+    assert with_traced(one, {"gamma": "anything"}).ppo.gamma == "anything"
+    assert one.ppo.gamma == 0.9
+
+
+def test_other_differences_are_refused() -> None:
+    with pytest.raises(ConfigError, match="differ in the seed and in learning_rate"):
+        differing([config(), dataclasses.replace(config(), n_envs=8)])
+    with pytest.raises(ConfigError, match="differ in the seed"):
+        differing([config(), config(anneal=False)])
+
+
+def test_a_rollout_takes_the_memory_that_is_said() -> None:
+    settings = dataclasses.replace(config(), n_envs=256)
+    loop = loop_of(settings)
+    agent = Agent(CompiledVecParallelEnv(GAME, 1), settings)
+    game = CompiledVecParallelEnv(GAME, 1).game
+    rollout = rollout_factory(game, agent.algorithm, agent.groups, settings)
+    key = jax.random.key(0)
+    start = jax.eval_shape(lambda: start_loop(game, 256, agent.state, key, key))
+    need = jax.jit(rollout).lower(start).compile().memory_analysis()
+    held = need.output_size_in_bytes + need.temp_size_in_bytes
+    assert loop.rollout_bytes <= held < 1.3 * loop.rollout_bytes
+    per_row = 2 * 4 * 4 + 4 + 4 + 4 + 4  # observations, action, reward, log_prob, four flags
+    assert loop.rollout_bytes == 26 * 256 * per_row
+    assert loop.program_bytes > loop.rollout_bytes
+
+
+def test_what_does_not_fit_is_refused_with_a_number_that_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = dataclasses.replace(config(), n_envs=64)
+    needed = loop_of(settings).program_bytes
+    monkeypatch.setattr(memory_module, "free_bytes", lambda: needed)
+    with pytest.raises(ConfigError, match=r"for 64 environments; 32 environments fit") as refused:
+        loop_of(settings)
+    assert refused.value.key == "n_envs"
+    loop_of(dataclasses.replace(settings, n_envs=32))
+    monkeypatch.setattr(memory_module, "free_bytes", lambda: 100)
+    with pytest.raises(ConfigError, match="not even one environment fits"):
+        loop_of(settings)
+
+
+def test_bytes_are_counted() -> None:
+    assert n_bytes({"a": np.zeros((3, 2), np.int16), "b": jax.ShapeDtypeStruct((5,), "f4")}) == 32
+    double = jax.jit(lambda x: 2 * x).lower(jax.ShapeDtypeStruct((250,), "f4")).compile()
+    assert 2000 <= program_bytes(double) < 2200
+    assert 2**20 < memory_module.free_bytes() < 2**50
