@@ -13,11 +13,13 @@ from kitae_marl.options.games import Bench, Doctor, List, Verify
 
 def list_games(options: List) -> dict[str, Any]:
     """List the ids."""
-    from kitae_marl.vector.catalogue import catalogue
+    from kitae_marl.vector.catalogue import catalogue, table
 
-    rows = [row for row in catalogue() if options.match in row.id]
-    for row in rows:
-        say(f"{row.id:42s} {'ready' if row.runs_here else row.install}")
+    rows = catalogue(options.match)
+    for line in table(rows) if rows else ():
+        say(line)
+    if any(row.id == "envpool:ID" for row in rows):
+        say("kitae-marl list envpool: lists EnvPool's more than a thousand games, in half a minute")
     if not rows:
         say(f"no id contains {options.match!r}")
     return {"games": [row._asdict() for row in rows]}

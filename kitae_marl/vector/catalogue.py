@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,27 +63,32 @@ class Game(NamedTuple):
     masked: bool = False
 
 
-def catalogue() -> list[Game]:
-    """List every game, sorted by id.
+def catalogue(match: str = "") -> list[Game]:
+    """List the games, sorted by id.
 
     Ids of Gymnasium are those of its own environments; others that are installed work as well.
     No game is made for this: what they look like comes from a table that a test compares with
-    the games. ``envpool`` takes seconds to load, so its more than a thousand ids are one row.
+    the games. EnvPool takes seconds to load, so its more than a thousand ids are one row, unless
+    ``match`` starts with ``envpool:``; then the pools are asked what they look like.
+
+    Args:
+        match: give only the games whose ids contain this.
     """
-    return sorted(_games())
+    pools = match.startswith("envpool:") and _is_installed(("envpool",))
+    games = _envpool_games(match.removeprefix("envpool:")) if pools else _games()
+    return sorted(game for game in games if match in game.id)
 
 
 def _games() -> Iterator[Game]:
     """Generate the rows."""
-    for id in known_ids():
-        yield _row(id, _needs(id), install_hint(id.partition("/")[0]))
-    if not _is_installed(("magent2",)):
-        yield _row("magent/NAME", ("magent2",), install_hint("magent"))
-    for scenario in _MAMUJOCO:
-        yield _row(f"mamujoco:{scenario}", _needs("mamujoco"), install_hint("mamujoco"))
-    for name in _openspiel_names() or ("GAME",):
-        yield _row(f"openspiel:{name}", _needs("openspiel"), install_hint("openspiel"))
-    yield _row("envpool:ID", _needs("envpool"), install_hint("envpool"))
+    listed = {id for id in _table() if id.partition(":")[0] not in ("gymnasium", "openspiel")}
+    listed.update(known_ids(), (f"mamujoco:{scenario}" for scenario in _MAMUJOCO))
+    names = _openspiel_names()
+    spiels = [id for id in _table() if id.startswith("openspiel:")]
+    listed.update(spiels if names is None else (f"openspiel:{name}" for name in names))
+    listed.add("envpool:ID")
+    for id in listed:
+        yield _row(id, _needs(id), install_hint(id.partition(":")[0].partition("/")[0]))
     for name in gymnasium_ids():
         group = _gymnasium_group(name)
         if group is not None:
@@ -109,10 +114,34 @@ def _is_installed(modules: tuple[str, ...]) -> bool:
     return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
-def _openspiel_names() -> tuple[str, ...]:
-    """OpenSpiel's games that can be played by the names of their own, no parameters needed."""
+def _envpool_games(text: str) -> Iterator[Game]:
+    """Generate the rows of EnvPool's ids that contain a text, as their specifications have them."""
+    import envpool  # pyright: ignore[reportMissingImports] - an extra
+
+    for name in sorted(envpool.list_all_envs()):
+        if text not in name:
+            continue
+        try:
+            spec = envpool.make_spec(name)
+        except ImportError as error:  # a library of the system that some games need
+            yield Game(f"envpool:{name}", False, str(error).partition(". ")[0])
+            continue
+        told = spec.state_array_spec
+        yield Game(
+            f"envpool:{name}",
+            True,
+            agents=int(spec.config.max_num_players),
+            observation=space_text(spec.observation_space),
+            action=space_text(spec.action_space),
+            turn_based="info:current_player" in told,
+            masked="info:legal_action_mask" in told or "info:action_mask" in told,
+        )
+
+
+def _openspiel_names() -> tuple[str, ...] | None:
+    """OpenSpiel's games that can be played without parameters; None where it is not installed."""
     if not _is_installed(("pyspiel",)):
-        return ()
+        return None
     import pyspiel
 
     def plays(game: Any) -> bool:
@@ -194,6 +223,25 @@ def space_text(space: spaces.Space[Any]) -> str:
             return f"MultiDiscrete({', '.join(map(str, space.nvec.ravel()))})"
         case _:
             return type(space).__name__
+
+
+def table(games: Sequence[Game]) -> list[str]:
+    """Write games as the lines of a table for people, with a heading and as wide as it must be."""
+    heading = ("id", "agents", "act", "they see", "they do", "here")
+    rows = [
+        (
+            game.id,
+            str(game.agents or "?"),
+            "in turn" if game.turn_based else "together" if game.agents else "?",
+            game.observation or "?",
+            (game.action or "?") + (" masked" if game.masked else ""),
+            "ready" if game.runs_here else game.install,
+        )
+        for game in games
+    ]
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    padded = (zip(row, widths, strict=True) for row in (heading, *rows))
+    return ["  ".join(cell.ljust(width) for cell, width in row).rstrip() for row in padded]
 
 
 def write_table(path: Path = _TABLE) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from lockstep import WARNINGS
 
 from kitae_marl.vector import catalogue as module
-from kitae_marl.vector.catalogue import catalogue, describe_game, space_text
+from kitae_marl.vector.catalogue import catalogue, describe_game, space_text, table
 from kitae_marl.vector.ids import known_ids
 from kitae_marl.vector.make import make_parallel_env
 
@@ -52,13 +52,36 @@ def test_a_missing_package_shows_in_the_list(monkeypatch: pytest.MonkeyPatch) ->
     for id, install in (
         ("butterfly/pistonball-v6", 'pip install "kitae-marl[butterfly]"'),
         ("classic/hanabi-v5", 'pip install "kitae-marl[classic]"'),
-        ("magent/NAME", 'pip install "magent2"'),
-        ("openspiel:GAME", 'pip install "shimmy" "open_spiel"'),
+        ("magent/battle-v4", 'pip install "magent2"'),
+        ("openspiel:leduc_poker", 'pip install "shimmy" "open_spiel"'),
         ("envpool:ID", 'pip install "kitae-marl[envpool]"'),
         ("gymnasium:LunarLander-v3", 'pip install "gymnasium[box2d]"'),
     ):
         assert (games[id].runs_here, games[id].install) == (False, install)
     assert games["butterfly/cooperative_pong-v6"].runs_here
+    assert games["magent/battle-v4"].agents == 162
+
+
+def test_the_table_for_people_has_a_line_for_each_game() -> None:
+    heading, *lines = table(catalogue("classic/t"))
+    assert heading.split() == ["id", "agents", "act", "they", "see", "they", "do", "here"]
+    assert [line.split()[0] for line in lines] == [
+        "classic/texas_holdem-v4", "classic/texas_holdem_no_limit-v6", "classic/tictactoe-v3"
+    ]  # fmt: skip
+    start = heading.index("they see")
+    assert lines[2][start:].split("  ")[0] == "Box(3, 3, 2) int8"
+    assert "Discrete(9) masked" in lines[2]
+    assert "in turn" in lines[2]
+    assert "together" in table(catalogue("mpe/simple-v3"))[1]
+
+
+def test_envpool_is_asked_for_its_own_games() -> None:
+    pytest.importorskip("envpool")
+    games = {game.id: game for game in catalogue("envpool:Tic")}
+    assert games["envpool:TicTacToe-v1"] == (
+        "envpool:TicTacToe-v1", True, "", 2, "MultiBinary(3, 3, 2)", "Discrete(9)", True, True
+    )  # fmt: skip
+    assert all("Tic" in id for id in games)
 
 
 @pytest.mark.parametrize("id", QUICK)
