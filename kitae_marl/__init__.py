@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kitae_marl.config import Config, PPOConfig
     from kitae_marl.evaluation import Evaluation, evaluate, over_seeds, random_policy
     from kitae_marl.loops.train import check_env, process_termination, vectorized_train
+    from kitae_marl.seats import frozen, with_seats
     from kitae_marl.types import AlgoType, Checkpointer, IAgent
     from kitae_marl.vector import SubProcVecParallelEnv, make_parallel_env, make_vec_env
     from kitae_marl.vector.doctor import check_parallel_env
@@ -31,12 +32,14 @@ _HOMES = {
     "check_env": "loops.train",
     "check_parallel_env": "vector.doctor",
     "evaluate": "evaluation",
+    "frozen": "seats",
     "make_parallel_env": "vector.make",
     "make_vec_env": "vector.make",
     "over_seeds": "evaluation",
     "process_termination": "loops.train",
     "random_policy": "evaluation",
     "vectorized_train": "loops.train",
+    "with_seats": "seats",
 }
 
 __all__ = [
@@ -51,12 +54,14 @@ __all__ = [
     "check_env",
     "check_parallel_env",
     "evaluate",
+    "frozen",
     "make_parallel_env",
     "make_vec_env",
     "over_seeds",
     "process_termination",
     "random_policy",
     "vectorized_train",
+    "with_seats",
 ]
 
 

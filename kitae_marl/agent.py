@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
 from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
-from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks
+from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks, subset
 from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.loops.update import skip_nonfinite
 from kitae_marl.types import AgentPyTree, TrainState
@@ -179,6 +180,55 @@ class Agent:
         else:
             action, _ = self._select(self._policy, features, masks, ())
         return self._by_agent(action)
+
+    def player(self, agents: Sequence[str] | None = None, *, seed: int | None = None) -> Agent:
+        """Return an agent that plays with the present parameters and learns nothing.
+
+        Args:
+            agents: whom it plays for, some of ``possible_agents``; None: all.
+            seed: seed of what it samples; None: that of this agent, from the start.
+
+        Raises:
+            ValueError: if it does not know one of the agents.
+        """
+        names = self.possible_agents if agents is None else agents
+        groups = subset(self.groups, names)
+        player = copy.copy(self)
+        player.possible_agents = [agent for agent in self.possible_agents if agent in names]
+        player.groups, player._selected, player._keys_ahead = groups, 0, {}
+        if seed is not None:
+            player.root_key = jax.random.key(seed)
+        if len(player.possible_agents) < len(self.possible_agents):
+            player._compile()
+        player.state = {group.name: self._policy_of(group) for group in groups}
+        return player
+
+    def _policy_of(self, group: GroupSpec) -> TrainState:
+        """Copy what acting needs, for some agents of a group of the same name."""
+        policy: Any = self._policy[group.name]
+        if group.share_params:
+            return jax.tree.map(jax.numpy.array, policy)
+        whole = next(g for g in self.groups if g.name == group.name)
+        rows = np.array([whole.agents.index(agent) for agent in group.agents])
+        return jax.tree.map(lambda leaf: leaf[rows], policy)
+
+    def policy_function(self, *, sample: bool) -> Callable[..., Any]:
+        """Return what chooses actions, as a pure function with the present parameters in it.
+
+        It is ``(key, observation, action_mask, carry) -> (action, carry)``, all ``{group: [E, A,
+        ...]}``, for use inside other programs; ``sample`` as in ``select_action``.
+        """
+        groups, config, policy = self.groups, self.config, self._policy
+        explore = self.algorithm.explore_factory(groups, config)
+        select = self.algorithm.select_factory(groups, config)
+
+        def choose(key: jax.Array, observation: Any, mask: Any, carry: Any) -> tuple[Any, Any]:
+            if not sample:
+                return select(policy, observation, mask, carry)
+            action, _, carry = explore(policy, key, observation, mask, carry)
+            return action, carry
+
+        return choose
 
     def _by_agent(self, stacked: Any) -> AgentDict:
         """Fetch stacked arrays and view them by agent; fetching means the inputs have been read."""

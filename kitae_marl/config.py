@@ -22,6 +22,8 @@ TRACED = (
     "max_grad_norm",
 )
 """Settings of PPO in which runs of one compiled program may differ."""
+FROZEN = "frozen:"
+"""What a seat of a trained agent begins with, before the name of its run."""
 
 
 def _require(condition: bool, key: str, expected: str, got: Any) -> None:
@@ -49,6 +51,13 @@ def _is_json(value: Any) -> bool:
         return json.loads(json.dumps(value, allow_nan=False)) == value
     except (TypeError, ValueError, RecursionError):
         return False
+
+
+def is_seat(value: Any) -> bool:
+    """Whether a value names who plays a seat: ``random``, or ``frozen:RUN``."""
+    if not isinstance(value, str):
+        return False
+    return value == "random" or (value.startswith(FROZEN) and value != FROZEN)
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,8 @@ class Config:
     """Id of the game, as listed by ``kitae-marl list``."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the game; values as in JSON."""
+    seats: dict[str, str] = field(default_factory=dict)
+    """Who plays the agents that don't learn, ``{pattern: "random" or "frozen:RUN"}``."""
     algo: Literal["ippo"] = "ippo"
     """Learning algorithm."""
     backend: Literal["auto", "compiled", "python"] = "auto"
@@ -138,6 +149,13 @@ class Config:
         _require(isinstance(self.env_id, str) and bool(self.env_id), "env_id", "an id", self.env_id)
         _require(isinstance(self.env_kwargs, dict), "env_kwargs", "a dict", self.env_kwargs)
         _require(_is_json(self.env_kwargs), "env_kwargs", "values as in JSON", self.env_kwargs)
+        _require(
+            isinstance(self.seats, dict)
+            and all(isinstance(p, str) and is_seat(seat) for p, seat in self.seats.items()),
+            "seats",
+            f"'random' or '{FROZEN}NAME' (a run of the same runs folder) by pattern",
+            self.seats,
+        )
         _require(isinstance(self.ppo, PPOConfig), "ppo", "a PPOConfig", self.ppo)
         _require(self.algo in ("ippo",), "algo", "ippo", self.algo)
         backends = ("auto", "compiled", "python")

@@ -7,6 +7,7 @@ environments may use it.
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,24 @@ def group_specs(
         GroupSpec(name, agents, *spaces(agents[0]), share_params=_shares(agents, share_params))
         for name, agents in agent_groups(possible_agents, spaces).items()
     )
+
+
+def subset(groups: Iterable[GroupSpec], agents: Sequence[str]) -> tuple[GroupSpec, ...]:
+    """Return the groups cut down to some of their agents.
+
+    Raises:
+        ValueError: if an agent is in none of them.
+    """
+    groups = tuple(groups)
+    known = [agent for group in groups for agent in group.agents]
+    missing = [agent for agent in agents if agent not in known]
+    if missing or not agents:
+        raise ValueError(f"expected some of the agents {known}, got {list(agents)}.")
+    cut = (
+        dataclasses.replace(group, agents=tuple(a for a in group.agents if a in agents))
+        for group in groups
+    )
+    return tuple(group for group in cut if group.agents)
 
 
 def _shares(agents: tuple[str, ...], share_params: bool | Mapping[str, bool]) -> bool:

@@ -22,6 +22,10 @@ GroupPyTree: TypeAlias = dict[str, Any]
 """Values by group name: arrays ``[..., E, A, ...]`` or nested dicts or tuples of them."""
 
 
+Policy: TypeAlias = Callable[[AgentPyTree, Mapping[str, Any]], AgentPyTree]
+"""``(observations, infos) -> actions`` by agent, arrays ``[E, ...]``; ``Agent.select_action``."""
+
+
 class AlgoType(enum.Enum):
     """Whether an algorithm learns from its newest rollout alone or from a replay of old ones."""
 

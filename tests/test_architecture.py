@@ -21,7 +21,8 @@ LEVELS = {
     6: ["running"],
     7: ["agent"],
     8: ["evaluation", "bench"],
-    9: ["options", "commands", "cli", "__main__"],
+    9: ["seats"],
+    10: ["options", "commands", "cli", "__main__"],
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
 PURE = ["ops", "networks", "distributions", "groups", "buffer", "keys", "algos.ppo"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from kitae_marl.options.fields import Positional
+from kitae_marl.options.fields import JsonObject, Positional
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,8 @@ class Evaluate:
 
     run: Positional[str]
     """Path of a run folder, or name of a run in the runs folder."""
+    seats: JsonObject = field(default_factory=dict)
+    """Who plays agents instead of the run, as in training, before the run's own seats."""
     episodes: int = 200
     """Episodes to play."""
     n_envs: int = 16
@@ -40,6 +42,8 @@ class Watch:
     """Path of a run folder, or name of a run in the runs folder."""
     out: Path = Path("watch.gif")
     """File to write: .gif, or .mp4 with the extra kitae-marl[video]."""
+    seats: JsonObject = field(default_factory=dict)
+    """Who plays agents instead of the run, as in training, before the run's own seats."""
     episodes: int = 3
     """Episodes to show."""
     sample: bool = False

@@ -90,6 +90,10 @@ class CompiledVecParallelEnv:
         self._action = {g.name: _empty_actions(g, n_envs) for g in self.groups}
         self._stepping = False
 
+    def with_game(self, game: Game) -> CompiledVecParallelEnv:
+        """Return as many environments of another game, made with the same options."""
+        return CompiledVecParallelEnv(game, self.num_envs, with_state=self._with_state)
+
     # ------------------------------------------------------------ description
 
     def observation_space(self, agent: str) -> gym.Space:
