@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import fnmatch
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
 from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
-from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks, subset
+from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks, subset, subset_state
 from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.loops.update import skip_nonfinite
 from kitae_marl.types import AgentPyTree, TrainState
@@ -65,6 +66,12 @@ class Agent:
             raise TypeError(
                 f"expected an environment with possible_agents, got {type(env).__name__}; wrap a "
                 "Gymnasium one by kitae_marl.check_env."
+            )
+        told = [a for a in env.possible_agents for p in config.seats if fnmatch.fnmatchcase(a, p)]
+        if told:
+            raise ValueError(
+                f"expected an environment without the agents that have seats in the config, got "
+                f"{told}; make it by kitae_marl.with_seats."
             )
         groups = group_specs(
             env.possible_agents,
@@ -192,43 +199,15 @@ class Agent:
             ValueError: if it does not know one of the agents.
         """
         names = self.possible_agents if agents is None else agents
-        groups = subset(self.groups, names)
         player = copy.copy(self)
+        player.groups, player._selected, player._keys_ahead = subset(self.groups, names), 0, {}
         player.possible_agents = [agent for agent in self.possible_agents if agent in names]
-        player.groups, player._selected, player._keys_ahead = groups, 0, {}
         if seed is not None:
             player.root_key = jax.random.key(seed)
         if len(player.possible_agents) < len(self.possible_agents):
             player._compile()
-        player.state = {group.name: self._policy_of(group) for group in groups}
+        player.state = subset_state(self._policy, self.groups, player.groups)
         return player
-
-    def _policy_of(self, group: GroupSpec) -> TrainState:
-        """Copy what acting needs, for some agents of a group of the same name."""
-        policy: Any = self._policy[group.name]
-        if group.share_params:
-            return jax.tree.map(jax.numpy.array, policy)
-        whole = next(g for g in self.groups if g.name == group.name)
-        rows = np.array([whole.agents.index(agent) for agent in group.agents])
-        return jax.tree.map(lambda leaf: leaf[rows], policy)
-
-    def policy_function(self, *, sample: bool) -> Callable[..., Any]:
-        """Return what chooses actions, as a pure function with the present parameters in it.
-
-        It is ``(key, observation, action_mask, carry) -> (action, carry)``, all ``{group: [E, A,
-        ...]}``, for use inside other programs; ``sample`` as in ``select_action``.
-        """
-        groups, config, policy = self.groups, self.config, self._policy
-        explore = self.algorithm.explore_factory(groups, config)
-        select = self.algorithm.select_factory(groups, config)
-
-        def choose(key: jax.Array, observation: Any, mask: Any, carry: Any) -> tuple[Any, Any]:
-            if not sample:
-                return select(policy, observation, mask, carry)
-            action, _, carry = explore(policy, key, observation, mask, carry)
-            return action, carry
-
-        return choose
 
     def _by_agent(self, stacked: Any) -> AgentDict:
         """Fetch stacked arrays and view them by agent; fetching means the inputs have been read."""

@@ -127,7 +127,8 @@ class Config:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the game; values as in JSON."""
     seats: dict[str, str] = field(default_factory=dict)
-    """Who plays the agents that don't learn, ``{pattern: "random" or "frozen:RUN"}``."""
+    """Who plays the agents that do not learn: ``random`` or ``frozen:RUN`` by pattern of names,
+    with RUN the name of a run in the runs folder."""
     algo: Literal["ippo"] = "ippo"
     """Learning algorithm."""
     backend: Literal["auto", "compiled", "python"] = "auto"
@@ -153,7 +154,7 @@ class Config:
             isinstance(self.seats, dict)
             and all(isinstance(p, str) and is_seat(seat) for p, seat in self.seats.items()),
             "seats",
-            f"'random' or '{FROZEN}NAME' (a run of the same runs folder) by pattern",
+            f"'random' or '{FROZEN}RUN' by pattern",
             self.seats,
         )
         _require(isinstance(self.ppo, PPOConfig), "ppo", "a PPOConfig", self.ppo)

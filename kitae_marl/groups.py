@@ -98,6 +98,23 @@ def subset(groups: Iterable[GroupSpec], agents: Sequence[str]) -> tuple[GroupSpe
     return tuple(group for group in cut if group.agents)
 
 
+def subset_state(
+    state: Mapping[str, Any], groups: Iterable[GroupSpec], part: Iterable[GroupSpec]
+) -> dict[str, Any]:
+    """Copy the parameters (or TrainStates) of groups for a ``subset`` of them."""
+    import jax  # here, so that worker processes can import this module without JAX
+
+    whole = {group.name: group.agents for group in groups}
+    copied = {}
+    for group in part:
+        rows = np.array([whole[group.name].index(agent) for agent in group.agents])
+        picked = ... if group.share_params else rows
+        copied[group.name] = jax.tree.map(
+            lambda x, i=picked: jax.numpy.array(x[i]), state[group.name]
+        )
+    return copied
+
+
 def _shares(agents: tuple[str, ...], share_params: bool | Mapping[str, bool]) -> bool:
     """Look up whether a group shares parameters."""
     if not isinstance(share_params, Mapping):

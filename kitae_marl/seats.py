@@ -18,6 +18,7 @@ from kitae_marl.agent import Agent
 from kitae_marl.config import FROZEN
 from kitae_marl.evaluation import random_policy
 from kitae_marl.groups import require_spaces, without_mask
+from kitae_marl.runs import run_path
 from kitae_marl.types import Policy
 from kitae_marl.vector.seated import HostSeat, SeatedVecParallelEnv
 
@@ -159,7 +160,7 @@ def _compiled_seat(seat: Any, agents: tuple[str, ...], game: Game) -> Seat:
     if seat == "random":
         return random_seat(game, agents)
     player = seat.agent.player(agents)
-    policy = player.policy_function(sample=seat.sample)
+    policy = _policy_function(player, seat.sample)
 
     def act(key: Any, view: View, memory: Any) -> tuple[dict[str, Any], Any]:
         import jax
@@ -177,23 +178,51 @@ def _compiled_seat(seat: Any, agents: tuple[str, ...], game: Game) -> Seat:
     return Seat(agents, act)
 
 
-def read_seats(
-    env: Any, seats: Mapping[str, str], find: Callable[[str], Path]
-) -> dict[str, str | Frozen]:
-    """Load what the texts of a config or command line name.
+def _policy_function(player: Agent, sample: bool) -> Callable[..., tuple[Any, Any]]:
+    """Return ``(key, observation, action_mask, carry) -> (action, carry)``, parameters in it."""
+    state, groups, config = player.state, player.groups, player.config
+    explore = player.algorithm.explore_factory(groups, config)
+    select = player.algorithm.select_factory(groups, config)
+
+    def choose(key: Any, observation: Any, action_mask: Any, carry: Any) -> tuple[Any, Any]:
+        if not sample:
+            return select(state, observation, action_mask, carry)
+        action, _, carry = explore(state, key, observation, action_mask, carry)
+        return action, carry
+
+    return choose
+
+
+def seated_as_told(env: Any, seats: Mapping[str, str], runs_dir: str | Path) -> Any:
+    """Return the environments with the seats that a config or the command line names.
 
     Args:
-        env: the environment; patterns hidden behind earlier ones are left out.
-        seats: ``"random"`` or ``"frozen:RUN"`` by pattern.
-        find: returns the folder of a RUN, or raises.
+        env: a vector of parallel environments; closed where this fails.
+        seats: ``"random"`` or ``"frozen:RUN"`` by pattern; empty: ``env`` itself is returned.
+        runs_dir: where a RUN is looked for, by its name (``x``, of a set ``x/seed_0``) alone: a
+            text that may come from a run folder leads nowhere else.
 
     Raises:
         ValueError: as ``with_seats``.
-        NoCheckpointError: if a run has no readable checkpoint.
+        UnsafePathError: if a RUN is no name.
+        NoCheckpointError: if there is no such run or it has no readable checkpoint.
     """
-    return {
-        pattern: frozen(find(seats[pattern].removeprefix(FROZEN)))
-        if seats[pattern].startswith(FROZEN)
-        else seats[pattern]
-        for pattern in _matches(env, seats)
-    }
+    if not seats:
+        return env
+    try:
+        # Patterns hidden behind earlier ones are left out: their runs need not be there.
+        told = {pattern: seats[pattern] for pattern in _matches(env, seats)}
+        return with_seats(env, {p: _as_told(text, runs_dir) for p, text in told.items()})
+    except BaseException:
+        env.close()
+        raise
+
+
+def _as_told(text: str, runs_dir: str | Path) -> str | Frozen:
+    """Load what a text names."""
+    if not text.startswith(FROZEN):
+        return text
+    path = Path(runs_dir)
+    for part in text.removeprefix(FROZEN).split("/", 1):
+        path = run_path(path, part)
+    return frozen(path)

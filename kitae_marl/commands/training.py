@@ -29,14 +29,26 @@ def train(options: Train) -> dict[str, Any]:
     threading.Thread(target=importlib.import_module, args=("kitae_marl.agent",)).start()
     if options.seeds > 1 or (options.resume and runs.is_set(path)):
         return train_set(options, path)
-    result = _train_run(options.config(), path, resume=options.resume, overwrite=options.overwrite)
+    result = _train_run(
+        options.config(),
+        path,
+        options.runs_dir,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
     _say_where_to_look(options, path)
     return result
 
 
-def _train_run(config: Config, path: Path, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+def _train_run(
+    config: Config, path: Path, runs_dir: Path, *, resume: bool, overwrite: bool
+) -> dict[str, Any]:
     """Train one run, or go on with it."""
     config, env = _make_env(config)
+    if config.seats:
+        from kitae_marl.seats import seated_as_told
+
+        env = seated_as_told(env, config.seats, runs_dir)
     try:
         from kitae_marl.agent import Agent
 
@@ -106,7 +118,9 @@ def one_after_another(options: Train, path: Path) -> dict[int, dict[str, Any]]:
         if begun and summary.get("complete") and summary["env_steps"] >= config.env_steps:
             results[seed] = _result(summary, own)
         else:
-            results[seed] = _train_run(config, own, resume=begun, overwrite=not begun)
+            results[seed] = _train_run(
+                config, own, options.runs_dir, resume=begun, overwrite=not begun
+            )
     return results
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from kitae_marl.options.fields import JsonObject, Positional
+from kitae_marl.options.fields import Positional
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,6 @@ class Evaluate:
 
     run: Positional[str]
     """Path of a run folder, or name of a run in the runs folder."""
-    seats: JsonObject = field(default_factory=dict)
-    """Who plays agents instead of the run, as in training, before the run's own seats."""
     episodes: int = 200
     """Episodes to play."""
     n_envs: int = 16
@@ -42,8 +40,6 @@ class Watch:
     """Path of a run folder, or name of a run in the runs folder."""
     out: Path = Path("watch.gif")
     """File to write: .gif, or .mp4 with the extra kitae-marl[video]."""
-    seats: JsonObject = field(default_factory=dict)
-    """Who plays agents instead of the run, as in training, before the run's own seats."""
     episodes: int = 3
     """Episodes to show."""
     sample: bool = False

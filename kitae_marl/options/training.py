@@ -21,8 +21,8 @@ class Train(Config):
     env_kwargs: JsonObject = field(default_factory=dict)
     """Keyword arguments of the game."""
     seats: JsonObject = field(default_factory=dict)
-    """Who plays the agents that don't learn, ``{pattern: "random" or "frozen:RUN"}``; RUN is the
-    name of a run in the runs folder."""
+    """Who plays the agents that do not learn: ``{"adversary_*": "random", "agent_1": "frozen:X"}``,
+    with X the name of a run in the runs folder."""
     run: str | None = None
     """Name of the run folder; made from game, algorithm and seed if not given."""
     seeds: int = 1
