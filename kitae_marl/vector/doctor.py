@@ -9,6 +9,7 @@ import os
 import pstats
 import re
 import shlex
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ from kitae_marl.vector.doctor_report import Report, names
 from kitae_marl.vector.make import make_parallel_env
 from kitae_marl.vector.playout import Observed, Player
 from kitae_marl.vector.quirks import QUIRKS
+from kitae_marl.vector.single import SingleParallelEnv
 from kitae_marl.vector.spaces import leaves
 from kitae_marl.vector.wrappers import as_parallel
 
@@ -34,6 +36,7 @@ def check_parallel_env(
     *,
     episodes: int = 10,
     max_steps: int = 1000,
+    patience: float = 30.0,
     seed: int = 0,
     **kwargs: Any,
 ) -> Report:
@@ -44,6 +47,8 @@ def check_parallel_env(
             game itself, which is played but not closed.
         episodes: episodes to play.
         max_steps: joint steps after which an episode is left.
+        patience: seconds after which no further episode is begun; comparing episodes of equal
+            seeds takes about as long again at most, by leaving them earlier.
         seed: seed of the first episode.
         **kwargs: arguments of the game, for an id.
 
@@ -60,12 +65,15 @@ def check_parallel_env(
             f"expected one parallel environment, got {type(game).__name__}; check a single "
             "environment of the vector instead."
         )
-    player = Player(game)
+    player, clock = Player(game), time.perf_counter()
     for episode in range(episodes):
         player.play(seed + episode, max_steps, action_seed=episode)
-    seeding, problems = _check_seeding(make, game, seed + episodes, max_steps)
-    where = _profile(game, seed, min(max_steps, 300))
-    report = _report(name, game, player.observed, seeding, problems, where, kwargs)
+        if time.perf_counter() - clock > patience:
+            break
+    steps = _affordable(max_steps, patience / 4, time.perf_counter() - clock, player.observed)
+    seeding, problems = _check_seeding(make, game, seed + episodes, steps)
+    where = _profile(game, seed, min(steps, 300))
+    report = _report(name, game, player.observed, max_steps, seeding, problems, where, kwargs)
     if make is not None:
         game.close()
     return report
@@ -80,6 +88,12 @@ def _maker(env: Any, kwargs: dict[str, Any]) -> tuple[Callable[[], Any] | None, 
     if callable(env) and not isinstance(env, ParallelEnv):
         return lambda: as_parallel(env()), getattr(env, "__name__", type(env).__name__)
     return None, type(env).__name__
+
+
+def _affordable(max_steps: int, budget: float, seconds: float, seen: Observed) -> int:
+    """The joint steps that fit into ``budget`` seconds, at least 20, at the speed of the play."""
+    per_step = seconds / max(1, len(seen.step_seconds))
+    return min(max_steps, max(20, int(budget / per_step)))
 
 
 def _digests(game: Any, seed: int, max_steps: int) -> list[bytes]:
@@ -107,7 +121,8 @@ def _check_seeding(
         where = "" if step is None else f", from step {step} on"
         return f"state survives reset(seed){where}", ["a used game differs from a fresh one"]
     compared = "also on a used game" if make is not None else "on one used game"
-    return f"reset(seed) determines whole episodes, {compared}", []
+    what = f"the first {max_steps} steps" if used.agents else "whole episodes"
+    return f"reset(seed) determines {what}, {compared}", []
 
 
 def _profile(game: Any, seed: int, max_steps: int) -> tuple[tuple[str, int], ...]:
@@ -118,6 +133,8 @@ def _profile(game: Any, seed: int, max_steps: int) -> tuple[tuple[str, int], ...
     player.env = _Stepping(game, profiled)
     player.play(seed, max_steps)
     seconds: Counter[str] = Counter()
+    if not player.observed.step_seconds:
+        return ()
     stats: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
     for (file, _, _), (_, _, own, _, callers) in stats.items():
         if file != "~":
@@ -153,6 +170,7 @@ def _report(
     name: str,
     game: Any,
     seen: Observed,
+    max_steps: int,
     seeding: str,
     problems: list[str],
     where: tuple[tuple[str, int], ...],
@@ -175,6 +193,7 @@ def _report(
             for group in groups
         ),
         episodes=(len(seen.lengths), min(lengths), float(np.mean(lengths)), max(lengths)),
+        unfinished=(seen.unfinished, max_steps),
         dying=tuple(sorted(seen.dying)),
         joining=tuple(sorted(seen.joining)),
         waiting=tuple(sorted(seen.waiting)),
@@ -222,7 +241,9 @@ def _wrappers(game: Any) -> tuple[str, ...]:
     advice = []
     for agent in game.possible_agents[:1]:
         space = game.observation_space(agent)
-        if isinstance(space, spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8:
+        if not isinstance(space, spaces.Box) or isinstance(game, SingleParallelEnv):
+            continue
+        if len(space.shape) == 3 and space.shape[-1] in (1, 3) and space.dtype == np.uint8:
             if space.shape[-1] == 3:
                 advice.append("supersuit.color_reduction_v0(env): one channel instead of three")
             if space.shape[0] * space.shape[1] > 84 * 84:

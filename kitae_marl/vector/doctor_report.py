@@ -15,6 +15,7 @@ class Report:
         name: the id, or the name of the class.
         groups: one line for each group: its agents, what they observe and do.
         episodes: how many ended, and their shortest, mean and longest length.
+        unfinished: how many episodes were left before their end, and after how many steps.
         dying: agents that left while others played on.
         joining: agents that came after the start of an episode.
         waiting: agents that were in the game without being to act.
@@ -37,6 +38,7 @@ class Report:
     name: str
     groups: tuple[str, ...]
     episodes: tuple[int, int, float, int]
+    unfinished: tuple[int, int]
     dying: tuple[str, ...]
     joining: tuple[str, ...]
     waiting: tuple[str, ...]
@@ -63,13 +65,21 @@ class Report:
     def lines(self) -> list[str]:
         """The report as lines of text."""
         number, shortest, mean, longest = self.episodes
+        left, n_steps = self.unfinished
         shares = ", ".join(f"{package} {share}%" for package, share in self.where)
         return [
             f"{self.name}: {'no rule broken' if self.ok else 'PROBLEMS'}",
             *(f"  problem    {problem}" for problem in self.problems),
             *(f"  agents     {group}" for group in self.groups),
-            f"  episodes   {number} of {shortest} to {longest} steps, mean {mean:.1f}; "
-            f"{self.ends[0]} ended by termination, {self.ends[1]} by truncation of everybody",
+            *(
+                [
+                    f"  episodes   {number} of {shortest} to {longest} steps, mean {mean:.1f}; "
+                    f"{self.ends[0]} ended by termination, {self.ends[1]} by truncation of everybody"
+                ]
+                if number
+                else ()
+            ),
+            *([f"  unfinished {left} left after {n_steps} steps"] if left else ()),
             f"  die early  {names(self.dying)}",
             f"  join late  {names(self.joining)}",
             f"  wait       {names(self.waiting)}",

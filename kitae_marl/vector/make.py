@@ -95,9 +95,10 @@ def make_vec_env(
 def _build(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:
     """Dispatch on the family."""
     if env_id.family == "envpool":
-        raise ValueError(
-            f"{env_id.text!r} is a vector by nature; make it by make_vec_env({env_id.text!r}, 1)."
-        )
+        from kitae_marl.vector.envpool_env import make_envpool
+        from kitae_marl.vector.single import SingleParallelEnv
+
+        return SingleParallelEnv(make_envpool(env_id.name, 1, **kwargs))
     if env_id.family == "gymnasium":
         return _make_gymnasium(env_id, stock, kwargs)
     if env_id.family == "import":

@@ -22,6 +22,7 @@ class Observed:
 
     Attributes:
         lengths: joint steps of each finished episode.
+        unfinished: episodes that were left before their end.
         dying: agents that left while others played on.
         joining: agents that came after the start of an episode.
         waiting: agents that were in the game without being to act.
@@ -37,6 +38,7 @@ class Observed:
     """
 
     lengths: list[int] = field(default_factory=list)
+    unfinished: int = 0
     dying: set[str] = field(default_factory=set)
     joining: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
@@ -79,10 +81,11 @@ class Player:
         observations, infos = env.reset(seed=seed)
         seen.reset_seconds.append(time.perf_counter() - clock)
         self._check_start(observations, infos)
+        if not env.agents:
+            self._problem("nobody is in the game after reset")
+            return
         for step in range(1, max_steps + 1):
             before = list(env.agents)
-            if not before:
-                return
             actions = self._choose(observations, infos, rng)
             clock = time.perf_counter()
             result = env.step(actions)
@@ -96,6 +99,8 @@ class Player:
                 seen.lengths.append(step)
                 seen.terminated += any(terminations.values())
                 seen.truncated += bool(truncations) and all(truncations.values())
+                return
+        seen.unfinished += 1
 
     def _check_start(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> None:
         """Check what ``reset`` returned."""

@@ -191,6 +191,25 @@ def test_what_is_no_game_is_refused() -> None:
     vector.close()
 
 
+def test_episodes_that_do_not_end_are_said_to_be_left() -> None:
+    report = check_parallel_env("sisl/pursuit-v5", episodes=3, max_steps=25, patience=0.0)
+    assert (report.episodes[0], report.unfinished) == (0, (1, 25))  # no second one: no patience
+    assert report.seeding == "reset(seed) determines the first 20 steps, also on a used game"
+    assert any("1 left after 25 steps" in line for line in report.lines())
+    assert not any("episodes" in line for line in report.lines())
+
+
+def test_a_game_without_agents_at_the_start_is_a_problem() -> None:
+    class Empty(Relay):
+        def reset(self, seed: int | None = None, options: dict | None = None) -> Any:
+            super().reset(seed, options)
+            self.agents = []
+            return {}, {}
+
+    report = check_parallel_env(Empty, episodes=1)
+    assert any("nobody is in the game" in text for text in report.problems)
+
+
 def test_every_report_can_be_printed() -> None:
     report = check_parallel_env(make_parallel_env("mpe/simple_tag-v3"), episodes=1)
     assert isinstance(report, Report)

@@ -10,6 +10,7 @@ import pytest
 from kitae_marl.errors import UnknownEnvironmentError
 from kitae_marl.vector import VecParallelEnv
 from kitae_marl.vector.make import make_parallel_env, make_vec_env
+from kitae_marl.vector.single import SingleParallelEnv
 from kitae_marl.vector.wrappers import as_parallel
 
 envpool = pytest.importorskip("envpool")
@@ -106,6 +107,35 @@ def test_players_that_act_together_get_their_own_rows() -> None:
         assert (speeds[agent][agent] > speeds[other][agent]).all()
 
 
+@pytest.mark.parametrize("id", ["envpool:CartPole-v1", "envpool:TicTacToe-v1"])
+def test_one_environment_of_a_pool_is_a_parallel_environment(id: str) -> None:
+    single, vector = make_parallel_env(id), make_vec_env(id, 1)
+    agents, n_ended = single.possible_agents, 0
+    rng = np.random.default_rng(0)
+    got, infos = single.reset(seed=5)
+    rows, whole = vector.reset(seed=5)
+    assert single.agents == agents == vector.possible_agents
+    while single.agents:
+        for agent in agents:
+            np.testing.assert_array_equal(got[agent], rows[agent][0])
+            assert infos[agent]["active"] == whole["active"][agent][0]
+        actions = legal(whole, agents, single.action_space(agents[0]).n, rng)  # type: ignore[attr-defined]
+        got, *numbers, infos = single.step({agent: int(a[0]) for agent, a in actions.items()})
+        rows, *expected, whole = vector.step(actions)
+        for mine, theirs in zip(numbers, expected, strict=True):
+            assert mine == {agent: theirs[agent][0] for agent in agents}
+        n_ended += bool(numbers[1][agents[0]])
+    assert n_ended == 1
+    assert not any(info["active"] for info in infos.values())
+    for agent in agents:
+        np.testing.assert_array_equal(got[agent], whole["final_observation"][agent][0])
+    assert single.step({}) == ({}, {}, {}, {}, {})
+    assert len(single.reset()[0]) == len(agents)
+    single.close()
+    with pytest.raises(ValueError, match="num_envs=2"):
+        SingleParallelEnv(make_vec_env(id, 2))
+
+
 def test_a_users_pool_is_adapted_and_wrong_ones_are_refused() -> None:
     pool = envpool.make_gymnasium("CartPole-v1", num_envs=2, seed=1)
     assert as_parallel(pool).possible_agents == ["agent_0"]
@@ -115,5 +145,3 @@ def test_a_users_pool_is_adapted_and_wrong_ones_are_refused() -> None:
         as_parallel(envpool.make_gymnasium("CartPole-v1", num_envs=4, batch_size=2))
     with pytest.raises(UnknownEnvironmentError, match="'envpool:CartPole-v1'"):
         make_vec_env("envpool:CartPol-v1", 2)
-    with pytest.raises(ValueError, match="make_vec_env"):
-        make_parallel_env("envpool:CartPole-v1")
