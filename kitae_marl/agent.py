@@ -318,31 +318,57 @@ class Agent:
 
         Raises:
             RunExistsError: if ``run_dir`` is not empty.
+            RunLockedError: if another trainer is at work in it.
+            CheckpointWriteError: if the last state could not be saved.
+            TrainingDivergedError: if update after update was not finite.
             ConfigError: if the agent has already done ``config.env_steps``.
             ValueError: if the environment has other agents or spaces.
             KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the state is saved.
         """
         return running.train(self, env, run_dir, overwrite=overwrite, show=show)
 
-    def resume(self, env: Any, run_dir: str | Path, *, show: bool = True) -> dict[str, Any]:
-        """Go on with a run from its newest checkpoint, to the end of ``config.env_steps``.
+    def resume(
+        self,
+        env: Any,
+        run_dir: str | Path,
+        *,
+        step: int | None = None,
+        exact: bool = False,
+        show: bool = True,
+    ) -> dict[str, Any]:
+        """Go on with a run from a checkpoint, to the end of ``config.env_steps``.
 
-        Args and errors as for ``train``. Nothing in the folder changes before it is clear that the
-        run can go on; a run that has all its steps is left as it is. Times and rates of the summary
-        are those of this part of the run.
+        With compiled games the run ends as it would have without interruption, to the bit. Games in
+        Python are not saved: new episodes begin, from seeds that the run has not used yet, the same
+        whenever the same checkpoint is gone on from. Nothing in the folder changes before it is
+        clear that the run can go on; a run that has all its steps is left as it is. Times and rates
+        of the summary are those of this part of the run.
+
+        Args and errors as for ``train``, and:
+            step: joint step of the checkpoint; None: the newest that can be read.
+            exact: refuse what the last bit could suffer from: other versions, device or number of
+                threads, and games in Python.
 
         Raises:
             NoCheckpointError: if the run has no readable checkpoint.
-            ConfigError: if ``n_envs`` or ``ppo.n_steps`` differ from the run's, or the run is
-                already beyond ``config.env_steps``.
+            CheckpointCorruptError: if the checkpoint of ``step`` is damaged.
+            CheckpointIncompatibleError: if it does not fit, or with ``exact``.
+            ConfigError: if a setting differs from the run's that may not, or the run is already
+                beyond ``config.env_steps``.
+            RunLockedError: if another trainer is at work in the folder.
         """
-        return running.resume(self, env, run_dir, show=show)
+        return running.resume(self, env, run_dir, step=step, exact=exact, show=show)
 
-    def load_checkpoint(self, run_dir: Path, step: int | None = None) -> None:
-        """Take over parameters, optimiser, key and counters of a checkpoint (None: the newest)."""
+    def load_checkpoint(self, run_dir: Path, step: int | None = None) -> dict[str, Any]:
+        """Take over parameters, optimiser, key and counters of a checkpoint (None: the newest).
+
+        Returns:
+            What the checkpoint says of itself.
+        """
         self._checkpoints = RunCheckpointer(run_dir / "checkpoints", save_every=1, num_envs=1)
         template = self.run_state()._replace(game=())
         self.load_state(self._checkpoints.restore(template, step))
+        return self._checkpoints.manifest
 
     @classmethod
     def load(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
+import os
+import re
 import shutil
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +18,17 @@ import numpy as np
 from kitae_marl.errors import (
     CheckpointCorruptError,
     CheckpointError,
-    CheckpointIncompatibleError,
     CheckpointWriteError,
     NoCheckpointError,
+)
+from kitae_marl.manifest import (
+    MAX_BYTES,
+    describe,
+    make_manifest,
+    require_compatible,
+    require_digests,
+    require_intact,
+    require_leaves,
 )
 
 KEEP = 3
@@ -40,85 +51,129 @@ class RunState(NamedTuple):
     game: Any = ()
 
 
-def describe(tree: Any) -> dict[str, dict[str, Any]]:
-    """Return shape, dtype and SHA-256 of every leaf by its path in the tree."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path): {
-            "shape": list(np.shape(leaf)),
-            "dtype": str(np.asarray(leaf).dtype),
-            "sha256": hashlib.sha256(np.ascontiguousarray(leaf).tobytes()).hexdigest(),
-        }
-        for path, leaf in leaves
-    }
+ON_THE_WAY = ".orbax-checkpoint-tmp"
+"""Part of the name of a checkpoint that is not complete."""
 
 
 class RunCheckpointer:
     """Saves and restores RunStates in the ``checkpoints`` folder of a run.
 
+    A save is done when it returns: written under another name, renamed, read back and compared.
+    Only then do older ones go, so no failure of a later moment can be missed. One process at a time
+    may write.
+
     Args:
         folder: the folder; made at the first save.
         save_every: environment steps between two saves.
         num_envs: environment steps in one joint step.
+        on_failure: called with the number of saves that have failed so far, at each that fails.
+
+    Attributes:
+        manifest: what the checkpoint that was last read says of itself.
     """
 
-    def __init__(self, folder: Path, *, save_every: int, num_envs: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        save_every: int,
+        num_envs: int,
+        on_failure: Callable[[int], None] = lambda count: None,
+    ) -> None:
         self.folder = folder.resolve()
         self.save_every = save_every
         self.num_envs = num_envs
-        self.saved_step = -1
+        self.on_failure = on_failure
+        self.failures = 0
+        self.tried_step = -1
+        self.manifest: dict[str, Any] = {}
 
     def save(self, step: int, agent: Any) -> bool:
-        """Save the agent's run state if ``save_every`` environment steps have passed."""
-        if self.saved_step < 0:  # newer ones than the step to save are damaged: they were not used
-            self.saved_step = max((old for old in self.steps() if old < step), default=0)
-        if (step - self.saved_step) * self.num_envs < self.save_every:
+        """Save the agent's run state if ``save_every`` environment steps have passed.
+
+        A disk that refuses costs a warning; it is asked again after as many steps.
+
+        Returns:
+            Whether a checkpoint was written.
+        """
+        if self.tried_step < 0:  # newer ones than the step to save are damaged: they were not used
+            self.tried_step = max((old for old in self.steps() if old < step), default=0)
+        if (step - self.tried_step) * self.num_envs < self.save_every:
             return False
-        self.write(agent.run_state())
+        self.tried_step = step
+        try:
+            self.write(agent.run_state())
+        except CheckpointWriteError as error:
+            self.failures += 1
+            warnings.warn(f"{error} Training goes on.", stacklevel=2)
+            self.on_failure(self.failures)
+            return False
         return True
 
     def write(self, run_state: RunState) -> Path:
         """Save one RunState now, in place of a damaged checkpoint of the same step.
 
+        Checkpoints of later steps go: they belong to a past that this run has left.
+
         Returns:
             The folder of the checkpoint.
 
         Raises:
-            CheckpointWriteError: if the disk refuses.
+            CheckpointWriteError: if the disk refuses; what was there before is still there.
         """
-        import orbax.checkpoint as ocp  # here: it costs a second, and only runs that save need it
-
         run_state = jax.tree.map(np.asarray, run_state)
         step = int(run_state.step)
         target = self.folder / str(step)
-        if target.exists():
-            if self._holds(run_state, step):
-                self.saved_step = step
-                return target
-            shutil.rmtree(target)
+        if not self._holds(run_state, step):
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._sweep()
+                self._write(run_state, target)
+                if not self._holds(run_state, step):
+                    shutil.rmtree(target, ignore_errors=True)
+                    raise OSError("what was written could not be read back")
+            except (OSError, ValueError, RuntimeError) as error:  # tensorstore raises all of them
+                self._sweep()
+                raise CheckpointWriteError(self._refusal(run_state, error), str(target)) from error
+        self.tried_step = step
+        kept = [old for old in self.steps() if old <= step][-KEEP:]
+        for other in self.steps():
+            if other not in kept:
+                shutil.rmtree(self.folder / str(other), ignore_errors=True)
+        return target
+
+    def _write(self, run_state: RunState, target: Path) -> None:
+        """Write a checkpoint and rename it."""
+        import orbax.checkpoint as ocp  # here: it costs a second, and only runs that save need it
+
         parts: dict[str, Any] = {"state": run_state._replace(game=())}
         if jax.tree.leaves(run_state.game):
             parts["game"] = _with_elements(run_state.game)
-        manifest: dict[str, Any] = {name: describe(part) for name, part in parts.items()}
-        manifest |= {"step": step, "sha256": _digest(manifest)}
+        manifest = make_manifest(parts, int(run_state.step))
         arguments = ocp.args.Composite(
             manifest=ocp.args.JsonSave(manifest),
             **{name: ocp.args.StandardSave(part) for name, part in parts.items()},
         )
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-                checkpointer.save(target, args=arguments)
-        except (OSError, ValueError) as error:
-            raise CheckpointWriteError(
-                f"the checkpoint of step {step} could not be written to {self.folder}: {error}; "
-                f"free bytes there: {shutil.disk_usage(self.folder.parent).free}.",
-                str(target),
-            ) from error
-        self.saved_step = step
-        for old in [old for old in self.steps() if old <= step][:-KEEP]:
-            shutil.rmtree(self.folder / str(old))
-        return target
+        if target.exists():
+            shutil.rmtree(target)
+        with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            checkpointer.save(target, args=arguments)
+
+    def _sweep(self) -> None:
+        """Remove what a failed save, or a killed process, left unfinished."""
+        for path in self.folder.glob(f"*{ON_THE_WAY}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _refusal(self, run_state: RunState, error: Exception) -> str:
+        """Say why a checkpoint could not be written, and how much space it takes."""
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        reason = os.strerror(int(code[1])) if code else str(error)[:300]
+        there = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(run_state))
+        return (
+            f"the checkpoint of step {int(run_state.step)} could not be written to {self.folder}: "
+            f"{reason}; bytes needed: {needed}, free: {shutil.disk_usage(there).free}."
+        )
 
     def _holds(self, run_state: RunState, step: int) -> bool:
         """Whether the checkpoint of a step can be read and is this very state."""
@@ -131,13 +186,18 @@ class RunCheckpointer:
         """Steps of the complete checkpoints, in ascending order."""
         if not self.folder.is_dir():
             return []
-        found = (p for p in self.folder.iterdir() if p.name.isdigit() and (p / "manifest").is_dir())
+        found = (p for p in self.folder.iterdir() if is_step(p.name) and (p / "manifest").is_dir())
         return sorted(int(p.name) for p in found)
 
     def latest(self) -> int | None:
         """Step of the newest complete checkpoint, None without one."""
         steps = self.steps()
         return steps[-1] if steps else None
+
+    def latest_path(self) -> str:
+        """Path of the newest complete checkpoint, empty without one."""
+        step = self.latest()
+        return "" if step is None else str(self.folder / str(step))
 
     def restore(self, template: RunState, step: int | None = None) -> RunState:
         """Read a checkpoint back, every leaf verified.
@@ -176,18 +236,49 @@ class RunCheckpointer:
         if jax.tree.leaves(template.game):
             parts["game"] = _with_elements(template.game)
         restored = {}
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        _require_small(path)
+        with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             manifest = _load(checkpointer, path, {"manifest": ocp.args.JsonRestore()}, "manifest")
-            _require_intact(manifest, path)
+            manifest = require_intact(manifest, path)
             for item, part in parts.items():
                 part = jax.tree.map(np.asarray, part)
-                leaves = _require_leaves(manifest, item, path)
-                _require_compatible(part, leaves, path)
+                leaves = require_leaves(manifest, item, path)
+                require_compatible(part, leaves, path)
                 arguments = {item: ocp.args.StandardRestore(part)}
                 restored[item] = _load(checkpointer, path, arguments, item)
-                _require_digests(restored[item], leaves, item, path)
+                require_digests(restored[item], leaves, item, path)
+        self.manifest = manifest
         game = _put_back(template.game, restored["game"]) if "game" in restored else ()
         return restored["state"]._replace(game=game)
+
+
+def is_step(name: str) -> bool:
+    """Whether a folder in ``checkpoints`` has the name of a step."""
+    return name.isascii() and name.isdecimal()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Orbax from printing the tracebacks of errors that it raises as well."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _require_small(path: Path) -> None:
+    """Refuse a manifest that is too large to be one before it is read."""
+    size = sum(p.stat().st_size for p in (path / "manifest").rglob("*") if p.is_file())
+    if size > MAX_BYTES:
+        raise CheckpointCorruptError(
+            f"{path}: expected a manifest of at most {MAX_BYTES} bytes, got {size}.",
+            str(path),
+            "manifest",
+            "size",
+        )
 
 
 def _with_elements(tree: Any) -> dict[str, Any]:
@@ -216,56 +307,3 @@ def _load(checkpointer: Any, path: Path, arguments: dict[str, Any], item: str) -
             item,
             str(error)[:300],
         ) from error
-
-
-def _require_digests(tree: Any, leaves: dict[str, Any], item: str, path: Path) -> None:
-    """Compare every leaf with the digest taken when it was saved."""
-    for name, found in describe(tree).items():
-        if found["sha256"] != leaves[name]["sha256"]:
-            raise CheckpointCorruptError(
-                f"{path}: the values of {name} are not those that were saved.",
-                str(path),
-                item,
-                f"digest of {name}",
-            )
-
-
-def _require_leaves(manifest: dict[str, Any], item: str, path: Path) -> dict[str, Any]:
-    """Return the leaves of one item of an intact manifest."""
-    if item not in manifest:
-        raise CheckpointIncompatibleError(
-            f"{path} was saved by the host loop and holds no games; resume it with the same "
-            "environments as before.",
-            str(path),
-        )
-    return manifest[item]
-
-
-def _digest(items: dict[str, Any]) -> str:
-    """Digest of the descriptions in a manifest, so that a damaged one is not taken for another."""
-    return hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()
-
-
-def _require_intact(manifest: Any, path: Path) -> None:
-    """Refuse a manifest that is not as it was written."""
-    items = manifest if isinstance(manifest, dict) else {}
-    described = {name: part for name, part in items.items() if name not in ("step", "sha256")}
-    if "state" not in described or items.get("sha256") != _digest(described):
-        raise CheckpointCorruptError(f"{path}: damaged manifest.", str(path), "manifest", "digest")
-
-
-def _require_compatible(template: Any, leaves: dict[str, Any], path: Path) -> None:
-    """Compare shapes and dtypes with the template before anything is allocated."""
-    wanted = describe(template)
-    differences = [
-        f"{name}: expected {want['dtype']}{want['shape']}, got "
-        + (f"{leaves[name]['dtype']}{leaves[name]['shape']}" if name in leaves else "nothing")
-        for name, want in wanted.items()
-        if name not in leaves or any(leaves[name][key] != want[key] for key in ("shape", "dtype"))
-    ]
-    differences += [f"{name}: not expected" for name in leaves if name not in wanted]
-    if differences:
-        shown = "; ".join(differences[:8]) + ("; ..." if len(differences) > 8 else "")
-        raise CheckpointIncompatibleError(
-            f"{path} belongs to another configuration or other agents: {shown}.", str(path)
-        )

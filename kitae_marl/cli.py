@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
+from signal import Signals
 from typing import Annotated, Any
 
 import tyro
@@ -18,11 +19,14 @@ from kitae_marl.errors import (
     ConfigError,
     KitaeError,
     NoCheckpointError,
+    RunLockedError,
+    TrainingDivergedError,
     VectorEnvError,
 )
 from kitae_marl.options.games import Bench, Doctor, List, Verify
 from kitae_marl.options.playing import Evaluate, Watch
 from kitae_marl.options.training import Train
+from kitae_marl.signals import pass_on, stop_on_signal
 
 Command = (
     Annotated[Train, subcommand("train")]
@@ -38,7 +42,7 @@ Command = (
 def parse(args: list[str]) -> Any:
     """Parse a command line; ``train --resume`` takes the run's settings as defaults."""
     parsed: Any = tyro.cli(Command, args=args, prog="kitae-marl", description=__doc__)
-    if not isinstance(parsed, Train) or not parsed.resume:
+    if not isinstance(parsed, Train) or not parsed.resumes:
         return parsed
     from kitae_marl import runs
 
@@ -77,23 +81,44 @@ def main(args: list[str] | None = None) -> None:
     Exits with 0; with 1 where something failed, or ``verify`` found a difference; with 2 after bad
     input, with 74 where the disk refused a checkpoint, with 130 or 143 after a signal.
     """
+    early: list[int] = []
+
+    def end(number: int) -> None:
+        early.append(number)
+        pass_on(number)
+
     try:
-        command = parse(sys.argv[1:] if args is None else args)
-        _set_up_xla()
-        from kitae_marl import commands, runs  # imports what parsing does not need
-
-        result = commands.RUN[type(command)](command)
-        if command.json:
-            print(runs.json_text(result), flush=True)
-        if result.get("ok") is False:
-            sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        with stop_on_signal(end):
+            _run(sys.argv[1:] if args is None else args)
+    except (KeyboardInterrupt, SystemExit) as error:
+        if early:
+            _say_error(f"stopped by {Signals(early[0]).name}")
+        sys.exit(130 if isinstance(error, KeyboardInterrupt) else error.code)
     except (KitaeError, ValueError, TypeError, OSError, ImportError) as error:
-        from kitae_marl.logger import say_error
-
-        say_error(error)
+        _say_error(f"error: {error}")
         sys.exit(_exit_code(error))
+
+
+def _run(args: list[str]) -> None:
+    """Parse and run a command, with warnings as single lines; print its JSON."""
+    command = parse(args)
+    _set_up_xla()
+    from kitae_marl import commands, runs  # imports what parsing does not need
+    from kitae_marl.logger import plain_warnings
+
+    with plain_warnings():
+        result = commands.RUN[type(command)](command)
+    if command.json:
+        print(runs.json_text(result), flush=True)
+    if result.get("ok") is False:
+        sys.exit(1)
+
+
+def _say_error(text: str) -> None:
+    """Tell on standard error."""
+    from kitae_marl.logger import say_error
+
+    say_error(text)
 
 
 def _exit_code(error: Exception) -> int:
@@ -102,5 +127,7 @@ def _exit_code(error: Exception) -> int:
         return 74
     if str(getattr(error, "remote_type", "")).endswith("UnknownEnvironmentError"):
         return 2  # the module or function to import is looked for where the game is made
-    failed = isinstance(error, VectorEnvError | CheckpointError)
+    failed = isinstance(
+        error, VectorEnvError | CheckpointError | RunLockedError | TrainingDivergedError
+    )
     return 1 if failed and not isinstance(error, NoCheckpointError) else 2

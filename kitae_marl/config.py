@@ -259,3 +259,17 @@ def with_traced(config: Config, values: Mapping[str, Any]) -> Config:
     for name, value in values.items():
         object.__setattr__(ppo, name, value)
     return dataclasses.replace(config, ppo=ppo)
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Return the values in which two configurations differ, ``{dotted key: (old, new)}``."""
+    flat_old, flat_new = (_flat(dataclasses.asdict(config)) for config in (old, new))
+    return {
+        key: (flat_old[key], value) for key, value in flat_new.items() if flat_old[key] != value
+    }
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Put the settings of the algorithm beside the others, under dotted keys."""
+    flat = {key: value for key, value in values.items() if key != "ppo"}
+    return flat | {f"ppo.{key}": value for key, value in values["ppo"].items()}

@@ -5,14 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
+import socket
 import sys
 import time
 import warnings
 from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from kitae_marl.runs import WINDOW, write_text
+
+FLUSH_SECONDS = 5.0
+"""Seconds between two moments at which the TensorBoard file is written out."""
 
 
 class MetricsFile:
@@ -59,6 +66,49 @@ class MetricsFile:
         write_text(self._path, text.getvalue())
 
 
+class BoardFile:
+    """A TensorBoard file: one event per log interval, written by the caller.
+
+    The writer of tensorboardX hands events to a thread; where the disk is full that thread dies and
+    the training waits for it for ever. Here the error is raised.
+
+    Args:
+        folder: the folder of the files; made if it is missing.
+        resume_step: step after which a continuation makes what older files hold void, or 0.
+    """
+
+    def __init__(self, folder: Path, resume_step: int) -> None:
+        from tensorboardX.proto import event_pb2  # here: it takes a third of a second
+        from tensorboardX.record_writer import RecordWriter
+
+        self._protobuf: Any = event_pb2  # which makes its classes at run time
+        folder.mkdir(exist_ok=True)
+        stamp = f"{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{resume_step}"
+        self._file = RecordWriter(str(folder / f"events.out.tfevents.{stamp}"))
+        self._flushed = time.monotonic()
+        self._write(file_version="brain.Event:2")
+        if resume_step:
+            start = self._protobuf.SessionLog(status=self._protobuf.SessionLog.START)
+            self._write(step=resume_step + 1, session_log=start)
+
+    def _write(self, **content: Any) -> None:
+        """Write one event."""
+        event = self._protobuf.Event(wall_time=time.time(), **content)
+        self._file.write(event.SerializeToString())
+
+    def append(self, step: int, values: dict[str, float]) -> None:
+        """Write values at a step; a killed process loses those of about ``FLUSH_SECONDS``."""
+        summary = {"value": [{"tag": tag, "simple_value": x} for tag, x in values.items()]}
+        self._write(step=step, summary=summary)
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._file.close()
+
+
 class _Window:
     """Mean of about the last ``WINDOW`` values, which may come as means of several."""
 
@@ -102,22 +152,14 @@ class Logger:
         self._start = (time.perf_counter(), resume_step)
         self._display = make_display(total_steps, resume_step) if show else None
         self._csv: MetricsFile | None = None
-        self._board: Any = None
+        self._board: BoardFile | None = None
         if run_dir is not None:
             self._guarded(self._open, run_dir, resume_step)
 
     def _open(self, run_dir: Path, resume_step: int) -> None:
         """Open the files of a run folder."""
-        from tensorboardX import SummaryWriter  # here: it costs a third of a second
-
         self._csv = MetricsFile(run_dir / "metrics.csv", resume_step)
-        purge = resume_step + 1 if resume_step else None
-        self._board = SummaryWriter(
-            str(run_dir / "logs"),
-            purge_step=purge,
-            flush_secs=10,
-            filename_suffix=f".{resume_step}",  # never the file of the run that was resumed
-        )
+        self._board = BoardFile(run_dir / "logs", resume_step)
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Record one value; ``flush_step`` writes the mean of all that came since the last one."""
@@ -150,18 +192,21 @@ class Logger:
         """Write one row of metrics."""
         if self._csv is not None:
             self._csv.append({"step": step, **values})
-        for tag, value in values.items():
-            self._board.add_scalar(tag, value, step)
+        if self._board is not None:
+            self._board.append(step, values)
 
     def _guarded(self, function: Any, *args: Any) -> None:
         """Call a function that writes; if the disk refuses, warn once and stop logging to it."""
         try:
             function(*args)
         except OSError as error:
+            board, self._csv, self._board = self._board, None, None
             warnings.warn(
                 f"metrics are no longer written ({error}); training goes on.", stacklevel=2
             )
-            self._csv, self._board = None, None
+            if board is not None:
+                with suppress(OSError):  # what it could not write is lost, as was said
+                    board.close()
 
     def tell(self, text: str) -> None:
         """Print one line, where progress is printed."""
@@ -238,9 +283,26 @@ def say(text: str) -> None:
     print(_escaped(text), flush=True)
 
 
-def say_error(error: BaseException) -> None:
-    """Print an error for the user on standard error; control characters are escaped."""
-    print(_escaped(f"error: {error}"), file=sys.stderr, flush=True)
+def say_error(text: str) -> None:
+    """Print one line for the user on standard error; control characters are escaped."""
+    print(_escaped(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Let warnings be one line for the user, as errors are; control characters are escaped."""
+    as_python_does = warnings.formatwarning
+
+    def formatted(message: Any, category: Any, *where: Any, **more: Any) -> str:
+        if category is UserWarning:
+            return _escaped(f"warning: {message}\n")
+        return as_python_does(message, category, *where, **more)
+
+    warnings.formatwarning = formatted
+    try:
+        yield
+    finally:
+        warnings.formatwarning = as_python_does
 
 
 def _escaped(text: str) -> str:

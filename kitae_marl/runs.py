@@ -118,6 +118,20 @@ def create_run(path: Path, *, overwrite: bool = False) -> None:
             part.unlink()
 
 
+def require_plain(path: Path) -> None:
+    """Make sure that what a run goes on writing are files and folders of its own.
+
+    Raises:
+        UnsafePathError: if one is a link or a pipe, as a run folder from elsewhere may hold.
+    """
+    for name in (MARKER, "agents.json", "summary.json", "metrics.csv", "logs", "checkpoints"):
+        part = path / name
+        if part.is_symlink() or (part.exists() and not part.is_file() and not part.is_dir()):
+            raise UnsafePathError(
+                f"{part}: expected a file or folder of the run, got a link; remove it."
+            )
+
+
 def write_set(path: Path, seeds: list[int]) -> None:
     """Make a folder a set of runs with these seeds."""
     write_text(path / SET_MARKER, json.dumps({"seeds": seeds}) + "\n")
@@ -145,7 +159,7 @@ def member(path: Path, seed: int) -> Path:
 def has_checkpoints(path: Path) -> bool:
     """Whether a run folder holds anything that a checkpoint has left, be it damaged."""
     folder = path / "checkpoints"
-    return folder.is_dir() and any(part.name.isdigit() for part in folder.iterdir())
+    return folder.is_dir() and any(part.name.isdecimal() for part in folder.iterdir())
 
 
 def find_runs(run: str | Path, runs_dir: str | Path = "runs") -> list[Path]:
@@ -244,6 +258,8 @@ def read_json(path: Path) -> Any:
         ConfigError: if it is missing, over 1 MB, or not JSON.
     """
     try:
+        if not path.is_file():  # reading a pipe would wait for ever
+            raise ConfigError(f"{path}: expected a file, got none.")
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: expected at most {MAX_CONFIG_BYTES} bytes, got more.")
         return json.loads(path.read_text(encoding="utf-8"))

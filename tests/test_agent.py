@@ -316,7 +316,7 @@ def test_first_parameters_depend_on_the_seed_alone(first):
         Agent.should_update: ["self", "step", "buffer"],
         Agent.update: ["self", "buffer"],
         Agent.train: ["self", "env", "run_dir", "overwrite", "show"],
-        Agent.resume: ["self", "env", "run_dir", "show"],
+        Agent.resume: ["self", "env", "run_dir", "step", "exact", "show"],
         Agent.load: ["run", "step", "config"],
     }.items(),
 )

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = {
     0: ["types", "config", "keys", "errors", "signals", "locks"],
-    1: ["ops", "networks", "distributions", "groups", "spaces", "buffer", "runs"],
+    1: ["ops", "networks", "distributions", "groups", "spaces", "buffer", "runs", "manifest"],
     2: ["loops.update"],
     3: ["algos"],
     4: ["checkpoint", "logger", "vector", "video", "sharding", "memory"],
@@ -200,7 +200,13 @@ def test_no_module_prints_except_the_logger_and_the_command_line(module):
         assert not printing
 
 
-LOADERS = ["kitae_marl.checkpoint", "kitae_marl.runs", "kitae_marl.config", "kitae_marl.spaces"]
+LOADERS = [
+    "kitae_marl.checkpoint",
+    "kitae_marl.manifest",
+    "kitae_marl.runs",
+    "kitae_marl.config",
+    "kitae_marl.spaces",
+]
 
 
 @pytest.mark.parametrize("module", [*LOADERS, "kitae_marl.agent", "kitae_marl.logger"])

@@ -24,7 +24,7 @@ SMALL = ["--n-envs", "2", "--n-workers", "0", "--ppo.n-steps", "8", "--ppo.hidde
 SMALL += ["--ppo.n-minibatches", "2", "--ppo.n-epochs", "1"]
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": str(HERE),
+    "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
     "PYTHONWARNINGS": "ignore",
 }

@@ -175,7 +175,7 @@ class TestTerminal:
 
     def test_control_characters_cannot_steer_the_terminal(self, capsys):
         say("a\x1b]0;evil\x07b\r\u202e\u009bc\n\td")
-        say_error(ValueError("x\x1b[2J"))
+        say_error("error: x\x1b[2J")
         printed = capsys.readouterr()
         assert printed.out == "a\\x1b]0;evil\\x07b\\r\\u202e\\x9bc\n\td\n"
         assert printed.err == "error: x\\x1b[2J\n"

@@ -23,32 +23,24 @@ from kitae_marl.options.training import Train
 def train(options: Train) -> dict[str, Any]:
     """Train a new run or a set of runs, or resume one."""
     path = _run_folder(options)
-    if not options.resume:
+    if not options.resumes:
         runs.require_free(path, overwrite=options.overwrite)
     # JAX takes seconds to import; meanwhile the workers start.
     threading.Thread(target=importlib.import_module, args=("kitae_marl.agent",)).start()
-    if options.seeds > 1 or (options.resume and runs.is_set(path)):
+    if options.seeds > 1 or (options.resumes and runs.is_set(path)):
         return train_set(options, path)
-    result = _train_run(
-        options.config(),
-        path,
-        options.runs_dir,
-        resume=options.resume,
-        overwrite=options.overwrite,
-    )
+    result = _train_run(options, options.config(), path, resume=options.resumes)
     _say_where_to_look(options, path)
     return result
 
 
-def _train_run(
-    config: Config, path: Path, runs_dir: Path, *, resume: bool, overwrite: bool
-) -> dict[str, Any]:
+def _train_run(options: Train, config: Config, path: Path, *, resume: bool) -> dict[str, Any]:
     """Train one run, or go on with it."""
     config, env = _make_env(config)
     if config.seats:
         from kitae_marl.seats import seated_as_told
 
-        env = seated_as_told(env, config.seats, runs_dir)
+        env = seated_as_told(env, config.seats, options.runs_dir)
     try:
         from kitae_marl.agent import Agent
 
@@ -59,7 +51,12 @@ def _train_run(
     except BaseException:
         env.close()
         raise
-    summary = agent.resume(env, path) if resume else agent.train(env, path, overwrite=overwrite)
+    if resume:
+        step, exact = options.resume_step, options.exact
+        summary = agent.resume(env, path, step=step, exact=exact)
+    else:  # what a run of a set holds that has no checkpoint yet may go
+        overwrite = options.overwrite or options.resumes
+        summary = agent.train(env, path, overwrite=overwrite)
     started = psutil.Process().create_time()
     startup = agent.first_update_at - started if agent.first_update_at else None
     return _result(summary, path, startup_s=startup)
@@ -82,7 +79,7 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
         The result of every run by its seed, and the means over the runs.
     """
     with locked(path):
-        if options.resume:
+        if options.resumes:
             _require_all_seeds(options, path)
         else:
             runs.create_run(path, overwrite=options.overwrite)
@@ -118,9 +115,7 @@ def one_after_another(options: Train, path: Path) -> dict[int, dict[str, Any]]:
         if begun and summary.get("complete") and summary["env_steps"] >= config.env_steps:
             results[seed] = _result(summary, own)
         else:
-            results[seed] = _train_run(
-                config, own, options.runs_dir, resume=begun, overwrite=not begun
-            )
+            results[seed] = _train_run(options, config, own, resume=begun)
     return results
 
 
@@ -177,7 +172,7 @@ def _run_folder(options: Train) -> Path:
         name = runs.default_name(options.config(), options.seeds)
     path = runs.run_path(options.runs_dir, name)
     number = 2
-    new = options.run is None and not (options.resume or options.overwrite)
+    new = options.run is None and not (options.resumes or options.overwrite)
     while new and path.exists():
         path = runs.run_path(options.runs_dir, f"{name}-{number}")
         number += 1

@@ -31,6 +31,10 @@ class Train(Config):
     """Folder that holds the run folders."""
     resume: Annotated[bool, arg(name="resume")] = False
     """Go on from the newest checkpoint of the run, with its settings where none are given."""
+    resume_step: int | None = None
+    """Go on from this checkpoint, the name of a folder in ``checkpoints``; implies --resume."""
+    exact: bool = False
+    """Go on only where the run will end as if it had never stopped, to the last bit."""
     overwrite: bool = False
     """Replace the run of this name."""
     json: bool = False
@@ -40,6 +44,15 @@ class Train(Config):
         super().__post_init__()
         if self.seeds < 1:
             raise ConfigError(f"seeds: expected at least 1, got {self.seeds}.", "seeds")
+        if self.resumes and self.overwrite:
+            raise ConfigError("overwrite: expected without --resume, got both.", "overwrite")
+        if self.exact and not self.resumes:
+            raise ConfigError("exact: expected with --resume, got a new run.", "exact")
+
+    @property
+    def resumes(self) -> bool:
+        """Whether to go on with a run."""
+        return self.resume or self.resume_step is not None
 
     def config(self, seed: int | None = None) -> Config:
         """The part that is stored with the run, or with one run of a set."""
