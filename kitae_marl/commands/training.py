@@ -37,13 +37,13 @@ def train(options: Train) -> dict[str, Any]:
 def _train_run(options: Train, config: Config, path: Path, *, resume: bool) -> dict[str, Any]:
     """Train one run, or go on with it."""
     config, env = _make_env(config)
-    if config.seats:
-        from kitae_marl.seats import seated_as_told
-
-        env = seated_as_told(env, config.seats, options.runs_dir)
     try:
         from kitae_marl.agent import Agent
 
+        if config.seats:
+            from kitae_marl.seats import seated_as_told
+
+            env = seated_as_told(env, config.seats, options.runs_dir)
         agent = Agent(env, config)
         agents = f"{len(agent.possible_agents)} agents in {len(agent.groups)} group(s)"
         where = "compiled" if config.backend == "compiled" else "in Python"
