@@ -66,19 +66,16 @@ class Report:
         """The report as lines of text."""
         number, shortest, mean, longest = self.episodes
         left, n_steps = self.unfinished
+        ended = (
+            f"  episodes   {number} of {shortest} to {longest} steps, mean {mean:.1f}; "
+            f"{self.ends[0]} ended by termination, {self.ends[1]} by truncation of everybody"
+        )
         shares = ", ".join(f"{package} {share}%" for package, share in self.where)
         return [
             f"{self.name}: {'no rule broken' if self.ok else 'PROBLEMS'}",
             *(f"  problem    {problem}" for problem in self.problems),
             *(f"  agents     {group}" for group in self.groups),
-            *(
-                [
-                    f"  episodes   {number} of {shortest} to {longest} steps, mean {mean:.1f}; "
-                    f"{self.ends[0]} ended by termination, {self.ends[1]} by truncation of everybody"
-                ]
-                if number
-                else ()
-            ),
+            *([ended] if number else ()),
             *([f"  unfinished {left} left after {n_steps} steps"] if left else ()),
             f"  die early  {names(self.dying)}",
             f"  join late  {names(self.joining)}",
