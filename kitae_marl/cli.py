@@ -25,11 +25,12 @@ from kitae_marl.errors import (
 )
 from kitae_marl.options.games import Bench, Doctor, List, Verify
 from kitae_marl.options.playing import Evaluate, Watch
-from kitae_marl.options.training import Train
+from kitae_marl.options.training import Runs, Train
 from kitae_marl.signals import pass_on, stop_on_signal
 
 Command = (
     Annotated[Train, subcommand("train")]
+    | Annotated[Runs, subcommand("runs")]
     | Annotated[Evaluate, subcommand("evaluate")]
     | Annotated[Watch, subcommand("watch")]
     | Annotated[List, subcommand("list")]

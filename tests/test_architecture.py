@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = {
     0: ["types", "config", "keys", "errors", "signals", "locks"],
-    1: ["ops", "networks", "distributions", "groups", "spaces", "buffer", "runs", "manifest"],
+    1: [
+        "ops",
+        "networks",
+        "distributions",
+        "groups",
+        "spaces",
+        "buffer",
+        "runs",
+        "manifest",
+        "listing",
+    ],
     2: ["loops.update"],
     3: ["algos"],
     4: ["checkpoint", "logger", "vector", "video", "sharding", "memory"],

@@ -7,13 +7,14 @@ from typing import Any
 
 from kitae_marl.commands.games import bench, doctor, list_games, verify
 from kitae_marl.commands.playing import evaluate, watch
-from kitae_marl.commands.training import train
+from kitae_marl.commands.training import show_runs, train
 from kitae_marl.options.games import Bench, Doctor, List, Verify
 from kitae_marl.options.playing import Evaluate, Watch
-from kitae_marl.options.training import Train
+from kitae_marl.options.training import Runs, Train
 
 RUN: dict[type, Callable[[Any], dict[str, Any]]] = {
     Train: train,
+    Runs: show_runs,
     Evaluate: evaluate,
     Watch: watch,
     List: list_games,

@@ -15,9 +15,10 @@ import psutil
 from kitae_marl import runs
 from kitae_marl.config import Config
 from kitae_marl.errors import ConfigError
+from kitae_marl.listing import list_runs
 from kitae_marl.locks import locked
 from kitae_marl.logger import say
-from kitae_marl.options.training import Train
+from kitae_marl.options.training import Runs, Train
 
 
 def train(options: Train) -> dict[str, Any]:
@@ -190,3 +191,31 @@ def _say_where_to_look(options: Train, path: Path) -> None:
     say(f"  kitae-marl evaluate {path.name}{where}")
     say(f"  kitae-marl watch {path.name}{where} --out {path.name}.gif")
     say(f"  tensorboard --logdir {shlex.quote(str(path if runs.is_set(path) else path / 'logs'))}")
+
+
+def show_runs(options: Runs) -> dict[str, Any]:
+    """List the runs of a folder."""
+    rows = list_runs(options.runs_dir)
+    shown = [part for row in rows for part in (row, *row.get("runs", ()))]
+    width = max((len(row["name"]) for row in shown), default=0) + 2
+    for row in rows:
+        _say_run(row, width)
+        for part in row.get("runs", ()):
+            _say_run({**part, "name": f"  {part['name']}"}, width)
+    if not rows:
+        say(f"no runs in {options.runs_dir}")
+    return {"runs": rows}
+
+
+def _say_run(row: dict[str, Any], width: int) -> None:
+    """Show a run, or a set of runs, as one line."""
+    value = "" if row.get("return") is None else f"return {row['return']:.2f}"
+    if "env_id" in row:
+        text = f"{row['env_id']}  {row['algo']}  step {row['env_steps']}/{row['of']}  {value}"
+        text += f"  ({row['holder']})" if row["holder"] else ""
+    elif "runs" in row:
+        text = f"{len(row['seeds'])} seeds  {value}"
+    else:
+        text = row["reason"]
+    name = row["name"].encode("unicode_escape").decode()  # one line, whatever a folder is called
+    say(f"{name:{width}s} {row['state']:9s} {text}")

@@ -63,3 +63,15 @@ class Train(Config):
     def all_seeds(self) -> list[int]:
         """Seeds of all runs to train."""
         return [self.seed + i for i in range(self.seeds)]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List the runs: game, algorithm, steps, return, and whether they are at work."""
+
+    runs_dir: Path = Path("runs")
+    """Folder that holds the run folders."""
+    seed: int = 0
+    """Not used by anything random here; accepted as everywhere."""
+    json: bool = False
+    """Print one JSON object as the last line."""
