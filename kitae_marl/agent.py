@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import fnmatch
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
 from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
-from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks, subset, subset_state
+from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks
 from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.loops.update import skip_nonfinite
 from kitae_marl.types import AgentPyTree, TrainState
@@ -188,25 +188,17 @@ class Agent:
             action, _ = self._select(self._policy, features, masks, ())
         return self._by_agent(action)
 
-    def player(self, agents: Sequence[str] | None = None, *, seed: int | None = None) -> Agent:
-        """Return an agent that plays with the present parameters and learns nothing.
+    def player(self, *, seed: int | None = None) -> Agent:
+        """Return an agent that plays with copies of the present parameters and learns nothing.
 
         Args:
-            agents: whom it plays for, some of ``possible_agents``; None: all.
             seed: seed of what it samples; None: that of this agent, from the start.
-
-        Raises:
-            ValueError: if it does not know one of the agents.
         """
-        names = self.possible_agents if agents is None else agents
         player = copy.copy(self)
-        player.groups, player._selected, player._keys_ahead = subset(self.groups, names), 0, {}
-        player.possible_agents = [agent for agent in self.possible_agents if agent in names]
+        player._selected, player._keys_ahead = 0, {}
+        player.state = jax.tree.map(jax.numpy.array, self._policy)
         if seed is not None:
             player.root_key = jax.random.key(seed)
-        if len(player.possible_agents) < len(self.possible_agents):
-            player._compile()
-        player.state = subset_state(self._policy, self.groups, player.groups)
         return player
 
     def _by_agent(self, stacked: Any) -> AgentDict:

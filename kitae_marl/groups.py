@@ -7,7 +7,6 @@ environments may use it.
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,41 +79,6 @@ def group_specs(
     )
 
 
-def subset(groups: Iterable[GroupSpec], agents: Sequence[str]) -> tuple[GroupSpec, ...]:
-    """Return the groups cut down to some of their agents.
-
-    Raises:
-        ValueError: if an agent is in none of them.
-    """
-    groups = tuple(groups)
-    known = [agent for group in groups for agent in group.agents]
-    missing = [agent for agent in agents if agent not in known]
-    if missing or not agents:
-        raise ValueError(f"expected some of the agents {known}, got {list(agents)}.")
-    cut = (
-        dataclasses.replace(group, agents=tuple(a for a in group.agents if a in agents))
-        for group in groups
-    )
-    return tuple(group for group in cut if group.agents)
-
-
-def subset_state(
-    state: Mapping[str, Any], groups: Iterable[GroupSpec], part: Iterable[GroupSpec]
-) -> dict[str, Any]:
-    """Copy the parameters (or TrainStates) of groups for a ``subset`` of them."""
-    import jax  # here, so that worker processes can import this module without JAX
-
-    whole = {group.name: group.agents for group in groups}
-    copied = {}
-    for group in part:
-        rows = np.array([whole[group.name].index(agent) for agent in group.agents])
-        picked = ... if group.share_params else rows
-        copied[group.name] = jax.tree.map(
-            lambda x, i=picked: jax.numpy.array(x[i]), state[group.name]
-        )
-    return copied
-
-
 def _shares(agents: tuple[str, ...], share_params: bool | Mapping[str, bool]) -> bool:
     """Look up whether a group shares parameters."""
     if not isinstance(share_params, Mapping):
@@ -129,7 +93,7 @@ def _shares(agents: tuple[str, ...], share_params: bool | Mapping[str, bool]) ->
 
 
 def require_spaces(env: Any, possible_agents: list[str], groups: Iterable[GroupSpec]) -> None:
-    """Make sure that an environment has these agents, with the spaces of their groups.
+    """Make sure that an environment has these agents and no others, with their groups' spaces.
 
     Raises:
         ValueError: naming the agent and both spaces where they differ.
@@ -140,7 +104,7 @@ def require_spaces(env: Any, possible_agents: list[str], groups: Iterable[GroupS
             f"{list(env.possible_agents)}; use the game these were made for."
         )
     for group in groups:
-        for agent in group.agents:
+        for agent in [a for a in possible_agents if a in group.agents]:
             for what, known, given in (
                 ("observation", group.observation_space, env.observation_space(agent)),
                 ("action", group.action_space, env.action_space(agent)),

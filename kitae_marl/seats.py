@@ -14,10 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from kitae_marl.agent import Agent
 from kitae_marl.config import FROZEN
 from kitae_marl.evaluation import random_policy
-from kitae_marl.groups import require_spaces, without_mask
+from kitae_marl.groups import GroupSpec, require_spaces, without_mask
+from kitae_marl.networks import feature_space, zeros
 from kitae_marl.runs import run_path
 from kitae_marl.types import Policy
 from kitae_marl.vector.seated import HostSeat, SeatedVecParallelEnv
@@ -120,8 +123,13 @@ def _matches(env: Any, patterns: Mapping[str, Any]) -> dict[str, tuple[str, ...]
 def _require_seat(seat: Any, agents: tuple[str, ...], env: Any) -> None:
     """Raise unless a seat is of a known kind and can play for these agents."""
     if isinstance(seat, Frozen):
-        player = seat.agent.player(agents)
-        require_spaces(_only(env, player.possible_agents), player.possible_agents, player.groups)
+        missing = [agent for agent in agents if agent not in seat.agent.possible_agents]
+        if missing:
+            raise ValueError(
+                f"expected a frozen agent that knows {list(agents)}, got one that plays "
+                f"{seat.agent.possible_agents}; give {missing} another seat."
+            )
+        require_spaces(_only(env, agents), list(agents), seat.agent.groups)
     elif seat != "random" and not callable(seat):
         raise TypeError(
             f"expected 'random', frozen(run) or a function (observations, infos) -> actions as the "
@@ -139,43 +147,103 @@ def _only(env: Any, agents: Sequence[str]) -> Any:
     )
 
 
+def policy_for(
+    agent: Agent, agents: Sequence[str], *, sample: bool = False, seed: int | None = None
+) -> Policy:
+    """Return a trained agent's policy for some of the agents that it knows.
+
+    Args:
+        agent: as it is now; it may go on learning.
+        agents: whom to play for. Observations and infos of others need not be there.
+        sample: sample actions as in training, instead of taking the most probable ones.
+        seed: seed of what is sampled; None: that of the agent.
+
+    Returns:
+        A policy with a memory of its own, for one vector of environments.
+    """
+    player = agent.player(seed=seed)
+    others = [(a, group) for group in player.groups for a in group.agents if a not in agents]
+
+    def policy(observations: Any, infos: Mapping[str, Any]) -> dict[str, Any]:
+        if others:
+            observations, infos = _with_nothing_of(others, observations, infos)
+        chosen = player.select_action(observations, infos, sample=sample)
+        return {agent: chosen[agent] for agent in agents}
+
+    return policy
+
+
+def _with_nothing_of(
+    others: list[tuple[str, GroupSpec]], observations: Any, infos: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Let some agents see zeros, be allowed nothing, and wait: whatever they do is not used."""
+    active = infos["active"]
+    n_envs = len(next(iter(active.values())))
+    observations, waiting, masks = {**observations}, {**active}, {**infos.get("action_mask", {})}
+    for agent, group in others:
+        observations[agent] = zeros(group.observation_space, n_envs)
+        waiting[agent] = np.zeros(n_envs, bool)
+        known = [masks[mate] for mate in group.agents if mate in masks]
+        if known:
+            masks[agent] = np.zeros_like(known[0])
+    return observations, {**infos, "active": waiting, "action_mask": masks}
+
+
 def _host_seat(seat: Any, agents: tuple[str, ...], env: Any) -> HostSeat:
     """Make the seat that acts between two steps."""
     if seat == "random":
         return HostSeat(agents, partial(random_policy, _only(env, agents)))
-    if not isinstance(seat, Frozen):
-        return HostSeat(agents, lambda seed: seat)
-    player = seat.agent.player(agents)
-
-    def start(seed: int) -> Policy:
-        return partial(player.player(seed=seed).select_action, sample=seat.sample)
-
-    return HostSeat(agents, start)
+    if isinstance(seat, Frozen):
+        policy = partial(policy_for, seat.agent, agents, sample=seat.sample)
+        return HostSeat(agents, lambda seed: policy(seed=seed))
+    return HostSeat(agents, lambda seed: seat)
 
 
 def _compiled_seat(seat: Any, agents: tuple[str, ...], game: Game) -> Seat:
     """Make the seat that acts inside a compiled game."""
-    from kitae_envs.seats import Seat, random_seat, take
+    from kitae_envs.seats import Seat, random_seat
 
     if seat == "random":
         return random_seat(game, agents)
-    player = seat.agent.player(agents)
-    policy = _policy_function(player, seat.sample)
+    player = seat.agent.player()
+    choose = _policy_function(player, seat.sample)
 
     def act(key: Any, view: View, memory: Any) -> tuple[dict[str, Any], Any]:
-        import jax
-
-        def rows(by_group: Any) -> dict[str, Any]:
-            """Regroup as the agent does, as a batch of one."""
-            taken = {g.name: take(game, by_group, g.agents) for g in player.groups}
-            return jax.tree.map(lambda leaf: leaf[None], taken)
-
-        seen = {name: without_mask(part) for name, part in rows(view.observation).items()}
-        action, memory = policy(key, seen, rows(view.action_mask), memory)
-        actions = {g.name: (g.agents, action[g.name][0]) for g in player.groups}
-        return {a: x[i] for names, x in actions.values() for i, a in enumerate(names)}, memory
+        observation, mask = _batch_of_one(game, player.groups, agents, view)
+        action, memory = choose(key, observation, mask, memory)
+        members = [(g.name, i, a) for g in player.groups for i, a in enumerate(g.agents)]
+        return {agent: action[name][0, i] for name, i, agent in members if agent in agents}, memory
 
     return Seat(agents, act)
+
+
+def _batch_of_one(
+    game: Game, groups: tuple[GroupSpec, ...], agents: tuple[str, ...], view: View
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Stack what some agents see as a policy of these groups wants it, zeros for the others.
+
+    Returns:
+        ``(observation, action_mask)``, both ``{group: [1, A, ...]}``.
+    """
+    import jax
+    from kitae_envs.seats import take
+
+    observations, masks = {}, {}
+    for group in groups:
+        space = feature_space(group.observation_space)
+        observations[group.name], masks[group.name] = zeros(space, 1, group.n_agents), ()
+        mine = [agent for agent in group.agents if agent in agents]
+        if mine:
+            rows = np.array([group.agents.index(agent) for agent in mine])
+
+            def spread(leaf: Any, rows: Any = rows, n: int = group.n_agents) -> Any:
+                empty = jax.numpy.zeros((1, n, *leaf.shape[1:]), leaf.dtype)
+                return empty.at[0, rows].set(leaf)
+
+            seen = without_mask(take(game, view.observation, mine))
+            observations[group.name] = jax.tree.map(spread, seen)
+            masks[group.name] = jax.tree.map(spread, take(game, view.action_mask, mine))
+    return observations, masks
 
 
 def _policy_function(player: Agent, sample: bool) -> Callable[..., tuple[Any, Any]]:

@@ -13,7 +13,7 @@ from small_games import LENGTH, Clock
 
 from kitae_marl import Agent, Config, PPOConfig, evaluate, frozen, make_vec_env, with_seats
 from kitae_marl.errors import NoCheckpointError, UnsafePathError
-from kitae_marl.seats import seated_as_told
+from kitae_marl.seats import policy_for, seated_as_told
 from kitae_marl.vector import SubProcVecParallelEnv, VecParallelEnv
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
@@ -169,18 +169,30 @@ def tag_agent() -> Agent:
 
 
 class TestFrozen:
-    def test_a_player_of_some_agents_acts_as_the_whole_agent(self, tag_agent):
+    def test_a_policy_for_some_agents_acts_as_the_whole_agent(self, tag_agent):
         env = CompiledVecParallelEnv("mpe/simple_tag-v3", N_ENVS)
         observations, infos = env.reset(seed=0)
         whole = tag_agent.select_action(observations, infos)
-        some = tag_agent.player(["agent_0", "adversary_2", "adversary_0"])
-        assert some.possible_agents == ["adversary_0", "adversary_2", "agent_0"]
-        chosen = some.select_action(observations, infos)
-        assert list(chosen) == ["adversary_0", "adversary_2", "agent_0"]
-        for agent, action in chosen.items():
-            np.testing.assert_array_equal(action, whole[agent])
-        with pytest.raises(ValueError, match=r"expected some of the agents .*'wolf'"):
-            tag_agent.player(["wolf"])
+        for agents in (["agent_0", "adversary_2", "adversary_0"], ["agent_0"]):
+            seen = {agent: observations[agent] for agent in agents}
+            active = {agent: infos["active"][agent] for agent in agents}
+            chosen = policy_for(tag_agent, agents)(seen, {"active": active})
+            assert list(chosen) == agents
+            for agent, action in chosen.items():
+                np.testing.assert_array_equal(action, whole[agent])
+
+    def test_masks_of_others_need_not_be_there(self):
+        env = CompiledVecParallelEnv(TICTACTOE, N_ENVS)
+        agent = Agent(env, config())
+        policy = policy_for(agent, ["player_1"], sample=True)
+        seated = with_seats(env, {"player_2": "random"})
+        observations, infos = seated.reset(seed=0)
+        for _ in range(20):
+            move = policy(observations, infos)["player_1"]
+            mover = infos["active"]["player_1"]
+            allowed = infos["action_mask"]["player_1"][np.arange(N_ENVS), move]
+            assert allowed[mover].all()
+            observations, *_, infos = seated.step({"player_1": move})
 
     def test_host_and_compiled_seats_play_the_same(self, tag_agent):
         """Most probable actions, so that no draw differs: rewards must be equal step by step."""
@@ -217,7 +229,7 @@ class TestFrozen:
 
     def test_it_must_know_the_agents_and_their_spaces(self, tag_agent):
         env = clocks()
-        with pytest.raises(ValueError, match="expected some of the agents"):
+        with pytest.raises(ValueError, match="expected a frozen agent that knows"):
             with_seats(env, {"hand_0": frozen(tag_agent)})
         env.close()
         other = CompiledVecParallelEnv("mpe/simple_tag-v3", N_ENVS, num_good=2)
