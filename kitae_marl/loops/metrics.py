@@ -86,6 +86,12 @@ def count_skipped(metrics: Mapping[str, float], skipped: int, global_step: int) 
     return skipped
 
 
+def log_env(env: Any, global_step: int, writer: Writer) -> None:
+    """Write what a vector environment says of its workers; foreign ones say nothing."""
+    for tag, value in getattr(env, "metrics", {}).items():
+        writer.add_scalar(tag, value, global_step)
+
+
 def log_update(metrics: dict[str, float], global_step: int, writer: Writer) -> None:
     """Write the metrics of one update."""
     for name, value in metrics.items():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.groups import AgentDict, GroupSpec, map_leaves, split_masks, stack
-from kitae_marl.loops.metrics import count_skipped, log_episodes, log_update
+from kitae_marl.loops.metrics import count_skipped, log_env, log_episodes, log_update
 from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, IAgent, Writer
 from kitae_marl.vector import VecParallelEnv
 
@@ -206,6 +206,7 @@ def _train(
         if agent.should_update(step, buffer):
             metrics = agent.update(buffer)
             if writer is not None:
+                log_env(env, global_step, writer)
                 log_update(metrics, global_step, writer)
             skipped = count_skipped(metrics, skipped, global_step)
             if checkpointer is not None and not skipped:

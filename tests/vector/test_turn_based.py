@@ -67,7 +67,7 @@ def test_games_equal_the_stock_conversion(id: str, steps: int) -> None:
     assert ends >= (0 if id.startswith(("classic/chess", "classic/go")) else 5)
 
 
-@pytest.mark.parametrize("id", ["classic/connect_four-v3", "classic/leduc_holdem-v4"])
+@pytest.mark.parametrize("id", IDS)
 def test_an_illegal_move_ends_the_game_as_in_the_stock_chain(id: str) -> None:
     stock, ours = make_parallel_env(id, stock=True), make_parallel_env(id)
     theirs, got = stock.reset(seed=2), ours.reset(seed=2)
