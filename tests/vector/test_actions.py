@@ -43,14 +43,14 @@ def count() -> Any:
         (AgentDict({"a": np.full((2, 2), 5)}, {"a": ("a_0", "a_1")}), "got 5"),
     ],
 )
-def test_wrong_actions_touch_nothing(count: Any, actions: Any, text: str) -> None:
+def test_v13_wrong_actions_touch_nothing(count: Any, actions: Any, text: str) -> None:
     before = count.step(GOOD)[0]["a_0"][:, 1].copy()
     with pytest.raises(ValueError, match=text):
         count.step(actions)
     assert (count.step(GOOD)[0]["a_0"][:, 1] == before + 1).all()
 
 
-def test_small_integers_and_lists_are_fine(count: Any) -> None:
+def test_v13_small_integers_and_lists_are_fine(count: Any) -> None:
     observations = count.step({"a_0": np.array([1, 2], np.uint8), "a_1": [0, 0]})[0]
     assert observations["a_0"][:, 3].tolist() == [1, 2]
 
@@ -64,7 +64,7 @@ def test_small_integers_and_lists_are_fine(count: Any) -> None:
         (gym.spaces.MultiBinary(2), 2, "MultiBinary"),
     ],
 )
-def test_wrong_vectors(space: gym.Space, bad: float, text: str) -> None:
+def test_v13_wrong_vectors(space: gym.Space, bad: float, text: str) -> None:
     with SubProcVecParallelEnv([lambda: SpaceGame(space, space)], n_workers=0) as vec:
         vec.reset(seed=0)
         dtype = vec.action_space("a_0").dtype
@@ -74,7 +74,7 @@ def test_wrong_vectors(space: gym.Space, bad: float, text: str) -> None:
         vec.step(good)
 
 
-def test_what_the_inactive_say_is_ignored() -> None:
+def test_v13_what_the_inactive_say_is_ignored() -> None:
     class Quitter(CountGame):
         def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
             if self.t and set(actions) != {"a_0"}:

@@ -273,7 +273,7 @@ def test_seeds_follow_the_rule(n_workers: int) -> None:
         vec.reset()
 
 
-def test_max_episode_steps_truncates(n_workers: int) -> None:
+def test_v14_max_episode_steps_truncates(n_workers: int) -> None:
     make = lambda: CountGame(length=10**9)  # noqa: E731
     with SubProcVecParallelEnv([make] * 2, n_workers=n_workers, max_episode_steps=3) as vec:
         vec.reset(seed=0)
