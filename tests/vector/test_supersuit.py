@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from lockstep import WARNINGS, random_actions, same
+from pettingzoo.utils.wrappers import BaseParallelWrapper, MultiEpisodeParallelEnv
 
 from kitae_marl.vector import SubProcVecParallelEnv
 from kitae_marl.vector.make import make_parallel_env
@@ -64,7 +65,7 @@ CASES: list[tuple[str, str, Wrap]] = [
      lambda env: supersuit.agent_indicator_v0(supersuit.pad_observations_v0(env), type_only=True)),
     ("clip_actions", WALKERS, lambda env: supersuit.clip_actions_v0(env)),
     ("scale_actions", WALKERS, lambda env: supersuit.scale_actions_v0(env, 0.5)),
-    ("normalize_obs", KNIGHTS, lambda env: supersuit.normalize_obs_v0(env)),
+    ("normalize_obs", "sisl/pursuit-v5", lambda env: supersuit.normalize_obs_v0(env)),
     ("reshape", SPREAD, lambda env: supersuit.reshape_v0(env, (3, 6))),
     ("color_reduction", PISTONS, lambda env: supersuit.color_reduction_v0(env, "B")),
     ("resize", PISTONS, lambda env: supersuit.resize_v1(env, 32, 24)),
@@ -119,6 +120,27 @@ def test_a_wrapped_environment_works_in_our_vector(name: str, id: str, wrap: Wra
             assert rewards[agent][0] == pytest.approx(float(reward), abs=0)
         if not single.agents:
             break
+    vec.close()
+
+
+def test_pettingzoos_own_wrappers_work_in_our_vector() -> None:
+    def build(stock: bool) -> Any:
+        env = make_parallel_env(SPREAD, stock=stock, max_cycles=4)
+        return MultiEpisodeParallelEnv(BaseParallelWrapper(env), 3)
+
+    stock, vec = build(True), SubProcVecParallelEnv([lambda: build(False)], n_workers=0)
+    expected, rng = stock.reset(seed=2), np.random.default_rng(0)
+    got, infos = vec.reset(seed=2)
+    for _ in range(12):
+        for agent, observation in expected[0].items():
+            np.testing.assert_array_equal(got[agent][0], observation)
+        actions = random_actions(stock, expected[0], expected[-1], rng)
+        expected = stock.step(dict(actions))
+        got, rewards, *_, infos = vec.step({a: np.array([x]) for a, x in actions.items()})
+        for agent, reward in expected[1].items():
+            assert rewards[agent][0] == reward
+    assert stock.agents == []
+    assert infos["episode"]["length"]["agent_0"].tolist() == [12]
     vec.close()
 
 
