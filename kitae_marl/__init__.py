@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kitae_marl.agent import Agent
     from kitae_marl.config import Config, PPOConfig
-    from kitae_marl.evaluation import Evaluation, evaluate, over_seeds, random_policy
+    from kitae_marl.evaluation import (
+        Evaluation,
+        compare,
+        evaluate,
+        evaluate_sides,
+        over_seeds,
+        random_policy,
+        summarize,
+    )
     from kitae_marl.loops.train import check_env, process_termination, vectorized_train
     from kitae_marl.seats import frozen, with_seats
     from kitae_marl.types import AlgoType, Checkpointer, IAgent
@@ -31,13 +39,16 @@ _HOMES = {
     "SubProcVecParallelEnv": "vector.subproc",
     "check_env": "loops.train",
     "check_parallel_env": "vector.doctor",
+    "compare": "evaluation",
     "evaluate": "evaluation",
+    "evaluate_sides": "evaluation",
     "frozen": "seats",
     "make_parallel_env": "vector.make",
     "make_vec_env": "vector.make",
     "over_seeds": "evaluation",
     "process_termination": "loops.train",
     "random_policy": "evaluation",
+    "summarize": "evaluation",
     "vectorized_train": "loops.train",
     "with_seats": "seats",
 }
@@ -53,13 +64,16 @@ __all__ = [
     "SubProcVecParallelEnv",
     "check_env",
     "check_parallel_env",
+    "compare",
     "evaluate",
+    "evaluate_sides",
     "frozen",
     "make_parallel_env",
     "make_vec_env",
     "over_seeds",
     "process_termination",
     "random_policy",
+    "summarize",
     "vectorized_train",
     "with_seats",
 ]

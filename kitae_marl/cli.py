@@ -24,7 +24,8 @@ from kitae_marl.errors import (
     VectorEnvError,
 )
 from kitae_marl.options.games import Bench, Doctor, List, Verify
-from kitae_marl.options.playing import Evaluate, Watch
+from kitae_marl.options.playing import Brackets, Compare, Evaluate
+from kitae_marl.options.showing import Plot, Watch
 from kitae_marl.options.training import Runs, Train
 from kitae_marl.signals import pass_on, stop_on_signal
 
@@ -32,7 +33,10 @@ Command = (
     Annotated[Train, subcommand("train")]
     | Annotated[Runs, subcommand("runs")]
     | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Compare, subcommand("compare")]
+    | Annotated[Brackets, subcommand("brackets")]
     | Annotated[Watch, subcommand("watch")]
+    | Annotated[Plot, subcommand("plot")]
     | Annotated[List, subcommand("list")]
     | Annotated[Doctor, subcommand("doctor")]
     | Annotated[Verify, subcommand("verify")]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from kitae_marl.outputs import replacing, require_output
 
 
 def write_video(out: str | Path, frames: Iterable[np.ndarray], *, fps: float) -> int:
@@ -26,25 +26,11 @@ def write_video(out: str | Path, frames: Iterable[np.ndarray], *, fps: float) ->
         ValueError: for another ending, a missing folder, no frames, or frames of other shapes.
         ImportError: for ``.mp4`` without imageio-ffmpeg.
     """
-    out = Path(out)
-    kind = out.suffix.lower()
-    if kind not in (".gif", ".mp4"):
-        raise ValueError(f"expected a file that ends in .gif or .mp4, got {out}.")
-    if not out.parent.is_dir():
-        raise ValueError(f"expected a folder that exists, got {out.parent}; make it first.")
-    if out.is_dir():
-        raise ValueError(f"expected the name of a file, got the folder {out}.")
+    out = require_output(out, (".gif", ".mp4"))
     if fps <= 0:
         raise ValueError(f"expected a positive number of frames a second, got {fps}.")
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=".film-", suffix=kind)
-    os.close(handle)
-    try:
-        count = _encode(temporary, kind, frames, fps)
-        os.replace(temporary, out)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return count
+    with replacing(out) as temporary:
+        return _encode(str(temporary), out.suffix.lower(), frames, fps)
 
 
 def _encode(path: str, kind: str, frames: Iterable[np.ndarray], fps: float) -> int:

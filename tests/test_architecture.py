@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = {
-    0: ["types", "config", "keys", "errors", "signals", "locks"],
+    0: ["types", "config", "keys", "errors", "signals", "locks", "outputs"],
     1: [
         "ops",
         "networks",
@@ -44,6 +44,7 @@ HOMES = {
     "rich": {"kitae_marl.logger"},
     "tyro": {"kitae_marl.cli", "kitae_marl.options.fields"},
     "imageio": {"kitae_marl.video"},
+    "matplotlib": {"kitae_marl.evaluation.plots"},
     "flax": {"kitae_marl.networks"},
     "optax": {"kitae_marl.algos.ppo"},
 }

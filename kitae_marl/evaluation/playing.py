@@ -1,109 +1,16 @@
-"""Playing with a trained agent: returns over whole episodes, and pictures of them."""
+"""Playing whole episodes: with a trained agent, at random, seat by seat, and for pictures."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from kitae_marl.types import AgentPyTree
+from kitae_marl.evaluation.results import Evaluation, is_zero_sum, joined
+from kitae_marl.types import AgentPyTree, Policy
 from kitae_marl.vector import VecParallelEnv
-
-Policy = Callable[[AgentPyTree, Mapping[str, Any]], AgentPyTree]
-"""``(observations, infos) -> actions``, by agent, arrays ``[E, ...]``; ``Agent.select_action``."""
-
-DEFINITION = (
-    "undiscounted sum of an agent's rewards over one whole episode; mean: averaged over agents; "
-    "team: summed over agents"
-)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Returns of whole episodes.
-
-    Attributes:
-        returns: ``{agent: [episodes]}``, undiscounted sums of rewards.
-        lengths: steps of each episode, ``[episodes]``.
-        groups: agents by group.
-    """
-
-    returns: dict[str, np.ndarray]
-    lengths: np.ndarray
-    groups: dict[str, tuple[str, ...]]
-
-    @property
-    def n_episodes(self) -> int:
-        """Number of episodes."""
-        return len(self.lengths)
-
-    def mean_over_agents(self) -> np.ndarray:
-        """Return of each episode, averaged over all agents."""
-        return np.mean(list(self.returns.values()), axis=0)
-
-    def summary(self) -> dict[str, Any]:
-        """Return means with standard errors and 95 % intervals, as plain numbers.
-
-        The interval is the mean plus and minus 1.96 standard errors over episodes.
-        """
-        rows = {agent: _interval(values) for agent, values in self.returns.items()}
-        rows["mean"] = _interval(self.mean_over_agents())
-        rows["team"] = _interval(np.sum(list(self.returns.values()), axis=0))
-        for name, agents in self.groups.items():
-            if len(self.groups) > 1:
-                group_mean = np.mean([self.returns[agent] for agent in agents], axis=0)
-                rows[f"group/{name}"] = _interval(group_mean)
-        return {
-            "episodes": self.n_episodes,
-            "definition": DEFINITION,
-            "length": float(np.mean(self.lengths)),
-            "returns": rows,
-        }
-
-
-def _interval(values: np.ndarray) -> dict[str, float]:
-    """Mean, standard error and 95 % interval of independent values."""
-    mean = float(np.mean(values))
-    error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
-    return {
-        "mean": mean,
-        "stderr": error,
-        "low": mean - 1.96 * error,
-        "high": mean + 1.96 * error,
-    }
-
-
-def over_seeds(values: Sequence[float], confidence: float = 0.95) -> dict[str, float]:
-    """Mean over independent runs with its Student t interval.
-
-    Args:
-        values: one result of each run, for instance the mean return of one seed.
-        confidence: probability that the interval is to cover, in (0, 1).
-
-    Returns:
-        ``mean``, ``low``, ``high``; the interval is NaN for a single run.
-
-    Raises:
-        ValueError: without values.
-
-    Example:
-        >>> {key: round(x, 3) for key, x in over_seeds([1.0, 2.0, 3.0]).items()}
-        {'mean': 2.0, 'low': -0.484, 'high': 4.484}
-    """
-    if not len(values):
-        raise ValueError("expected the result of at least one run, got none.")
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return {"mean": mean, "low": math.nan, "high": math.nan}
-    from scipy.stats import t  # comes with JAX; here, because it costs half a second
-
-    n = len(values)
-    half = float(t.ppf(0.5 + confidence / 2, n - 1) * np.std(values, ddof=1)) / math.sqrt(n)
-    return {"mean": mean, "low": mean - half, "high": mean + half}
 
 
 def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int = 0) -> Evaluation:
@@ -147,10 +54,46 @@ def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int 
             for agent, values in infos["episode"]["return"].items():
                 returns[agent].append(float(values[i]))
             lengths.append(max(int(v[i]) for v in infos["episode"]["length"].values()))
-    return Evaluation(
-        {agent: np.asarray(values) for agent, values in returns.items()},
-        np.asarray(lengths),
-        {group.name: group.agents for group in env.groups},
+    arrays = {agent: np.asarray(values) for agent, values in returns.items()}
+    groups = {group.name: group.agents for group in env.groups}
+    return Evaluation(arrays, np.asarray(lengths), groups, is_zero_sum(arrays))
+
+
+def evaluate_sides(
+    policy: Policy, opponent: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int = 0
+) -> Evaluation:
+    """Play each side of a game against an opponent, as many episodes each.
+
+    The sides are the groups of agents; where there is one group, each agent is a side.
+
+    Args:
+        policy: plays one side after the other.
+        opponent: plays all other agents.
+        env: vector environment; it is left open.
+        n_episodes: episodes for each side.
+        seed: as for ``evaluate``; the same for each side.
+
+    Returns:
+        The returns that the agents had when ``policy`` played them.
+
+    Raises:
+        ValueError: for a game of one agent, or ``n_episodes`` below 1.
+    """
+    agents = env.possible_agents
+    if len(agents) < 2:
+        raise ValueError(f"expected a game of two agents or more, got one of {agents}.")
+    groups = [group.agents for group in env.groups]
+    sides = groups if len(groups) > 1 else [(agent,) for agent in agents]
+    return joined(
+        {
+            side: evaluate(
+                seated({agent: policy if agent in side else opponent for agent in agents}),
+                env,
+                n_episodes,
+                seed=seed,
+            )
+            for side in sides
+        }
     )
 
 
@@ -186,6 +129,24 @@ def _draw_allowed(space: Any, noise: np.ndarray) -> np.ndarray:
         return np.argmax(noise, axis=-1) + space.start
     parts = np.split(noise, np.cumsum(space.nvec)[:-1], axis=-1)
     return np.stack([np.argmax(part, axis=-1) for part in parts], axis=-1) + space.start
+
+
+def seated(policies: Mapping[str, Policy]) -> Policy:
+    """Join policies, one for each agent, into the policy of all agents.
+
+    Each distinct policy is called once a step, for all agents; only the actions of the agents it
+    was given for are taken.
+
+    Args:
+        policies: ``{agent: policy}`` for every agent of the game.
+    """
+    distinct = list({id(policy): policy for policy in policies.values()}.values())
+
+    def act(observations: AgentPyTree, infos: Mapping[str, Any]) -> AgentPyTree:
+        actions = {id(policy): policy(observations, infos) for policy in distinct}
+        return {agent: actions[id(policy)][agent] for agent, policy in policies.items()}
+
+    return act
 
 
 def play_frames(

@@ -1,0 +1,122 @@
+"""How commands get at runs: by name, gathered by seed, with a check before code is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kitae_marl import runs
+from kitae_marl.config import Config
+from kitae_marl.errors import ConfigError
+
+
+class Game(NamedTuple):
+    """A game as a run plays it.
+
+    Attributes:
+        env_id: its id.
+        env_kwargs: its keyword arguments, without those for pictures.
+        seats: who plays the agents that the run does not, as in its config.
+    """
+
+    env_id: str
+    env_kwargs: dict[str, Any]
+    seats: dict[str, str]
+
+    def __str__(self) -> str:
+        parts = [f"{name}={value!r}" for name, value in self.env_kwargs.items()]
+        parts += [f"{pattern}: {seat}" for pattern, seat in self.seats.items()]
+        return f"{self.env_id} ({', '.join(parts)})" if parts else self.env_id
+
+
+class SeedRuns(NamedTuple):
+    """Runs that differ by their seed alone.
+
+    Attributes:
+        names: of the sets and runs, as they were given.
+        config: settings of the first run.
+        paths: folders of the runs.
+    """
+
+    names: list[str]
+    config: Config
+    paths: list[Path]
+
+    @property
+    def name(self) -> str:
+        """The one name, or the first and the last of several."""
+        first, last = self.names[0], self.names[-1]
+        return first if first == last else f"{first} .. {last}"
+
+    @property
+    def game(self) -> Game:
+        """The game that they play."""
+        kwargs = {k: v for k, v in self.config.env_kwargs.items() if k != "render_mode"}
+        return Game(self.config.env_id, kwargs, self.config.seats)
+
+
+def find_all(names: Iterable[str], runs_dir: Path) -> list[SeedRuns]:
+    """Find all runs that the names stand for, and gather those that differ by seed alone.
+
+    Settings that say where a run is computed or saved, not what it learns, may differ too.
+
+    Raises:
+        ConfigError: without names.
+        NoCheckpointError: if there is no run of a name.
+    """
+    gathered: dict[str, SeedRuns] = {}
+    for name in names:
+        for path in runs.find_runs(name, runs_dir):
+            config = runs.read_config(path)
+            same = dataclasses.replace(
+                config, seed=0, n_workers=None, backend="auto", save_every=1
+            ).to_json()
+            group = gathered.setdefault(same, SeedRuns([], config, []))
+            if path not in group.paths:
+                group.paths.append(path)
+            if Path(name).name not in group.names:
+                group.names.append(Path(name).name)
+    if not gathered:
+        raise ConfigError("run: expected the name of at least one run, got none.", "run")
+    return list(gathered.values())
+
+
+def require_one_game(gathered: Iterable[SeedRuns]) -> Game:
+    """Return the game that all runs play.
+
+    Raises:
+        ConfigError: naming two games where there are several.
+    """
+    first, *rest = (group.game for group in gathered)
+    for game in rest:
+        if game != first:
+            raise ConfigError(
+                f"expected runs of one game, got {first} and {game}; only evaluate takes runs of "
+                "several."
+            )
+    return first
+
+
+def require_trust(env_id: str, allow_import: bool) -> None:
+    """Raise a ConfigError for a game that is code to import, unless that was allowed."""
+    from kitae_marl.vector.ids import imports_code
+
+    if imports_code(env_id) and not allow_import:
+        raise ConfigError(
+            f"env_id: the run trains on {env_id}, which is a module to import; add --allow-import "
+            "if you trust it.",
+            "env_id",
+        )
+
+
+def open_game(
+    game: Game, n_envs: int, *, n_workers: int | None, runs_dir: Path, **kwargs: Any
+) -> Any:
+    """Make environments of the original game, with the seats filled that the run left to others."""
+    from kitae_marl.seats import seated_as_told
+    from kitae_marl.vector.make import make_vec_env
+
+    env = make_vec_env(game.env_id, n_envs, n_workers=n_workers, **game.env_kwargs, **kwargs)
+    return seated_as_told(env, game.seats, runs_dir)

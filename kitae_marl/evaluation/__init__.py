@@ -1,0 +1,46 @@
+"""Evaluation: playing, statistics, references, comparisons, curves, and export of policies.
+
+It plays in the original (Python) games and reads nothing of training but run folders.
+"""
+
+from kitae_marl.evaluation.oracles import oracle_for
+from kitae_marl.evaluation.playing import (
+    evaluate,
+    evaluate_sides,
+    play_frames,
+    random_policy,
+    seated,
+)
+from kitae_marl.evaluation.results import (
+    DEFINITION,
+    Evaluation,
+    compare,
+    normalized_score,
+    summarize,
+)
+from kitae_marl.evaluation.statistics import (
+    iqm,
+    over_games,
+    over_seeds,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
+
+__all__ = [
+    "DEFINITION",
+    "Evaluation",
+    "compare",
+    "evaluate",
+    "evaluate_sides",
+    "iqm",
+    "normalized_score",
+    "oracle_for",
+    "over_games",
+    "over_seeds",
+    "play_frames",
+    "probability_of_improvement",
+    "random_policy",
+    "seated",
+    "stratified_bootstrap",
+    "summarize",
+]

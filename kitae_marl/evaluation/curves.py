@@ -1,0 +1,139 @@
+"""Learning curves: what ``metrics.csv`` of some runs says, on one grid of steps."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from kitae_marl.evaluation.statistics import iqm, stratified_bootstrap
+
+POINTS = 100
+"""Points of a curve; each is the mean of the updates in one part of the steps."""
+
+
+DEFINITIONS = {
+    "return/mean": "undiscounted sum of rewards over one episode, averaged over all agents",
+    "return/team": "undiscounted sum of rewards over one episode, summed over all agents",
+    "return/group/": "undiscounted sum of rewards over one episode, averaged over the group",
+    "return/": "undiscounted sum of the agent's rewards over one episode",
+    "episode/length": "joint steps of an episode",
+}
+"""What a metric means, by the start of its name; the first that fits."""
+
+
+def metric_definition(metric: str) -> str:
+    """Say what a logged metric is, in words; returns are those of training, actions sampled.
+
+    Example:
+        >>> metric_definition("episode/length")
+        'joint steps of an episode; mean over the episodes of training, actions sampled'
+    """
+    for start, definition in DEFINITIONS.items():
+        if metric.startswith(start):
+            return f"{definition}; mean over the episodes of training, actions sampled"
+    return "as logged, one value for each update"
+
+
+class Curve(NamedTuple):
+    """Runs that differ by their seed alone, as one curve.
+
+    Attributes:
+        label: its name in the legend.
+        step: environment steps, ``[K]``.
+        runs: the metric of each run, ``[runs, K]``; NaN where a run says nothing.
+    """
+
+    label: str
+    step: Float[np.ndarray, " K"]
+    runs: Float[np.ndarray, "R K"]
+
+    def middle(self) -> Float[np.ndarray, " K"]:
+        """IQM over the runs that have a value (the mean, up to three of them)."""
+        return np.array([iqm(_known(column)) for column in self.runs.T])
+
+    def band(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest run (``range``), or the 95 % interval of the IQM (``interval``)."""
+        columns = [_known(column) for column in self.runs.T]
+        if kind == "range":
+            ends = [(column.min(), column.max()) for column in columns]
+        else:
+            ends = [stratified_bootstrap(iqm, [column]) for column in columns]
+        low, high = np.array(ends).T
+        return low, high
+
+
+def _known(column: np.ndarray) -> np.ndarray:
+    """Values that are not NaN."""
+    return column[np.isfinite(column)]
+
+
+def read_metric(run_dir: Path, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read one column of a run's ``metrics.csv``.
+
+    Args:
+        run_dir: the run folder.
+        metric: name of the column, as in TensorBoard.
+
+    Returns:
+        Steps and values, of the rows that have both.
+
+    Raises:
+        ValueError: if there is no such file, column, or value; the message names those there are.
+    """
+    path = run_dir / "metrics.csv"
+    try:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or [])
+            pairs = [(row.get("step"), row.get(metric)) for row in reader]
+    except (OSError, csv.Error) as error:
+        raise ValueError(f"expected the metrics of a run in {path}: {error}.") from None
+    if metric not in columns:
+        raise ValueError(f"{path} has no column {metric!r}; it has {', '.join(columns) or 'none'}.")
+    numbers = [(_number(step), _number(value)) for step, value in pairs]
+    kept = np.array([pair for pair in numbers if np.isfinite(pair).all()]).reshape(-1, 2)
+    if not len(kept):
+        raise ValueError(f"{path} has no value of {metric!r} yet; train the run for longer.")
+    return kept[:, 0], kept[:, 1]
+
+
+def _number(text: str | None) -> float:
+    """Read a cell; one that is empty, or torn by a kill, is NaN."""
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def make_curve(label: str, run_dirs: Sequence[Path], metric: str, points: int = POINTS) -> Curve:
+    """Read some runs and bring them onto one grid.
+
+    Args:
+        label: name of the curve.
+        run_dirs: folders of the runs.
+        metric: column of ``metrics.csv``.
+        points: parts into which the steps are cut; fewer where the runs have fewer rows.
+
+    Raises:
+        ValueError: as ``read_metric``.
+    """
+    columns = [read_metric(path, metric) for path in run_dirs]
+    points = min(points, max(len(step) for step, _ in columns))
+    end = max(float(step.max()) for step, _ in columns)
+    edges = np.linspace(0, end, points + 1)
+    runs = np.stack([_binned(step, value, edges) for step, value in columns])
+    some = np.isfinite(runs).any(axis=0)
+    return Curve(label, edges[1:][some], runs[:, some])
+
+
+def _binned(step: np.ndarray, value: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Mean of the values in each part ``(edges[i], edges[i + 1]]``; NaN where there is none."""
+    part = np.clip(np.searchsorted(edges, step, "left") - 1, 0, len(edges) - 2)
+    count = np.bincount(part, minlength=len(edges) - 1)
+    total = np.bincount(part, value, minlength=len(edges) - 1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,159 @@
+"""Pictures of results, by matplotlib (the extra ``kitae-marl[plot]``, imported on use)."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kitae_marl.evaluation.curves import Curve
+from kitae_marl.outputs import replacing, require_output
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ENDINGS = (".png", ".pdf", ".svg")
+BANDS = {
+    "range": "line: IQM over runs; band: lowest to highest run",
+    "interval": "line: IQM over runs; band: its 95 % bootstrap interval",
+}
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Told apart by colour-blind people too (Okabe and Ito 2008)."""
+
+
+def check_out(out: Path) -> Path:
+    """Make sure that a picture can be drawn into a file.
+
+    Raises:
+        ValueError: as ``require_output``.
+        ImportError: without matplotlib.
+    """
+    require_output(out, ENDINGS)
+    _new_figure(1, 1)
+    return out
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    """Make an empty figure, without pyplot and its global state; sizes in inches."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('drawing needs matplotlib; pip install "kitae-marl[plot]".') from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: Figure, out: Path) -> None:
+    """Write a figure, whole or not at all."""
+    with replacing(out) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def plot_curves(
+    out: Path,
+    curves: Sequence[Curve],
+    *,
+    title: str,
+    metric: str,
+    definition: str,
+    references: Mapping[str, float],
+    band: str = "range",
+) -> None:
+    """Draw learning curves.
+
+    Args:
+        out: file to write, ``.png``, ``.pdf`` or ``.svg``.
+        curves: one line each, banded where it has several runs.
+        title: what was trained on.
+        metric: name of the metric.
+        definition: what it means, in words.
+        references: horizontal lines by name, for instance of the random policy.
+        band: ``range`` or ``interval``, as ``Curve.band`` says.
+
+    Raises:
+        ValueError, ImportError: as ``check_out``.
+    """
+    check_out(out)
+    figure = _new_figure(7.5, 5)
+    axes: Axes = figure.subplots()
+    for curve, color in zip(curves, _colors(len(curves)), strict=True):
+        n_runs = len(curve.runs)
+        label = f"{curve.label} ({n_runs} runs)" if n_runs > 1 else curve.label
+        axes.plot(curve.step, curve.middle(), color=color, label=label)
+        if n_runs > 1:
+            axes.fill_between(curve.step, *curve.band(band), color=color, alpha=0.25, linewidth=0)
+    for (name, value), style in zip(references.items(), ("--", ":", "-."), strict=False):
+        axes.axhline(value, color="0.3", linestyle=style, linewidth=1, label=f"{name} {value:.1f}")
+    note = f"; {BANDS[band]}" if any(len(curve.runs) > 1 for curve in curves) else ""
+    axes.set_title(title)
+    axes.set_ylabel(metric)
+    axes.set_xlabel(
+        "environment steps, all environments together\n"
+        + textwrap.fill(f"{metric}: {definition}{note}", 95),
+        fontsize="small",
+    )
+    axes.margins(x=0.01)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    _save(figure, out)
+
+
+def _colors(n: int) -> list[str]:
+    """Return n colours, told apart as long as there are."""
+    return [COLORS[i % len(COLORS)] for i in range(n)]
+
+
+def plot_comparison(out: Path, names: Sequence[str], result: Mapping[str, Any]) -> None:
+    """Draw a comparison: returns of both sides, and the probability of improvement.
+
+    The team's return is left out: it is the mean's, on another scale.
+
+    Args:
+        out: file to write, ``.png``, ``.pdf`` or ``.svg``.
+        names: of both sides.
+        result: what ``compare`` says of them, and ``env_id``.
+
+    Raises:
+        ValueError, ImportError: as ``check_out``.
+    """
+    check_out(out)
+    rows = {tag: row for tag, row in result["returns"].items() if tag != "team"}
+    figure = _new_figure(9, 1.8 + 0.45 * len(rows))
+    left, right = figure.subplots(1, 2, sharey=True)
+    places = np.arange(len(rows))
+    for side, name, color, shift in zip("ab", names, COLORS, (-0.14, 0.14), strict=False):
+        points = [row[f"iqm_{side}"] for row in rows.values()]
+        _draw_intervals(left, places + shift, points, color, name)
+    improvements = [row["probability_of_improvement"] for row in rows.values()]
+    _draw_intervals(right, places, improvements, "0.2", None)
+    right.axvline(0.5, color="0.5", linestyle="--", linewidth=1)
+    right.set_xlim(-0.03, 1.03)
+    right.set_xlabel(f"P({names[0]} > {names[1]})")
+    left.set_xlabel("IQM of the return per episode")
+    left.set_yticks(places, list(rows))
+    left.invert_yaxis()
+    left.legend(fontsize="small")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    words = f"{result['definition']}; 95 % intervals {result['spread']}"
+    figure.suptitle(result["env_id"])
+    figure.supxlabel(textwrap.fill(words, 110), fontsize="small")
+    _save(figure, out)
+
+
+def _draw_intervals(
+    axes: Axes,
+    places: np.ndarray,
+    points: Sequence[Mapping[str, float]],
+    color: str,
+    label: str | None,
+) -> None:
+    """Draw estimates with their intervals, one below the other; without one where it is NaN."""
+    estimate, low, high = (
+        np.array([p[key] for p in points]) for key in ("estimate", "low", "high")
+    )
+    reach = np.nan_to_num(np.abs(np.stack([estimate - low, high - estimate])))
+    axes.errorbar(estimate, places, xerr=reach, fmt="o", color=color, capsize=3, label=label)

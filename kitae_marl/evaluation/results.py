@@ -1,0 +1,258 @@
+"""Results of playing: returns by agent, group and team, of one run or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kitae_marl.evaluation.statistics import (
+    describe,
+    iqm,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
+
+DEFINITION = (
+    "undiscounted sum of an agent's rewards over one whole episode; mean: averaged over agents; "
+    "group/NAME: averaged over the agents of a group; team: summed over agents"
+)
+SIDES = (
+    "the policy plays one side (a group, or an agent where there is one group), the opponent the "
+    "others; an agent's return is that of the episodes in which the policy played it"
+)
+SPREAD = {
+    "episodes": "over the episodes of this one run; other seeds may differ by more",
+    "runs": "over runs, each standing for its mean over episodes",
+}
+"""What the intervals are over, by unit."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns of whole episodes.
+
+    Attributes:
+        returns: ``{agent: [episodes]}``, undiscounted sums of rewards.
+        lengths: steps of each episode, of all sides.
+        groups: agents by group.
+        zero_sum: whether the returns of all agents added up to zero in every episode.
+        joint: whether the policy played all agents at once; else it played each side in episodes
+            of its own, and the agents of a side have their returns from these.
+    """
+
+    returns: dict[str, np.ndarray]
+    lengths: np.ndarray
+    groups: dict[str, tuple[str, ...]]
+    zero_sum: bool = False
+    joint: bool = True
+
+    @property
+    def n_episodes(self) -> int:
+        """Number of episodes of each agent."""
+        return len(next(iter(self.returns.values())))
+
+    @property
+    def definition(self) -> str:
+        """What the returns are, in words."""
+        return DEFINITION if self.joint else f"{DEFINITION}; {SIDES}"
+
+    def mean_over_agents(self) -> np.ndarray:
+        """Return of each episode, averaged over all agents."""
+        return np.mean(list(self.returns.values()), axis=0)
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Return what is reported of each episode: ``{tag: [episodes]}``.
+
+        Tags are the agents, ``mean``, ``team`` (where they played together), and ``group/NAME``
+        where there are several.
+        """
+        rows = dict(self.returns)
+        rows["mean"] = self.mean_over_agents()
+        if self.joint:
+            rows["team"] = np.sum(list(self.returns.values()), axis=0)
+        if len(self.groups) > 1:
+            for name, agents in self.groups.items():
+                rows[f"group/{name}"] = np.mean([self.returns[a] for a in agents], axis=0)
+        return rows
+
+    def outcomes(self) -> dict[str, dict[str, int]] | None:
+        """Count wins, draws and losses of each agent; None unless every episode was zero-sum.
+
+        An agent has won an episode with a positive return and lost it with a negative one.
+        """
+        if not self.zero_sum:
+            return None
+        return {
+            agent: {
+                "win": int(np.sum(values > 0)),
+                "draw": int(np.sum(values == 0)),
+                "loss": int(np.sum(values < 0)),
+            }
+            for agent, values in self.returns.items()
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Return means, IQMs and 95 % intervals over the episodes, as plain numbers."""
+        return summarize([self])
+
+
+def pooled(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """Put the episodes of several evaluations of one game together."""
+    first = evaluations[0]
+    return Evaluation(
+        {a: np.concatenate([e.returns[a] for e in evaluations]) for a in first.returns},
+        np.concatenate([e.lengths for e in evaluations]),
+        first.groups,
+        all(e.zero_sum for e in evaluations),
+        first.joint,
+    )
+
+
+def joined(sides: Mapping[tuple[str, ...], Evaluation]) -> Evaluation:
+    """Take from each evaluation the returns of the side that the policy played in it.
+
+    Args:
+        sides: by the agents of a side, as many episodes each; together all agents.
+    """
+    parts = list(sides.values())
+    returns = {agent: part.returns[agent] for side, part in sides.items() for agent in side}
+    return Evaluation(
+        {agent: returns[agent] for agent in parts[0].returns},
+        np.concatenate([part.lengths for part in parts]),
+        parts[0].groups,
+        all(part.zero_sum for part in parts),
+        joint=False,
+    )
+
+
+def is_zero_sum(returns: Mapping[str, np.ndarray]) -> bool:
+    """Whether the returns of two or more agents add up to zero in every episode."""
+    table = np.stack(list(returns.values()))
+    return len(table) > 1 and bool(np.any(table)) and bool(np.all(np.abs(table.sum(0)) < 1e-6))
+
+
+def summarize(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Summarize one run by its episodes, or several runs of one game by their means.
+
+    Args:
+        evaluations: one of each run.
+
+    Returns:
+        ``definition`` of the returns and ``spread``, what the intervals are over, in words;
+        ``runs`` and ``episodes`` (of all of them), mean ``length``; ``returns``, by tag, as
+        ``describe`` says; ``outcomes`` of all episodes where they are zero-sum.
+
+    Raises:
+        ValueError: without evaluations.
+    """
+    if not evaluations:
+        raise ValueError("expected the evaluation of at least one run, got none.")
+    together = pooled(evaluations)
+    unit = "runs" if len(evaluations) > 1 else "episodes"
+    summary = {
+        "definition": together.definition,
+        "unit": unit,
+        "spread": SPREAD[unit],
+        "runs": len(evaluations),
+        "episodes": together.n_episodes,
+        "length": float(np.mean(together.lengths)),
+        "returns": {tag: describe(values) for tag, values in units(evaluations).items()},
+    }
+    outcomes = together.outcomes()
+    return summary if outcomes is None else {**summary, "outcomes": outcomes}
+
+
+def units(evaluations: Sequence[Evaluation]) -> dict[str, np.ndarray]:
+    """Return the independent values of each tag: episodes of one run, else the means of runs."""
+    values = [evaluation.values() for evaluation in evaluations]
+    if len(values) == 1:
+        return values[0]
+    return {tag: np.array([np.mean(run[tag]) for run in values]) for tag in values[0]}
+
+
+def normalized_score(row: Mapping[str, float], random: float, oracle: float) -> dict[str, float]:
+    """Map what ``describe`` says of returns to 0 for the random policy and 1 for the oracle.
+
+    The mean returns of both are taken as exact.
+
+    Raises:
+        ValueError: if both are the same.
+
+    Example:
+        >>> normalized_score({"mean": -10.0, "stderr": 1.0}, random=-26.0, oracle=-8.0)["stderr"]
+        0.05555555555555555
+    """
+    if random == oracle:
+        raise ValueError(f"expected a random policy worse than the oracle, got {random} for both.")
+    scale = oracle - random
+    return {
+        name: value / abs(scale) if name == "stderr" else (value - random) / scale
+        for name, value in row.items()
+    }
+
+
+def compare(a: Sequence[Evaluation], b: Sequence[Evaluation]) -> dict[str, Any]:
+    """Compare two sides on one game: is ``a`` better than ``b``, and by how much?
+
+    With two runs or more on both sides, a value is the mean of a run; else it is an episode, and
+    the episodes of each run are resampled by themselves.
+
+    Args:
+        a: evaluations of the one side, one of each run.
+        b: evaluations of the other.
+
+    Returns:
+        ``unit`` and ``spread`` as in ``summarize``; ``returns`` by tag, each with
+        ``probability_of_improvement`` (that a value of ``a`` is above one of ``b``), ``iqm_a``,
+        ``iqm_b`` and ``iqm_difference`` (of ``a`` less ``b``), all ``{estimate, low, high}``.
+
+    Raises:
+        ValueError: if a side is empty or the sides have other agents.
+    """
+    if not a or not b:
+        raise ValueError("expected at least one run on each side, got none.")
+    if list(a[0].returns) != list(b[0].returns):
+        raise ValueError(
+            f"expected the same agents on both sides, got {list(a[0].returns)} and "
+            f"{list(b[0].returns)}; compare runs of one game."
+        )
+    over_runs = len(a) > 1 and len(b) > 1
+    rows = {tag: _compared(*_strata(tag, a, b, over_runs)) for tag in a[0].values()}
+    unit = "runs" if over_runs else "episodes"
+    spread = SPREAD["runs"] if over_runs else "over episodes of these very runs"
+    return {"definition": a[0].definition, "unit": unit, "spread": spread, "returns": rows}
+
+
+def _strata(
+    tag: str, a: Sequence[Evaluation], b: Sequence[Evaluation], over_runs: bool
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Values of both sides: one stratum of run means, or a stratum of episodes for each run."""
+    sides = [[evaluation.values()[tag] for evaluation in side] for side in (a, b)]
+    if over_runs:
+        sides = [[np.array([np.mean(run) for run in side])] for side in sides]
+    return sides[0], sides[1]
+
+
+def _compared(x: list[np.ndarray], y: list[np.ndarray]) -> dict[str, dict[str, float]]:
+    """Probability of improvement, both IQMs and their difference, with intervals."""
+    n = sum(map(len, x))
+
+    def difference(values: np.ndarray) -> np.ndarray:
+        return iqm(values[..., :n]) - iqm(values[..., n:])
+
+    estimates = {
+        "probability_of_improvement": probability_of_improvement(x, y),
+        "iqm_a": (float(iqm(np.concatenate(x))), *stratified_bootstrap(iqm, x)),
+        "iqm_b": (float(iqm(np.concatenate(y))), *stratified_bootstrap(iqm, y)),
+        "iqm_difference": (
+            float(difference(np.concatenate([*x, *y]))),
+            *stratified_bootstrap(difference, [*x, *y]),
+        ),
+    }
+    return {
+        name: dict(zip(("estimate", "low", "high"), values, strict=True))
+        for name, values in estimates.items()
+    }

@@ -1,0 +1,51 @@
+"""Files that a command writes where the user says: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def require_output(out: str | Path, endings: Sequence[str]) -> Path:
+    """Make sure that a file can be written, before the work that makes it.
+
+    Args:
+        out: path of the file.
+        endings: those it may have, for instance ``[".gif", ".mp4"]``.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: for another ending, a folder that is missing or may not be written, or a folder
+            of that name.
+    """
+    out = Path(out)
+    if out.suffix.lower() not in endings:
+        raise ValueError(f"expected a file that ends in {' or '.join(endings)}, got {out}.")
+    if not out.parent.is_dir():
+        raise ValueError(f"expected a folder that exists, got {out.parent}; make it first.")
+    if out.is_dir():
+        raise ValueError(f"expected the name of a file, got the folder {out}.")
+    if not os.access(out.parent, os.W_OK):
+        raise ValueError(f"expected a folder that may be written, got {out.parent}.")
+    return out
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """Yield a temporary name beside ``out``, of the same ending; it replaces ``out`` at the end.
+
+    After an error the temporary file is removed and ``out`` is as it was.
+    """
+    handle, name = tempfile.mkstemp(dir=out.parent, prefix=".unfinished-", suffix=out.suffix)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.replace(name, out)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,291 @@
+"""Playing whole episodes, oracles, brackets and curves."""
+
+import numpy as np
+import pytest
+
+from kitae_marl.evaluation import (
+    evaluate,
+    evaluate_sides,
+    oracle_for,
+    random_policy,
+    seated,
+)
+from kitae_marl.evaluation.board_bots import connect_four_bot, tictactoe_bot
+from kitae_marl.evaluation.brackets import Protocol, known_bracket, measure, table
+from kitae_marl.evaluation.curves import make_curve, metric_definition, read_metric
+from kitae_marl.evaluation.oracles import ORACLES
+from kitae_marl.evaluation.particles import plan
+from kitae_marl.evaluation.plots import plot_comparison, plot_curves
+from kitae_marl.vector.catalogue import catalogue
+from kitae_marl.vector.make import make_vec_env
+
+CLOCK = "small_games:make_clock"
+
+
+@pytest.fixture
+def clock():
+    env = make_vec_env(CLOCK, 2, n_workers=0)
+    yield env
+    env.close()
+
+
+def always(action: int):
+    return lambda observations, infos: {a: np.full(2, action) for a in observations}
+
+
+class TestPlaying:
+    def test_returns_of_whole_episodes(self, clock):
+        result = evaluate(always(1), clock, 3)
+        assert {agent: x.tolist() for agent, x in result.returns.items()} == {
+            agent: [8.0] * 3 for agent in clock.possible_agents
+        }
+        assert result.lengths.tolist() == [8] * 3
+        assert result.groups == {"hand": ("hand_0", "hand_1"), "bell": ("bell_0",)}
+        assert not result.zero_sum
+
+    def test_each_agent_acts_by_its_own_policy(self, clock):
+        calls = []
+
+        def counted(observations, infos):
+            calls.append(1)
+            return always(1)(observations, infos)
+
+        policy = seated({"hand_0": counted, "hand_1": always(2), "bell_0": counted})
+        result = evaluate(policy, clock, 2)
+        returns = {agent: x.tolist() for agent, x in result.returns.items()}
+        assert returns == {"hand_0": [8.0, 8.0], "hand_1": [16.0, 16.0], "bell_0": [8.0, 8.0]}
+        assert len(calls) == 8  # once a step, though it has two agents
+
+    def test_each_side_against_an_opponent(self, clock):
+        seen = {}
+
+        def record(observations, infos):
+            seen[len(seen)] = 1
+            return always(1)(observations, infos)
+
+        result = evaluate_sides(record, always(0), clock, 2)
+        assert all(x.tolist() == [8.0, 8.0] for x in result.returns.values())
+        assert not result.joint
+        assert len(seen) == 2 * 8  # hands, then the bell
+
+    def test_seeds_are_played_one_by_one(self, clock):
+        result = Protocol(3, (1, 2)).play(always(1), clock)
+        assert result.n_episodes == 6
+
+    def test_one_agent_has_no_opponent(self):
+        env = make_vec_env("gymnasium:CartPole-v1", 1, n_workers=0)
+        with pytest.raises(ValueError, match="two agents or more"):
+            evaluate_sides(always(0), always(0), env, 1)
+        env.close()
+
+    @pytest.mark.parametrize("n_episodes", [0, 1.5])
+    def test_bad_numbers_of_episodes(self, clock, n_episodes):
+        with pytest.raises(ValueError, match="whole number of episodes"):
+            evaluate(always(0), clock, n_episodes)
+
+
+class TestOracles:
+    @pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
+    @pytest.mark.parametrize("env_id", [i for i in ORACLES if i.startswith("mpe/")])
+    def test_particles_get_where_they_belong(self, env_id, continuous):
+        """Well beyond chance, and as the table says within five standard errors."""
+        kwargs = {"continuous_actions": continuous}
+        oracle, known = oracle_for(env_id, kwargs), known_bracket(env_id)
+        assert oracle is not None
+        assert known is not None
+        assert known.oracle is not None
+        env = make_vec_env(env_id, 16, n_workers=0, **kwargs)
+        row = evaluate(oracle.make(env), env, 48, seed=3).summary()["returns"]["mean"]
+        env.close()
+        assert abs(row["mean"] - known.oracle["mean"]) < 5 * row["stderr"]
+        assert row["high"] < 0
+        assert row["low"] > known.random["mean"] / 2
+
+    def test_a_plan_goes_to_the_target_and_stays(self):
+        targets = np.array([[1, 0], [-1, 0], [0, 1], [0, -1], [0, 0]], np.float32)
+        assert plan(np.zeros((5, 2), np.float32), targets).tolist() == [2, 1, 4, 3, 0]
+
+    def test_the_cart_pole_oracle_reaches_the_time_limit(self):
+        env = make_vec_env("gymnasium:CartPole-v1", 8, n_workers=0)
+        result = evaluate(ORACLES["gymnasium:CartPole-v1"].make(env), env, 16, seed=1)
+        env.close()
+        assert result.lengths.tolist() == [500] * 16
+
+    def test_a_game_made_otherwise_has_none(self):
+        assert oracle_for("mpe/simple_spread-v3", {"num_agent_neighbors": 1}) is None
+        assert oracle_for("mpe/simple_spread-v3", {"N": 5, "render_mode": "rgb_array"}) is not None
+        assert oracle_for("mpe/simple_tag-v3") is None
+
+    @pytest.mark.parametrize("env_id", ["classic/tictactoe-v3", "classic/connect_four-v3"])
+    def test_board_bots_beat_chance_in_both_seats(self, env_id):
+        env = make_vec_env(env_id, 16, n_workers=0)
+        bot, chance = ORACLES[env_id].make(env), random_policy(env, 0)
+        result = evaluate_sides(bot, chance, env, 60)
+        env.close()
+        assert result.zero_sum
+        counts = result.outcomes()
+        assert counts is not None
+        assert all(row["win"] >= 35 > row["loss"] for row in counts.values())
+        assert all(sum(row.values()) == 60 for row in counts.values())
+
+    def test_the_bot_wins_before_it_blocks(self):
+        own, other = np.zeros((2, 3, 3), np.int8)
+        own[0, :2], other[1, :2] = 1, 1
+        assert chosen(tictactoe_bot, own, other, own + other == 0) == 2
+        own[0, 1] = 0  # nothing to win any more
+        assert chosen(tictactoe_bot, own, other, own + other == 0) == 5
+
+    def test_stones_fall(self):
+        """Three in a row on the second floor: a stone beside them wins only if it lands there."""
+        own, other = np.zeros((2, 6, 7), np.int8)
+        other[5, :3] = 1
+        own[5, 3] = 1
+        own[4, :3] = 1
+        assert chosen(connect_four_bot, own, other, np.ones(7)) == 3
+        own[5, 3] = 0  # now a stone there falls to the floor, where it blocks
+        assert chosen(connect_four_bot, own, other, np.ones(7)) == 3
+        other[:] = 0
+        own[4, :3] = 0
+        own[2:5, 6] = 1
+        other[5, 6] = 1
+        assert chosen(connect_four_bot, own, other, np.ones(7)) == 6  # on top of three
+
+
+def chosen(make_bot, own, other, mask) -> int:
+    class Seats:
+        possible_agents = ("me",)
+
+    observation = {
+        "observation": np.stack([own, other], axis=-1)[None],
+        "action_mask": np.asarray(mask, np.int8).reshape(1, -1),
+    }
+    return int(make_bot(Seats())({"me": observation}, {})["me"][0])
+
+
+class TestBrackets:
+    def test_the_table_is_of_games_there_are(self):
+        ids = {row.id for row in catalogue()} | {"gymnasium:CartPole-v1"}
+        assert {row["id"] for row in table()} <= ids
+        assert {row["id"] for row in table() if row["oracle"]} == set(ORACLES)
+        for row in table():
+            assert row["episodes"] >= 1000
+            if row["oracle"]:
+                assert row["oracle"]["mean"] > row["random"]["mean"]
+                assert row["oracle_definition"] == ORACLES[row["id"]].definition
+                assert set(row["oracle"]) == set(row["random"])
+
+    def test_it_holds_for_the_very_arguments_only(self):
+        assert known_bracket("mpe/simple_spread-v3", {"N": 4}) is None
+        assert known_bracket("nothing") is None
+        board = known_bracket("classic/tictactoe-v3")
+        assert board is not None
+        assert board.against == "random"
+
+    def test_zero_sum_games_are_measured_side_by_side(self):
+        env = make_vec_env("classic/tictactoe-v3", 8, n_workers=0)
+        entry = measure(env, "classic/tictactoe-v3", {}, 20, [0])
+        env.close()
+        assert entry["against"] == "random"
+        assert entry["episodes"] == 20
+        assert "one side" in entry["definition"]
+        assert entry["oracle"]["returns"]["mean"]["mean"] > 0.3
+
+    def test_other_games_at_once(self, clock):
+        entry = measure(clock, CLOCK, {}, 4, [0])
+        assert (entry["against"], entry["oracle"]) == (None, None)
+        assert 0 < entry["random"]["returns"]["mean"]["mean"] < 16
+
+
+def write_metrics(path, text):
+    path.mkdir()
+    (path / "metrics.csv").write_text(text)
+    return path
+
+
+class TestCurves:
+    def test_runs_on_one_grid(self, tmp_path):
+        a = write_metrics(tmp_path / "a", "step,return/mean\n10,1.0\n20,3.0\n30,5.0\n40,7.0\n")
+        b = write_metrics(tmp_path / "b", "step,return/mean\n20,10.0\n40,20.0\n")
+        curve = make_curve("x", [a, b], "return/mean", points=2)
+        assert curve.step.tolist() == [20.0, 40.0]
+        assert curve.runs.tolist() == [[2.0, 6.0], [10.0, 20.0]]
+        assert curve.middle().tolist() == [6.0, 13.0]
+        low, high = curve.band("range")
+        assert (low.tolist(), high.tolist()) == ([2.0, 6.0], [10.0, 20.0])
+        low, high = curve.band("interval")
+        assert (low <= curve.middle()).all()
+        assert (curve.middle() <= high).all()
+
+    def test_parts_without_a_value_are_left_out(self, tmp_path):
+        a = write_metrics(tmp_path / "a", "step,x\n10,\n20,nan\n30,5.0\n40,7.0")  # torn at the end
+        curve = make_curve("x", [a], "x", points=4)
+        assert curve.step.tolist() == [40.0]
+        assert curve.runs.tolist() == [[6.0]]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "has no column 'return/mean'; it has none"),
+            ("step,return/team\n1,2\n", "has no column 'return/mean'; it has step, return/team"),
+            ("step,return/mean\n1,\nx,y\n", "has no value of 'return/mean' yet"),
+            (None, "expected the metrics of a run"),
+        ],
+    )
+    def test_what_cannot_be_read(self, tmp_path, text, message):
+        path = tmp_path / "a"
+        path.mkdir() if text is None else write_metrics(path, text)
+        with pytest.raises(ValueError, match=message):
+            read_metric(path, "return/mean")
+
+    def test_definitions(self):
+        assert "summed over all agents" in metric_definition("return/team")
+        assert "averaged over the group" in metric_definition("return/group/hen")
+        assert "the agent's rewards" in metric_definition("return/hen_0")
+        assert "as logged" in metric_definition("update/hen/entropy")
+
+
+class TestPictures:
+    def test_curves(self, tmp_path):
+        text = "step,return/mean\n" + "".join(f"{i},{i}.0\n" for i in range(1, 20))
+        paths = [write_metrics(tmp_path / name, text) for name in "abc"]
+        curves = [
+            make_curve("abc", paths, "return/mean"),
+            make_curve("a", paths[:1], "return/mean"),
+        ]
+        for band, ending in (("range", "png"), ("interval", "svg")):
+            out = tmp_path / f"curve.{ending}"
+            plot_curves(
+                out,
+                curves,
+                title="a game",
+                metric="return/mean",
+                definition="what it is",
+                references={"random": -5.0, "oracle": 30.0},
+                band=band,
+            )
+            assert out.stat().st_size > 5000
+        svg = (tmp_path / "curve.svg").read_text()
+        for shown in ("a game", "abc (3 runs)", "random -5.0", "oracle 30.0", "what it is"):
+            assert f"<!-- {shown}" in svg or shown in svg
+
+    def test_a_comparison_with_single_values(self, tmp_path):
+        nothing = {"estimate": 0.5, "low": float("nan"), "high": float("nan")}
+        names = ("probability_of_improvement", "iqm_a", "iqm_b", "iqm_difference")
+        rows = {tag: dict.fromkeys(names, nothing) for tag in ("a_0", "mean", "team")}
+        result = {"env_id": "x", "definition": "d", "spread": "s", "returns": rows}
+        plot_comparison(tmp_path / "c.png", ("A", "B"), result)
+        assert (tmp_path / "c.png").read_bytes()[1:4] == b"PNG"
+
+    def test_without_matplotlib_the_extra_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+        with pytest.raises(ImportError, match=r"kitae-marl\[plot\]"):
+            plot_comparison(tmp_path / "c.png", ("A", "B"), {"returns": {}})
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [("c.jpg", "ends in"), ("nowhere/c.png", "folder that exists"), ("d.png", "the folder")],
+    )
+    def test_where_nothing_can_be_drawn(self, tmp_path, name, message):
+        (tmp_path / "d.png").mkdir()
+        with pytest.raises(ValueError, match=message):
+            plot_comparison(tmp_path / name, ("A", "B"), {"returns": {}})

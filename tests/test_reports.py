@@ -1,0 +1,196 @@
+"""The commands that evaluate, compare and draw, on tiny runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kitae_marl.agent import Agent
+from kitae_marl.checkpoint import RunCheckpointer
+from kitae_marl.cli import main
+from kitae_marl.config import Config, PPOConfig
+from kitae_marl.runs import MARKER, create_run, write_groups, write_set, write_text
+from kitae_marl.seats import seated_as_told
+from kitae_marl.vector.make import make_vec_env
+
+GAME = "mpe/simple_spread-v3"
+FEW = ["--episodes", "4", "--n-envs", "2", "--n-workers", "0"]
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Run folders: a set ``many`` of two seeds, ``other`` of another setting, ``board``."""
+    root = tmp_path_factory.mktemp("reports")
+    (root / "many").mkdir()
+    write_set(root / "many", [0, 1])
+    make_run(root / "many" / "seed_0", GAME, 0)
+    make_run(root / "many" / "seed_1", GAME, 1)
+    make_run(root / "other", GAME, 2, gamma=0.5)
+    make_run(root / "board", "classic/tictactoe-v3", 0)
+    make_run(root / "first", "classic/tictactoe-v3", 0, seats={"player_2": "random"})
+    return root
+
+
+def make_run(path: Path, env_id: str, seed: int, gamma: float = 0.9, **settings: Any) -> None:
+    """Save an agent that has learned nothing, with metrics as if it had."""
+    ppo = PPOConfig(hidden_sizes=(4,), gamma=gamma)
+    config = Config(env_id=env_id, seed=seed, ppo=ppo, **settings)
+    env = seated_as_told(make_vec_env(env_id, 1, n_workers=0), config.seats, path.parent)
+    agent = Agent(env, config)
+    env.close()
+    create_run(path)
+    write_groups(path, agent.possible_agents, agent.groups)
+    write_text(path / MARKER, agent.config.to_json())
+    tags = ["return/mean", *(f"return/{name}" for name in agent.possible_agents)]
+    rows = [["step", *tags], *([str(i)] + [f"{seed}.{i}"] * len(tags) for i in range(1, 9))]
+    write_text(path / "metrics.csv", "".join(",".join(row) + "\n" for row in rows))
+    RunCheckpointer(path / "checkpoints", save_every=1, num_envs=1).write(agent.run_state())
+
+
+@pytest.fixture
+def call(folder, monkeypatch, capsys):
+    """Run a command with ``--json`` in the folder of runs, and return its JSON and its text."""
+    monkeypatch.chdir(folder)
+
+    def run(*args: str) -> tuple[dict[str, Any], str]:
+        main([*args, "--json", *([] if args[0] == "brackets" else ["--runs-dir", "."])])
+        *lines, last = capsys.readouterr().out.strip().splitlines()
+        return json.loads(last), "\n".join(lines)
+
+    return run
+
+
+class TestEvaluate:
+    def test_a_set_of_seeds_is_one_result(self, call):
+        result, text = call("evaluate", "many", *FEW)
+        assert (result["unit"], result["runs"], result["episodes"]) == ("runs", 2, 8)
+        names = [Path(one["run_dir"]).name for one in result["each"]]
+        assert names == ["seed_0", "seed_1"]
+        means = [one["returns"]["mean"]["mean"] for one in result["each"]]
+        assert result["returns"]["mean"]["mean"] == pytest.approx(sum(means) / 2)
+        low, high = (result[x]["returns"]["mean"]["mean"] for x in ("random", "oracle"))
+        score = (result["returns"]["mean"]["mean"] - low) / (high - low)
+        assert result["score"]["mean"] == pytest.approx(score)
+        assert "shortest assignment" in result["oracle"]["policy"]
+        for word in ("undiscounted", "over runs", "IQM", "random", "score", "seed_1"):
+            assert word in text
+
+    def test_runs_of_several_games(self, call):
+        result, text = call("evaluate", "other", "board", *FEW, "--no-oracle")
+        other, board = result["results"]
+        assert (other["unit"], other["runs"], other["oracle"]) == ("episodes", 1, None)
+        assert result["score"] is None
+        assert "no score over all games" in text
+        for counts in board["outcomes"].values():
+            assert sum(counts.values()) == 4
+
+    def test_scores_over_games(self, call):
+        result, _ = call("evaluate", "many", "board", *FEW, "--against", "random")
+        assert {"mean", "iqm", "iqm_low", "iqm_high"} <= result["score"].keys()
+
+    def test_seat_by_seat(self, call):
+        result, text = call("evaluate", "board", *FEW, "--against", "random")
+        assert set(result["returns"]) == {"player_1", "player_2", "mean"}
+        assert "one side" in result["definition"]
+        assert "won" in text
+        against_itself, _ = call("evaluate", "board", *FEW, "--against", "board", "--no-oracle")
+        assert against_itself["returns"]["mean"]["mean"] == 0  # no chance in it, and zero-sum
+
+    def test_the_seats_of_the_run_are_filled_as_in_training(self, call):
+        result, _ = call("evaluate", "first", *FEW)
+        assert set(result["returns"]) == {"player_1", "mean", "team"}
+        assert result["seats"] == {"player_2": "random"}
+        assert result["oracle"] is None  # it plays all sides
+
+    def test_several_seeds_of_the_games(self, call):
+        result, _ = call("evaluate", "other", *FEW, "--no-oracle", "--seeds", "1", "2", "3")
+        assert result["episodes"] == 12
+        one, _ = call("evaluate", "other", *FEW, "--no-oracle", "--seed", "2")
+        assert one["episodes"] == 4
+
+
+class TestCompare:
+    def test_two_sides(self, call, folder):
+        result, text = call("compare", "many", "other", *FEW, "--out", "c.png")
+        assert result["unit"] == "episodes"  # other is a single run
+        row = result["returns"]["mean"]["probability_of_improvement"]
+        assert 0 <= row["low"] <= row["estimate"] <= row["high"] <= 1
+        assert [Path(path).name for path in result["run_b"]] == ["other"]
+        assert (folder / "c.png").stat().st_size > 5000
+        assert "P " in text
+
+    def test_a_run_is_as_good_as_itself(self, call):
+        result, _ = call("compare", "other", "other", *FEW)
+        row = result["returns"]["mean"]
+        assert row["probability_of_improvement"]["estimate"] == 0.5
+        assert row["iqm_difference"]["estimate"] == 0
+
+
+class TestPlot:
+    def test_curves_with_references(self, call, folder):
+        result, _ = call("plot", "many", "other", "--out", "curve.png")
+        assert [curve["name"] for curve in result["curves"]] == ["many", "other"]
+        assert set(result["references"]) == {"random", "oracle"}
+        assert (folder / "curve.png").stat().st_size > 5000
+
+    def test_one_given_by_name_twice_counts_once(self, call):
+        result, text = call("plot", "many", "many/seed_1", "--out", "curve.png")
+        assert [curve["name"] for curve in result["curves"]] == ["many .. seed_1"]
+        assert "2 run(s)" in text
+
+    def test_no_lines_where_training_plays_all_sides(self, call):
+        result, _ = call("plot", "board", "--out", "curve.svg", "--metric", "return/player_1")
+        assert result["references"] == {}
+
+
+class TestBrackets:
+    def test_measured(self, call):
+        result, text = call("brackets", "mpe/simple_spread-v3", *FEW, "--env-kwargs", '{"N": 2}')
+        (entry,) = result["brackets"]
+        assert (entry["kwargs"], entry["episodes"]) == ({"N": 2}, 4)
+        assert (
+            entry["oracle"]["returns"]["mean"]["mean"] > entry["random"]["returns"]["mean"]["mean"]
+        )
+        assert "shortest assignment" in text
+
+    def test_listed(self, call):
+        result, text = call("brackets")
+        assert len(result["brackets"]) == len(text.splitlines()) > 10
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["evaluate"], "at least one run"),
+        (["evaluate", "missing"], "no run at 'missing'"),
+        (["evaluate", "other", "--episodes", "0"], "at least one episode"),
+        (["evaluate", "other", "--seeds", "-1"], "seeds: expected numbers from 0 on"),
+        (["evaluate", "board", "--against", "nobody"], "no run at 'nobody'"),
+        (["evaluate", "other", "--against", "board"], "expected an environment with the agents"),
+        (["compare", "other", "board"], "runs of one game"),
+        (["compare", "other", "many", "--out", "c.gif"], "ends in .png or"),
+        (["plot", "other", "board"], "runs of one game"),
+        (["compare", "first", "board"], "(player_2: random) and classic/tictactoe-v3;"),
+        (["evaluate", "first", "--against", "oracle"], "a game with a scripted oracle"),
+        (["plot", "other", "--metric", "return/x"], "no column 'return/x'; it has step, "),
+        (["plot", "other", "--points", "1"], "at least 2 points"),
+        (["plot", "other", "--out", "nowhere/c.png"], "a folder that exists"),
+        (["brackets", "mpe/nothing"], "mpe/nothing"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_bad_input_ends_with_2_and_says_what_was_expected(
+    folder, monkeypatch, capsys, args, message
+):
+    monkeypatch.chdir(folder)
+    few = ["--n-workers", "0"] if args[0] in ("evaluate", "compare") else []
+    where = [] if args[0] == "brackets" else ["--runs-dir", "."]
+    with pytest.raises(SystemExit) as caught:
+        main([*args, *few, *where])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
