@@ -37,7 +37,7 @@ def program_bytes(compiled: Any) -> int:
 
 
 def free_bytes() -> int:
-    """Return the memory that is free: of the first device, or of this machine for CPU devices."""
+    """Return the memory that is free: of one device, or the share of a CPU device in this machine's."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
@@ -47,7 +47,7 @@ def free_bytes() -> int:
             free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
         except (OSError, ValueError):  # not in a container, or one without a limit
             continue
-    return max(free, 0)
+    return max(free, 0) // jax.local_device_count()
 
 
 def require_memory(needed: int, config: Config) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -50,11 +51,44 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def replicate(tree: Any, mesh: Mesh | None) -> Any:
-    """Give every device the whole of each array; without a mesh return the tree itself."""
-    if mesh is None:
+def place(tree: Any, where: Any) -> Any:
+    """Lay arrays onto the devices; every process holds them whole before.
+
+    Args:
+        tree: arrays, or keys.
+        where: a sharding for all of them, or a tree of shardings; None leaves the tree as it is.
+    """
+    if where is None:
         return tree
-    return jax.device_put(tree, replicated(mesh))
+    if isinstance(where, NamedSharding):
+        return jax.tree.map(lambda leaf: _place(leaf, where), tree)
+    return jax.tree.map(_place, tree, where)
+
+
+def _place(leaf: Any, where: NamedSharding) -> jax.Array:
+    """Lay one array onto the devices."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_place(jax.random.key_data(leaf), where))
+    values = np.asarray(leaf)
+    return jax.make_array_from_callback(values.shape, where, lambda index: values[index])
+
+
+def spread_rows(batches: Any) -> Any:
+    """Split minibatches ``[N, B, ...]`` along ``B`` over the devices of the mesh that is set.
+
+    Without a mesh, and where the devices do not divide ``B``, nothing changes.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if AXIS not in mesh.axis_names:
+        return batches
+    n_devices = mesh.shape[AXIS]
+
+    def spread(leaf: jax.Array) -> jax.Array:
+        if leaf.shape[1] % n_devices:
+            return leaf
+        return jax.lax.with_sharding_constraint(leaf, PartitionSpec(None, AXIS))
+
+    return jax.tree.map(spread, batches)
 
 
 def whole(tree: Any, mesh: Mesh | None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -78,7 +79,8 @@ class CompiledLoop:
         if self._many:
             start, run = jax.vmap(start), jax.vmap(run, in_axes=(0, 0, None, 0))
         traced = {n: jnp.asarray(x) for n, x in differing([a.config for a in agents]).items()}
-        inputs, self._traced = sharding.replicate((self._stack(each), traced), self._mesh)
+        held = None if self._mesh is None else sharding.replicated(self._mesh)
+        inputs, self._traced = sharding.place((self._stack(each), traced), held)
         self._compile(run, jax.eval_shape(start, *inputs))
         memory.require_memory(self.program_bytes, config)
         self.loop: LoopState = jax.jit(start, out_shardings=self._places)(*inputs)
@@ -107,15 +109,17 @@ class CompiledLoop:
         # The agents keep their states, should a chunk fail; all else is updated in place.
         program = jax.jit(run, donate_argnums=1, out_shardings=places)
         rest = shapes._replace(state=())
-        lowered = program.lower(shapes.state, rest, np.int32(1), self._traced)
+        with nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
+            lowered = program.lower(shapes.state, rest, np.int32(1), self._traced)
         self._run = lowered.compile()
         self.program_bytes = memory.program_bytes(self._run)
 
     def _continue(self, agents: Sequence[Any]) -> None:
         """Take over the games of the agents' checkpoints."""
         saved = [agent.saved_game(game) for agent, game in zip(agents, self.games(), strict=True)]
-        loop = self.loop._replace(**self._stack(saved))
-        self.loop = loop if self._places is None else jax.device_put(loop, self._places)
+        games = self._stack(saved)
+        places = self._places and {name: getattr(self._places, name) for name in games}
+        self.loop = self.loop._replace(**sharding.place(games, places))
 
     def states(self) -> list[Any]:
         """Return ``{group: TrainState}`` of each run."""

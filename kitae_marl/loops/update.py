@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kitae_marl.sharding import spread_rows
+
 NONFINITE = "faults/nonfinite_update"
 """Metric of an update: 1 where it was skipped because it was not finite, else 0."""
 
@@ -65,7 +67,7 @@ def update_epoch(
         ValueError: if the batches are empty or disagree about their number.
     """
     shuffle_key, batch_key = jax.random.split(key)
-    batches = tuple(batchify_fn(shuffle_key, experience, batch_size))
+    batches = spread_rows(tuple(batchify_fn(shuffle_key, experience, batch_size)))
     lengths = {leaf.shape[0] for leaf in jax.tree.leaves(batches)}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(

@@ -1,0 +1,32 @@
+"""Train for two updates and save the parameters; run by test_sharding in processes of its own.
+
+Usage: python sharding_script.py OUT [ADDRESS N_PROCESSES PROCESS]
+"""
+
+import sys
+
+import jax
+
+if len(sys.argv) > 2:
+    jax.distributed.initialize(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+
+import numpy as np
+
+from kitae_marl import Agent, Config, PPOConfig
+from kitae_marl.vector.compiled import CompiledVecParallelEnv
+
+
+def train(out: str) -> None:
+    """Train with settings that both this script and the test use."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    ppo = PPOConfig(n_steps=26, n_epochs=2, n_minibatches=2, hidden_sizes=(8,))
+    config = Config(env_id="mpe/simple-v3", n_envs=8, env_steps=2 * 26 * 8, ppo=ppo)
+    env = CompiledVecParallelEnv(config.env_id, config.n_envs)
+    agent = Agent(env, config)
+    agent.train(env, f"{out}.run", show=False)
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(agent.run_state())]
+    np.savez(out, *leaves, n_devices=len(jax.devices()), n_processes=jax.process_count())
+
+
+if __name__ == "__main__":
+    train(sys.argv[1])
