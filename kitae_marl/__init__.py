@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         summarize,
     )
     from kitae_marl.loops.train import check_env, process_termination, vectorized_train
+    from kitae_marl.many import train_many
     from kitae_marl.seats import frozen, with_seats
     from kitae_marl.types import AlgoType, Checkpointer, IAgent
     from kitae_marl.vector import SubProcVecParallelEnv, make_parallel_env, make_vec_env
@@ -49,6 +50,7 @@ _HOMES = {
     "process_termination": "loops.train",
     "random_policy": "evaluation",
     "summarize": "evaluation",
+    "train_many": "many",
     "vectorized_train": "loops.train",
     "with_seats": "seats",
 }
@@ -74,6 +76,7 @@ __all__ = [
     "process_termination",
     "random_policy",
     "summarize",
+    "train_many",
     "vectorized_train",
     "with_seats",
 ]

@@ -156,7 +156,7 @@ class RunCheckpointer:
         )
         if target.exists():
             shutil.rmtree(target)
-        with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _quiet(), _checkpointer() as checkpointer:
             checkpointer.save(target, args=arguments)
 
     def _sweep(self) -> None:
@@ -237,7 +237,7 @@ class RunCheckpointer:
             parts["game"] = _with_elements(template.game)
         restored = {}
         _require_small(path)
-        with _quiet(), ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        with _quiet(), _checkpointer() as checkpointer:
             manifest = _load(checkpointer, path, {"manifest": ocp.args.JsonRestore()}, "manifest")
             manifest = require_intact(manifest, path)
             for item, part in parts.items():
@@ -267,6 +267,19 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def _checkpointer() -> Any:
+    """Return Orbax's checkpointer, for this process alone: others that train with it don't save."""
+    import orbax.checkpoint as ocp
+
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
+    options = ocp.CompositeOptions(multiprocessing_options=alone)
+    handler = ocp.CompositeCheckpointHandler(composite_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _require_small(path: Path) -> None:

@@ -37,7 +37,7 @@ def program_bytes(compiled: Any) -> int:
 
 
 def free_bytes() -> int:
-    """Return the memory that is free: of one device, or the share of a CPU device in this machine's."""
+    """Return the memory that is free for one device; for CPU devices a share of this machine's."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)

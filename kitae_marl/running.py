@@ -1,26 +1,23 @@
-"""One run from start to end: its folder, its logger and checkpoints, signals, and the training."""
+"""Runs from start to end: what must hold before they begin or go on, and the training."""
 
 from __future__ import annotations
 
-import dataclasses
-import signal
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kitae_marl import runs
-from kitae_marl.checkpoint import RunCheckpointer
 from kitae_marl.config import Config, differences
-from kitae_marl.errors import CheckpointIncompatibleError, ConfigError, TrainingDivergedError
+from kitae_marl.errors import CheckpointIncompatibleError, ConfigError
 from kitae_marl.groups import require_spaces
+from kitae_marl.keeping import describe, is_complete, keep, n_joint_steps, require_one_keeper
 from kitae_marl.locks import locked
 from kitae_marl.logger import Logger, say
+from kitae_marl.loops.chunks import train_in_chunks
 from kitae_marl.loops.train import check_env, vectorized_train
 from kitae_marl.manifest import origin_differences
-from kitae_marl.signals import pass_on, stop_on_signal
 
 if TYPE_CHECKING:
     from kitae_marl.agent import Agent
@@ -33,13 +30,14 @@ def train(
     path = Path(run_dir).resolve() if run_dir is not None else None
     with ExitStack() as stack:
         with _closing_on_error(env):
+            require_one_keeper(path)
             _require_steps_left(agent, at_least=1)
             env = _checked(agent, env)
             if path is not None:
                 runs.require_free(path, overwrite=overwrite)
                 stack.enter_context(locked(path))
                 runs.create_run(path, overwrite=overwrite)
-                _describe(agent, path, env)
+                describe(agent, path, env)
         return _run(agent, env, path, show)
 
 
@@ -50,21 +48,26 @@ def resume(
     with ExitStack() as stack:
         with _closing_on_error(env):
             path = runs.find_run(run_dir)
+            require_one_keeper(path)
             stack.enter_context(locked(path))
-            runs.require_plain(path)
-            _compare(agent.config, runs.read_config(path), show)
-            _compare_origin(agent.load_checkpoint(path, step), path, exact)
+            load(agent, path, step=step, exact=exact, show=show)
             _require_steps_left(agent, at_least=0)
             env = _checked(agent, env)
             if show:
                 say(f"resumed from step {agent.step * agent.config.n_envs}")
             summary = runs.read_summary(path)
-            done = agent.step == _n_joint_steps(agent.config) and summary.get("complete")
-            if done and summary["env_steps"] == agent.step * agent.config.n_envs:
+            if is_complete(agent, summary):
                 env.close()
                 return summary
-            _describe(agent, path, env)
+            describe(agent, path, env)
         return _run(agent, env, path, show)
+
+
+def load(agent: Agent, path: Path, *, step: int | None, exact: bool, show: bool) -> None:
+    """Let an agent stand where a run stands, in order to go on with it."""
+    runs.require_plain(path)
+    _compare(agent.config, runs.read_config(path), show)
+    _compare_origin(agent.load_checkpoint(path, step), path, exact)
 
 
 @contextmanager
@@ -79,14 +82,9 @@ def _closing_on_error(env: Any) -> Iterator[None]:
         raise
 
 
-def _n_joint_steps(config: Config) -> int:
-    """Joint steps of the whole run."""
-    return config.n_updates * config.ppo.n_steps
-
-
 def _require_steps_left(agent: Agent, at_least: int) -> None:
     """Raise a ConfigError where the run is already at its end, or beyond it."""
-    if agent.learned_step + at_least > _n_joint_steps(agent.config):
+    if agent.learned_step + at_least > n_joint_steps(agent.config):
         done = agent.learned_step * agent.config.n_envs
         raise ConfigError(
             f"env_steps: expected more than the {done} steps already done, got "
@@ -151,85 +149,54 @@ def _checked(agent: Agent, env: Any) -> Any:
     return env
 
 
-def _describe(agent: Agent, path: Path, env: Any) -> None:
-    """Write what a run is: its agents, and its config with the place where the games run."""
-    compiled = hasattr(env, "game")
-    config = dataclasses.replace(
-        agent.config,
-        backend="compiled" if compiled else "python",
-        n_workers=None if compiled else agent.config.n_workers,
-    )
-    runs.write_groups(path, agent.possible_agents, agent.groups)
-    runs.write_text(path / runs.MARKER, config.to_json())
-
-
 def _run(agent: Agent, env: Any, path: Path | None, show: bool) -> dict[str, Any]:
     """Train from the last update on, saving and logging into ``path``."""
-    config, start = agent.config, agent.learned_step
-    agent.step = start  # what was explored and not learned from is played again
-    n_joint_steps = _n_joint_steps(config)
-    logger = Logger(
-        path,
-        total_steps=n_joint_steps * config.n_envs,
-        resume_step=start * config.n_envs,
-        show=show,
-    )
-    checkpoints = path and RunCheckpointer(
-        path / "checkpoints",
-        save_every=config.save_every,
-        num_envs=config.n_envs,
-        on_failure=lambda count: logger.add_scalar("faults/checkpoint_failures", count, 0),
-    )
-    agent.stopping = 0
-    started = time.perf_counter()
-    try:
-        with stop_on_signal(lambda number: setattr(agent, "stopping", number)):
-            vectorized_train(
-                config.seed,
-                agent,
-                env,
-                n_joint_steps,
-                agent.algorithm.algo_type,
-                start_step=start + 1,
-                checkpointer=checkpoints,
-                writer=logger,
-            )
-            if checkpoints:
-                checkpoints.write(agent.run_state())
-    except TrainingDivergedError as error:
-        place = checkpoints.latest_path() if checkpoints else ""
-        text = f"{error} Last good checkpoint: {place or 'none'}."
-        raise TrainingDivergedError(text, place) from error
-    finally:
-        logger.close()
-    summary = _summary(agent, logger, time.perf_counter() - started, start)
-    if path is not None:
-        _write_summary(path, summary)
-    if show and agent.stopping:
-        saved = f"; --resume goes on from step {summary['env_steps']}" if path else ""
-        say(f"stopped by {signal.Signals(agent.stopping).name}{saved}")
-    pass_on(agent.stopping)
-    return summary
+
+    def learn(checkpointers: list[Any], loggers: list[Logger]) -> None:
+        vectorized_train(
+            agent.config.seed,
+            agent,
+            env,
+            n_joint_steps(agent.config),
+            agent.algorithm.algo_type,
+            start_step=agent.learned_step + 1,
+            checkpointer=checkpointers[0],
+            writer=loggers[0],
+        )
+
+    return keep([agent], [path], learn, show)[0]
 
 
-def _write_summary(path: Path, summary: dict[str, Any]) -> None:
-    """Write ``summary.json``; the checkpoint is safe, so a disk that refuses costs a warning."""
-    try:
-        runs.write_text(path / "summary.json", runs.json_text(summary, indent=2) + "\n")
-    except OSError as error:
-        warnings.warn(f"{path / 'summary.json'} could not be written: {error}.", stacklevel=2)
+def train_together(
+    agents: Sequence[Agent], env: Any, paths: Sequence[Path | None], *, show: bool
+) -> list[dict[str, Any]]:
+    """Train several agents on compiled games in one program; the environment is closed.
 
+    Args:
+        agents: their configs may differ in the seed and in ``config.TRACED``. New ones, or ones
+            that go on with their runs, all at the same step.
+        env: a vector of compiled games.
+        paths: their run folders, free ones for new runs; None keeps nothing.
+        show: whether to print the progress of the first.
 
-def _summary(agent: Agent, logger: Logger, wall: float, start: int) -> dict[str, Any]:
-    """What a run comes to; wall clock and rates since it was started or resumed."""
-    n_envs, n_agents = agent.config.n_envs, len(agent.possible_agents)
-    env_steps = (agent.learned_step - start) * n_envs
-    return {
-        "env_steps": agent.learned_step * n_envs,
-        "agent_steps": agent.learned_step * n_envs * n_agents,
-        "wall_s": wall,
-        "env_steps_per_s": env_steps / max(wall, 1e-9),
-        "agent_steps_per_s": env_steps * n_agents / max(wall, 1e-9),
-        "returns": logger.means(),
-        "complete": not agent.stopping,
-    }
+    Returns:
+        The summary of each run.
+    """
+
+    def learn(checkpointers: list[Any], loggers: list[Logger]) -> None:
+        seeds = [agent.config.seed for agent in agents]
+        last, start = n_joint_steps(agents[0].config), agents[0].learned_step + 1
+        train_in_chunks(seeds, agents, env, last, start, checkpointers, loggers)
+
+    with ExitStack() as stack:
+        stack.callback(env.close)
+        for agent, path in zip(agents, paths, strict=True):
+            require_one_keeper(path)
+            _require_steps_left(agent, at_least=0)
+            _checked(agent, env)
+            if path is not None:
+                stack.enter_context(locked(path))
+                if not agent.learned_step:
+                    runs.create_run(path, overwrite=True)
+                describe(agent, path, env)
+        return keep(agents, paths, learn, show)

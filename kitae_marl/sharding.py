@@ -4,7 +4,8 @@ With one device nothing here does anything. With several, the compiled loop's ar
 environment axis lie in slices on the devices, and XLA makes of the same program one that runs on
 all of them. Several hosts work alike: each process calls ``jax.distributed.initialize`` before
 anything else and runs the same script with the same arguments; ``jax.devices()`` are then the
-devices of all of them. Only one process should be given a run folder.
+devices of all of them. Process 0 keeps the run: the others train with ``run_dir=None``, and to go
+on with a run they call ``agent.load_checkpoint(run_dir)`` before.
 """
 
 from __future__ import annotations
@@ -100,6 +101,11 @@ def whole(tree: Any, mesh: Mesh | None) -> Any:
         return tree
     gathered = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), gathered)
+
+
+def process_index() -> int:
+    """Return the number of this process among those that train together; 0 if it is alone."""
+    return jax.process_index()
 
 
 def agree(*numbers: int) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ def train(out: str) -> None:
     config = Config(env_id="mpe/simple-v3", n_envs=8, env_steps=2 * 26 * 8, ppo=ppo)
     env = CompiledVecParallelEnv(config.env_id, config.n_envs)
     agent = Agent(env, config)
-    agent.train(env, f"{out}.run", show=False)
+    agent.train(env, None if jax.process_index() else f"{out}.run", show=False)
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(agent.run_state())]
     np.savez(out, *leaves, n_devices=len(jax.devices()), n_processes=jax.process_count())
 

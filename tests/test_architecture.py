@@ -29,9 +29,9 @@ LEVELS = {
     3: ["algos"],
     4: ["checkpoint", "logger", "vector", "video", "memory"],
     5: ["loops.metrics", "loops.train", "loops.compiled", "loops.chunks"],
-    6: ["running"],
+    6: ["running", "keeping"],
     7: ["agent"],
-    8: ["evaluation", "bench"],
+    8: ["evaluation", "bench", "many"],
     9: ["seats"],
     10: ["options", "commands", "cli", "__main__"],
 }

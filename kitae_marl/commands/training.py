@@ -41,10 +41,7 @@ def _train_run(options: Train, config: Config, path: Path, *, resume: bool) -> d
     try:
         from kitae_marl.agent import Agent
 
-        if config.seats:
-            from kitae_marl.seats import seated_as_told
-
-            env = seated_as_told(env, config.seats, options.runs_dir)
+        env = _seated(options, env)
         agent = Agent(env, config)
         agents = f"{len(agent.possible_agents)} agents in {len(agent.groups)} group(s)"
         where = "compiled" if config.backend == "compiled" else "in Python"
@@ -61,6 +58,15 @@ def _train_run(options: Train, config: Config, path: Path, *, resume: bool) -> d
     started = psutil.Process().create_time()
     startup = agent.first_update_at - started if agent.first_update_at else None
     return _result(summary, path, startup_s=startup)
+
+
+def _seated(options: Train, env: Any) -> Any:
+    """Let others play the seats that the options give away."""
+    if not options.seats:
+        return env
+    from kitae_marl.seats import seated_as_told
+
+    return seated_as_told(env, options.seats, options.runs_dir)
 
 
 def _result(summary: dict[str, Any], path: Path, **more: Any) -> dict[str, Any]:
@@ -85,7 +91,8 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
         else:
             runs.create_run(path, overwrite=options.overwrite)
         runs.write_set(path, options.all_seeds())
-        results = one_after_another(options, path)
+        compiled = _is_compiled(options.config())
+        results = (together if compiled else one_after_another)(options, path)
     tags = {tag for result in results.values() for tag in result["returns"]}
     returns = {
         tag: fmean(r["returns"][tag] for r in results.values() if tag in r["returns"])
@@ -103,6 +110,25 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
             "wall_s": fmean(result["wall_s"] for result in results.values()),
         },
     }
+
+
+def together(options: Train, path: Path) -> dict[int, dict[str, Any]]:
+    """Train the runs of a set in one compiled program; return the result of each by its seed."""
+    from kitae_marl.many import train_together
+
+    seeds = options.all_seeds()
+    members = [runs.member(path, seed) for seed in seeds]
+    say(f"seeds {', '.join(map(str, seeds))} in {path}")
+    config, env = _make_env(options.config())
+    game = _seated(options, env).game
+    configs = [dataclasses.replace(config, seed=seed) for seed in seeds]
+    step, exact = options.resume_step, options.exact
+    trained = train_together(game, configs, members, step=step, exact=exact)
+    results = {}
+    for seed, member, run in zip(seeds, members, trained, strict=True):
+        say(f"seed {seed}:")
+        results[seed] = _result(run.summary, member)
+    return results
 
 
 def one_after_another(options: Train, path: Path) -> dict[int, dict[str, Any]]:
@@ -139,7 +165,7 @@ def _require_all_seeds(options: Train, path: Path) -> None:
 
 def _make_env(config: Config) -> tuple[Config, Any]:
     """Make the environments where they shall run; the config says which place was taken."""
-    if config.backend == "compiled" or (config.backend == "auto" and _twin_serves(config)):
+    if _is_compiled(config):
         from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
         env = CompiledVecParallelEnv(config.env_id, config.n_envs, **config.env_kwargs)
@@ -150,6 +176,11 @@ def _make_env(config: Config) -> tuple[Config, Any]:
         config.env_id, config.n_envs, n_workers=config.n_workers, **config.env_kwargs
     )
     return dataclasses.replace(config, backend="python"), env
+
+
+def _is_compiled(config: Config) -> bool:
+    """Whether the games shall run inside XLA."""
+    return config.backend == "compiled" or (config.backend == "auto" and _twin_serves(config))
 
 
 def _twin_serves(config: Config) -> bool:

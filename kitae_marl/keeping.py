@@ -1,0 +1,151 @@
+"""Keeping a run while it is trained: its description, logs, checkpoints and summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kitae_marl import runs, sharding
+from kitae_marl.checkpoint import RunCheckpointer
+from kitae_marl.config import Config
+from kitae_marl.errors import ConfigError, TrainingDivergedError
+from kitae_marl.logger import Logger, say
+from kitae_marl.signals import pass_on, stop_on_signal
+
+if TYPE_CHECKING:
+    from kitae_marl.agent import Agent
+
+
+def n_joint_steps(config: Config) -> int:
+    """Joint steps of the whole run."""
+    return config.n_updates * config.ppo.n_steps
+
+
+def is_complete(agent: Agent, summary: dict[str, Any]) -> bool:
+    """Whether a loaded agent has done all steps, and its run was ended in order."""
+    done = agent.learned_step == n_joint_steps(agent.config) and bool(summary.get("complete"))
+    return done and summary["env_steps"] == agent.learned_step * agent.config.n_envs
+
+
+def require_one_keeper(path: Path | None) -> None:
+    """Raise a ConfigError if one of several processes would keep a run that is not process 0."""
+    if path is not None and sharding.process_index():
+        raise ConfigError(
+            f"run_dir: expected None in process {sharding.process_index()}, got {path}; process 0 "
+            "keeps the run of all (to go on, the others call load_checkpoint and train).",
+            "run_dir",
+        )
+
+
+def describe(agent: Agent, path: Path, env: Any) -> None:
+    """Write what a run is: its agents, and its config with the place where the games run."""
+    compiled = hasattr(env, "game")
+    config = dataclasses.replace(
+        agent.config,
+        backend="compiled" if compiled else "python",
+        n_workers=None if compiled else agent.config.n_workers,
+    )
+    runs.write_groups(path, agent.possible_agents, agent.groups)
+    runs.write_text(path / runs.MARKER, config.to_json())
+
+
+def keep(
+    agents: Sequence[Agent],
+    paths: Sequence[Path | None],
+    learn: Callable[[list[Any], list[Logger]], None],
+    show: bool,
+) -> list[dict[str, Any]]:
+    """Call ``learn(checkpointers, loggers)`` for runs that all stand at one step.
+
+    Args:
+        agents: one for each run.
+        paths: their folders, None keeps nothing.
+        learn: trains; the lists have an entry for each run.
+        show: whether to print the progress of the first run.
+
+    Returns:
+        The summary of each run, as it is written to its folder.
+    """
+    start = agents[0].learned_step
+    loggers = [_logger(agents[0], path, show and i == 0) for i, path in enumerate(paths)]
+    checkpointers = [
+        path and _checkpointer(agent, path, logger)
+        for agent, path, logger in zip(agents, paths, loggers, strict=True)
+    ]
+    for agent in agents:
+        agent.step, agent.stopping = start, 0  # what was explored and not learned is played again
+
+    def stop(number: int) -> None:
+        for agent in agents:
+            agent.stopping = number
+
+    started = time.perf_counter()
+    try:
+        with stop_on_signal(stop):
+            learn(checkpointers, loggers)
+            for agent, checkpointer in zip(agents, checkpointers, strict=True):
+                if checkpointer:
+                    checkpointer.write(agent.run_state())
+    except TrainingDivergedError as error:
+        found = [c.latest_path() for c in checkpointers if c]
+        text = f"{error} Last good checkpoint: {', '.join(map(str, found)) or 'none'}."
+        raise TrainingDivergedError(text, found[0] if found else "") from error
+    finally:
+        for logger in loggers:
+            logger.close()
+    wall, summaries = time.perf_counter() - started, []
+    for agent, path, logger in zip(agents, paths, loggers, strict=True):
+        summaries.append(_summary(agent, logger, wall, start))
+        if path is not None:
+            _write_summary(path, summaries[-1])
+    stopping = agents[0].stopping
+    if show and stopping:
+        saved = f"; --resume goes on from step {summaries[0]['env_steps']}" if paths[0] else ""
+        say(f"stopped by {signal.Signals(stopping).name}{saved}")
+    pass_on(stopping)
+    return summaries
+
+
+def _logger(agent: Agent, path: Path | None, show: bool) -> Logger:
+    """Make the logger of a run."""
+    n_envs = agent.config.n_envs
+    total, done = n_joint_steps(agent.config) * n_envs, agent.learned_step * n_envs
+    return Logger(path, total_steps=total, resume_step=done, show=show)
+
+
+def _checkpointer(agent: Agent, path: Path, logger: Logger) -> RunCheckpointer:
+    """Make what saves a run."""
+    return RunCheckpointer(
+        path / "checkpoints",
+        save_every=agent.config.save_every,
+        num_envs=agent.config.n_envs,
+        on_failure=lambda count: logger.add_scalar("faults/checkpoint_failures", count, 0),
+    )
+
+
+def _write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Write ``summary.json``; the checkpoint is safe, so a disk that refuses costs a warning."""
+    try:
+        runs.write_text(path / "summary.json", runs.json_text(summary, indent=2) + "\n")
+    except OSError as error:
+        warnings.warn(f"{path / 'summary.json'} could not be written: {error}.", stacklevel=2)
+
+
+def _summary(agent: Agent, logger: Logger, wall: float, start: int) -> dict[str, Any]:
+    """What a run comes to; wall clock and rates since it was started or resumed."""
+    n_envs, n_agents = agent.config.n_envs, len(agent.possible_agents)
+    env_steps = (agent.learned_step - start) * n_envs
+    return {
+        "env_steps": agent.learned_step * n_envs,
+        "agent_steps": agent.learned_step * n_envs * n_agents,
+        "wall_s": wall,
+        "env_steps_per_s": env_steps / max(wall, 1e-9),
+        "agent_steps_per_s": env_steps * n_agents / max(wall, 1e-9),
+        "returns": logger.means(),
+        "complete": not agent.stopping,
+    }

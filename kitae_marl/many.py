@@ -1,0 +1,173 @@
+"""Many runs in one compiled program: over seeds, and over settings of PPO."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kitae_marl import running, runs
+from kitae_marl.agent import Agent
+from kitae_marl.config import TRACED, Config
+from kitae_marl.errors import CheckpointError, ConfigError
+from kitae_marl.keeping import is_complete
+from kitae_marl.logger import say
+from kitae_marl.vector.compiled import CompiledVecParallelEnv
+
+if TYPE_CHECKING:
+    from kitae_envs.core import Game
+
+
+class Trained(NamedTuple):
+    """One of many runs.
+
+    Attributes:
+        agent: the agent; ``agent.config`` says seed and settings.
+        summary: what a single run returns.
+        run_dir: its folder, None where nothing is kept.
+    """
+
+    agent: Agent
+    summary: dict[str, Any]
+    run_dir: Path | None
+
+
+def train_many(
+    game: Game | str,
+    config: Config,
+    seeds: Sequence[int],
+    hyperparameters: Mapping[str, Sequence[float]] | None = None,
+    run_dir: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    show: bool = True,
+) -> list[Trained]:
+    """Train every combination of settings with every seed: one program, one compilation.
+
+    The runs are mapped over with ``jax.vmap``. Each draws the random numbers that it would draw by
+    itself, and ends with the same parameters but for the rounding of matrix products, which XLA may
+    order otherwise for many than for one.
+
+    Args:
+        game: a compiled game, or the id of one.
+        config: settings of all runs.
+        seeds: their seeds.
+        hyperparameters: values to try by name, of ``kitae_marl.config.TRACED``:
+            ``{"learning_rate": [1e-3, 3e-3], "gamma": [0.9, 0.99]}`` are four combinations.
+        run_dir: folder that gets an ordinary run folder ``seed_<seed>`` for each seed; with
+            hyperparameters a folder of these for each combination, ``learning_rate-0.001``. None:
+            nothing is kept.
+        overwrite: replace what ``run_dir`` holds.
+        show: whether to print the progress of the first run.
+
+    Returns:
+        The runs, all seeds of the first combination first.
+
+    Raises:
+        ConfigError: for settings that cannot be traced or are out of range, for no or equal seeds,
+            and where the program does not fit into memory.
+        RunExistsError: if a folder is not free.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds: expected different seeds, got {list(seeds)}.", "seeds")
+    configs: list[Config] = []
+    paths: list[Path | None] = []
+    for name, ppo in _combinations(config, hyperparameters or {}):
+        folder = None if run_dir is None else Path(run_dir).resolve() / name
+        if folder is not None:
+            runs.create_run(folder, overwrite=overwrite)
+            runs.write_set(folder, list(seeds))
+        configs += [dataclasses.replace(config, seed=seed, ppo=ppo) for seed in seeds]
+        paths += [None if folder is None else runs.member(folder, seed) for seed in seeds]
+    return train_together(game, configs, paths, show=show)
+
+
+def _combinations(
+    config: Config, hyperparameters: Mapping[str, Sequence[float]]
+) -> list[tuple[str, Any]]:
+    """Return every combination of settings: the name of its folder, and the PPOConfig."""
+    for name, values in hyperparameters.items():
+        if name not in TRACED or not len(values):
+            raise ConfigError(
+                f"hyperparameters: expected values for some of {', '.join(TRACED)}, got "
+                f"{name!r}: {values!r}; train runs that differ otherwise by themselves.",
+                name,
+            )
+    combinations = []
+    for values in itertools.product(*hyperparameters.values()):
+        chosen = {n: float(v) for n, v in zip(hyperparameters, values, strict=True)}
+        label = "_".join(f"{name}-{value:g}" for name, value in chosen.items())
+        combinations.append((label, dataclasses.replace(config.ppo, **chosen)))
+    return combinations
+
+
+def train_together(
+    game: Game | str,
+    configs: Sequence[Config],
+    paths: Sequence[Path | None],
+    *,
+    step: int | None = None,
+    exact: bool = False,
+    show: bool = True,
+) -> list[Trained]:
+    """Train runs that differ in seed and traced settings; those with checkpoints go on.
+
+    Runs that stand at different steps are trained in one program for each step.
+
+    Args:
+        game: a compiled game, or the id of one.
+        configs: settings of the runs.
+        paths: their folders; None keeps nothing.
+        step: go on from this joint step; None: from the newest that all have.
+        exact: as for ``Agent.resume``.
+        show: whether to print the progress of the first run.
+    """
+    config = configs[0]
+    kwargs = config.env_kwargs if isinstance(game, str) else {}
+    env = CompiledVecParallelEnv(game, config.n_envs, **kwargs)
+    agents = [Agent(env, own) for own in configs]
+    begun = [k for k, path in enumerate(paths) if path and runs.has_checkpoints(path)]
+    for k in begun:
+        running.load(agents[k], _path(paths[k]), step=step, exact=exact, show=show)
+    newest = min((agents[k].learned_step for k in begun), default=0)
+    trained: dict[int, Trained] = {}
+    todo: dict[int, list[int]] = {}
+    for k, (agent, path) in enumerate(zip(agents, paths, strict=True)):
+        summary = runs.read_summary(path) if path and k in begun else {}
+        if is_complete(agent, summary):
+            trained[k] = Trained(agent, summary, path)
+        else:
+            stands = _go_back(agent, _path(path), newest) if k in begun else 0
+            todo.setdefault(stands, []).append(k)
+    for stands, members in todo.items():
+        if show:
+            where = f"go on at step {stands * config.n_envs}" if stands else "begin"
+            say(f"{len(members)} run(s) {where} in one program; progress is that of the first")
+        env = CompiledVecParallelEnv(env.game, config.n_envs)
+        own, places = [agents[k] for k in members], [paths[k] for k in members]
+        summaries = running.train_together(own, env, places, show=show)
+        for k, summary in zip(members, summaries, strict=True):
+            trained[k] = Trained(agents[k], summary, paths[k])
+    return [trained[k] for k in range(len(agents))]
+
+
+def _path(path: Path | None) -> Path:
+    """Return a path that is known to be there."""
+    if path is None:
+        raise ValueError("expected the folder of a run, got None.")
+    return path
+
+
+def _go_back(agent: Agent, path: Path, step: int) -> int:
+    """Load the checkpoint of an earlier step, if there is one; return the step it stands at.
+
+    Runs trained together save one after another, so one that was killed may be ahead of others.
+    """
+    if agent.learned_step != step:
+        try:
+            agent.load_checkpoint(path, step)
+        except CheckpointError:
+            return agent.learned_step
+    return step

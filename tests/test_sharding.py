@@ -1,0 +1,92 @@
+"""Environments split over devices and over processes: the same parameters as on one device."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kitae_marl import Agent
+from kitae_marl.errors import ConfigError
+
+SCRIPT = Path(__file__).with_name("sharding_script.py")
+
+
+def start(out: Path, n_devices: int, *arguments: Any) -> subprocess.Popen:
+    flags = f"--xla_force_host_platform_device_count={n_devices}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(SCRIPT), str(out), *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+
+
+def assert_same(one: Path, other: Path, n_devices: int, n_processes: int) -> None:
+    with np.load(one) as expected, np.load(other) as got:
+        assert (expected["n_devices"], expected["n_processes"]) == (1, 1)
+        assert (got["n_devices"], got["n_processes"]) == (n_devices, n_processes)
+        leaves = [name for name in expected.files if name.startswith("arr")]
+        assert len(leaves) > 20
+        for name in leaves:
+            np.testing.assert_allclose(got[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone") / "one.npz"
+    finish(start(out, 1))
+    return out
+
+
+def test_four_devices_learn_what_one_does(alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "four.npz"
+    finish(start(out, 4))
+    assert_same(alone, out, n_devices=4, n_processes=1)
+    Agent.load(f"{out}.run")
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(alone: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    outs = [tmp_path / f"{i}.npz" for i in range(2)]
+    processes = [start(out, 2, address, 2, i) for i, out in enumerate(outs)]
+    for process in processes:
+        finish(process)
+    for out in outs:
+        assert_same(alone, out, n_devices=4, n_processes=2)
+    assert Agent.load(f"{outs[0]}.run").learned_step == 52
+    assert not Path(f"{outs[1]}.run").exists()
+
+
+def test_environments_that_cannot_be_split_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kitae_marl.sharding import environment_mesh
+
+    monkeypatch.setattr("jax.devices", lambda: [object()] * 4)
+    with pytest.raises(ConfigError, match=r"multiple of the 4 devices, got 18; 16 would do"):
+        environment_mesh(18)
+    with pytest.raises(ConfigError, match=r"got 3; 4 would do"):
+        environment_mesh(3)
+
+
+def test_only_process_0_keeps_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from kitae_marl.config import Config
+    from kitae_marl.vector.compiled import CompiledVecParallelEnv
+
+    env = CompiledVecParallelEnv("mpe/simple-v3", 4)
+    agent = Agent(env, Config(n_envs=4))
+    monkeypatch.setattr("kitae_marl.sharding.process_index", lambda: 1)
+    with pytest.raises(ConfigError, match="run_dir: expected None in process 1"):
+        agent.train(env, tmp_path / "run")
+    assert env.closed
+    assert not (tmp_path / "run").exists()
