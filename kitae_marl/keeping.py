@@ -6,7 +6,8 @@ import dataclasses
 import signal
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,20 @@ def describe(agent: Agent, path: Path, env: Any) -> None:
     runs.write_text(path / runs.MARKER, config.to_json())
 
 
+@contextmanager
+def stopping_on_signal(agents: Sequence[Agent]) -> Iterator[None]:
+    """Let a signal end the training of these agents between two steps, from here on."""
+
+    def stop(number: int) -> None:
+        for agent in agents:
+            agent.stopping = number
+
+    for agent in agents:
+        agent.stopping = 0
+    with stop_on_signal(stop):
+        yield
+
+
 def keep(
     agents: Sequence[Agent],
     paths: Sequence[Path | None],
@@ -78,19 +93,13 @@ def keep(
         for agent, path, logger in zip(agents, paths, loggers, strict=True)
     ]
     for agent in agents:
-        agent.step, agent.stopping = start, 0  # what was explored and not learned is played again
-
-    def stop(number: int) -> None:
-        for agent in agents:
-            agent.stopping = number
-
+        agent.step = start  # what was explored and not learned is played again
     started = time.perf_counter()
     try:
-        with stop_on_signal(stop):
-            learn(checkpointers, loggers)
-            for agent, checkpointer in zip(agents, checkpointers, strict=True):
-                if checkpointer:
-                    checkpointer.write(agent.run_state())
+        learn(checkpointers, loggers)
+        for agent, checkpointer in zip(agents, checkpointers, strict=True):
+            if checkpointer:
+                checkpointer.write(agent.run_state())
     except TrainingDivergedError as error:
         found = [c.latest_path() for c in checkpointers if c]
         text = f"{error} Last good checkpoint: {', '.join(map(str, found)) or 'none'}."

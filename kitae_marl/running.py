@@ -12,7 +12,14 @@ from kitae_marl import runs
 from kitae_marl.config import Config, differences
 from kitae_marl.errors import CheckpointIncompatibleError, ConfigError
 from kitae_marl.groups import require_spaces
-from kitae_marl.keeping import describe, is_complete, keep, n_joint_steps, require_one_keeper
+from kitae_marl.keeping import (
+    describe,
+    is_complete,
+    keep,
+    n_joint_steps,
+    require_one_keeper,
+    stopping_on_signal,
+)
 from kitae_marl.locks import locked
 from kitae_marl.logger import Logger, say
 from kitae_marl.loops.chunks import train_in_chunks
@@ -33,6 +40,7 @@ def train(
             require_one_keeper(path)
             _require_steps_left(agent, at_least=1)
             env = _checked(agent, env)
+            stack.enter_context(stopping_on_signal([agent]))
             if path is not None:
                 runs.require_free(path, overwrite=overwrite)
                 stack.enter_context(locked(path))
@@ -59,6 +67,7 @@ def resume(
             if is_complete(agent, summary):
                 env.close()
                 return summary
+            stack.enter_context(stopping_on_signal([agent]))
             describe(agent, path, env)
         return _run(agent, env, path, show)
 
@@ -190,6 +199,7 @@ def train_together(
 
     with ExitStack() as stack:
         stack.callback(env.close)
+        stack.enter_context(stopping_on_signal(agents))
         for agent, path in zip(agents, paths, strict=True):
             require_one_keeper(path)
             _require_steps_left(agent, at_least=0)

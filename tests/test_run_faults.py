@@ -1,0 +1,624 @@
+"""What may happen to a run: kills, signals, refusing disks, two trainers, numbers that are none."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import psutil
+import pytest
+from test_agent import CONFIG, N_ENVS, make_env
+from test_cli import ENVIRONMENT, GAME, command, program
+from test_compiled import config as compiled_config
+from test_compiled import make as make_compiled
+
+from kitae_marl import algos, manifest, runs
+from kitae_marl.agent import Agent
+from kitae_marl.algos.ppo import ippo
+from kitae_marl.checkpoint import RunCheckpointer
+from kitae_marl.errors import (
+    CheckpointCorruptError,
+    CheckpointIncompatibleError,
+    CheckpointWriteError,
+    ConfigError,
+    NoCheckpointError,
+    RunLockedError,
+    TrainingDivergedError,
+    UnsafePathError,
+)
+from kitae_marl.locks import LOCK, locked
+from kitae_marl.loops.metrics import MAX_SKIPPED
+from kitae_marl.loops.train import first_seed
+from kitae_marl.loops.update import NONFINITE
+
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("quick_compilation")]
+LENGTH = CONFIG.ppo.n_steps
+TRAIN = ["train", "classic/rps-v2", "--backend", "compiled", "--n-envs", "4"]
+TRAIN += ["--ppo.n-steps", "8", "--ppo.hidden-sizes", "8", "--ppo.n-minibatches", "2"]
+TRAIN += ["--ppo.n-epochs", "1", "--env-steps", "32000", "--save-every", "32"]
+RESUME = ["train", "classic/rps-v2", "--resume"]
+
+
+def saved(run: Path) -> list[int]:
+    """Steps of the complete checkpoints."""
+    return RunCheckpointer(run / "checkpoints", save_every=1, num_envs=1).steps()
+
+
+def digests(run: Path) -> dict[str, Any]:
+    """Step and SHA-256 of every leaf of the newest checkpoint, as its manifest has them."""
+    newest = run / "checkpoints" / str(saved(run)[-1])
+    found = json.loads((newest / "manifest" / "metadata").read_text())
+    return {name: part for name, part in found.items() if name in ("state", "game", "step")}
+
+
+def logged(run: Path) -> list[dict[str, str]]:
+    """Everything in ``metrics.csv`` but the speed."""
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in rows]
+
+
+def same_folder(left: Path, right: Path) -> bool:
+    return digests(left) == digests(right) and logged(left) == logged(right)
+
+
+def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
+    """Start the command line in a session of its own."""
+    return subprocess.Popen(
+        command(*args),
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition: Any, process: subprocess.Popen[str], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert condition(), process.communicate()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A compiled run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    ran = program(*TRAIN, "--run", "x", cwd=folder)
+    assert ran.returncode == 0, ran.stderr
+    return folder / "runs" / "x"
+
+
+class TestKilled:
+    """D2, C1: killed at random instants and resumed, a run ends as if nothing had happened."""
+
+    @pytest.mark.parametrize("n_kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+    def test_a_compiled_run_ends_as_one_without_interruption(self, whole, tmp_path, n_kills):
+        rng = random.Random(n_kills)
+        run = tmp_path / "runs" / "x"
+        process = start(*TRAIN, "--run", "x", cwd=tmp_path)
+        wait_until(lambda: saved(run), process)
+        kills = before = 0
+        while kills < n_kills:
+            time.sleep(rng.choice([0.0, 0.05, 0.3, 1.0, 3.0]) * rng.random())
+            if process.poll() is None:
+                process.kill()
+                kills += 1
+            process.communicate()
+            newest = saved(run)[-1]
+            assert newest >= before  # never back
+            before = newest
+            process = start(*RESUME, "--run", "x", cwd=tmp_path)
+            if newest < 900 and rng.random() < 0.5:  # on the way, not only while starting
+                wait_until(lambda newest=newest: saved(run)[-1] > newest, process)
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+        assert "step 32000/32000" in out
+        assert same_folder(run, whole)
+        assert not list((run / "checkpoints").glob("*tmp*"))
+        assert json.loads((run / "summary.json").read_text())["complete"] is True
+
+    @pytest.mark.slow
+    def test_a_run_with_workers_leaves_nobody_behind_and_never_goes_back(self, tmp_path):
+        rng = random.Random(0)
+        args = ["train", GAME, "--run", "x", "--n-envs", "4", "--n-workers", "2"]
+        settings = ["--ppo.n-steps", "8", "--ppo.hidden-sizes", "8", "--save-every", "64"]
+        settings += ["--env-steps", "10000000", "--env-kwargs", '{"delay": 0.002}']
+        run, before = tmp_path / "runs" / "x", 0
+        for _ in range(20):
+            more = ["--resume"] if before else settings
+            process = start(*args, *more, cwd=tmp_path)
+            wait_until(lambda newest=before: (saved(run) or [0])[-1] > newest, process)
+            time.sleep(rng.random())
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            process.communicate()
+            assert saved(run)[-1] >= before
+            before = saved(run)[-1]
+            gone, alive = psutil.wait_procs(children, timeout=5)
+            assert len(gone) >= 2
+            assert not alive
+
+    @pytest.mark.slow
+    def test_one_cpu_gives_the_same(self, whole, tmp_path):
+        """D4: the command line pins the number of threads."""
+        environment = {k: v for k, v in ENVIRONMENT.items() if k != "NPROC"}
+        args = ["taskset", "-c", str(min(os.sched_getaffinity(0))), *command(*TRAIN, "--run", "x")]
+        subprocess.run(args, cwd=tmp_path, env=environment, check=True, capture_output=True)
+        assert same_folder(tmp_path / "runs" / "x", whole)
+
+
+class TestOrigin:
+    """D4: what a checkpoint says of the place where it was written."""
+
+    def test_the_manifest_names_it(self, whole):
+        newest = whole / "checkpoints" / str(saved(whole)[-1])
+        found = json.loads((newest / "manifest" / "metadata").read_text())
+        names = {"kitae_marl", "python", "jax", "jaxlib", "numpy", "device", "NPROC", "XLA_FLAGS"}
+        assert set(found["origin"]) == names
+        assert found["origin"]["jax"] == jax.__version__
+        assert found["exact_resume"] is True
+
+    @pytest.fixture
+    def moved(self, stopped, tmp_path, monkeypatch) -> Path:
+        """A run that another version of jax, with other threads, is to go on with."""
+        here = manifest.origin()
+        monkeypatch.setattr(manifest, "origin", lambda: {**here, "jax": "9.9.9", "NPROC": "64"})
+        return Path(shutil.copytree(stopped, tmp_path / "run"))
+
+    def test_one_warning_names_the_differences(self, moved):
+        with pytest.warns(UserWarning, match=r"jax: '.*' there, '9.9.9' here") as caught:
+            Agent.load(moved).resume(make_env(), moved, show=False)
+        assert len(caught) == 1
+        assert "NPROC" in str(caught[0].message)
+        assert "numpy" not in str(caught[0].message)
+
+    def test_exact_refuses(self, moved):
+        env = make_env()
+        with pytest.raises(CheckpointIncompatibleError, match=r"9\.9\.9.*games run in Python"):
+            Agent.load(moved).resume(env, moved, exact=True, show=False)
+        assert env.closed
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> Path:
+    """A run with games in Python that a signal ended in the middle; checkpoints 16, 24, 32."""
+    path = tmp_path_factory.mktemp("stopped") / "run"
+    env = make_env()
+    step, count = env.step, 0
+
+    def step_and_stop(actions: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 4 * LENGTH + 3:
+            signal.raise_signal(signal.SIGTERM)
+        return step(actions)
+
+    env.step = step_and_stop
+    with pytest.raises(SystemExit):
+        Agent(env, replace(CONFIG, save_every=1)).train(env, path, show=False)
+    assert saved(path) == [16, 24, 32]
+    return path
+
+
+@pytest.fixture
+def copy(stopped, tmp_path) -> Path:
+    return Path(shutil.copytree(stopped, tmp_path / "run"))
+
+
+def resume(path: Path, **options: Any) -> Agent:
+    agent = Agent.load(path)
+    agent.resume(make_env(), path, show=False, **options)
+    return agent
+
+
+class TestGamesInPython:
+    """D3: the games are not saved; what follows is said and repeatable."""
+
+    def test_resuming_twice_gives_the_same_run(self, stopped, tmp_path):
+        paths = [Path(shutil.copytree(stopped, tmp_path / name)) for name in "ab"]
+        for path in paths:
+            resume(path)
+        assert same_folder(*paths)
+        found = json.loads((paths[0] / "checkpoints" / "32/manifest/metadata").read_text())
+        assert found["exact_resume"] is False
+
+    def test_new_episodes_have_seeds_of_their_own(self, copy):
+        env = make_env()
+        seeds = []
+        reset = env.reset
+        env.reset = lambda seed: (seeds.append(seed), reset(seed=seed))[1]
+        Agent.load(copy).resume(env, copy, show=False)
+        assert seeds == [first_seed(CONFIG.seed, 33)]
+        used = range(CONFIG.seed, CONFIG.seed + N_ENVS)
+        assert not {*range(seeds[0], seeds[0] + N_ENVS)} & {*used}
+
+
+def damage(checkpoint: Path) -> None:
+    for path in (checkpoint / "state").rglob("*"):
+        if path.is_file():
+            os.truncate(path, path.stat().st_size // 2)
+
+
+class TestDamagedCheckpoints:
+    """C3, C4: the newest good one is used; a named one, or none, is an error."""
+
+    def test_the_next_older_one_is_used_with_a_warning(self, copy):
+        damage(copy / "checkpoints" / "32")
+        with pytest.warns(UserWarning, match=r"checkpoints/32: .* The next older .* is tried"):
+            agent = Agent.load(copy)
+        assert agent.step == 24
+
+    def test_a_named_one_is_an_error(self, copy):
+        damage(copy / "checkpoints" / "24")
+        agent = Agent.load(copy)
+        with pytest.raises(CheckpointCorruptError, match="checkpoints/24"):
+            agent.resume(make_env(), copy, step=24, show=False)
+        assert saved(copy) == [16, 24, 32]
+
+    def test_going_on_from_an_older_one_leaves_the_newer_ones_behind(self, copy):
+        agent = Agent.load(copy)
+        env = make_env()
+        env.step = lambda actions: signal.raise_signal(signal.SIGINT)  # at once
+        with pytest.raises((KeyboardInterrupt, TypeError)):
+            agent.resume(env, copy, step=16, show=False)
+        assert saved(copy)[-1] == 32  # nothing was learned: nothing is lost
+        resume(copy, step=16)
+        assert saved(copy) == [32, 40, 48]
+        steps = [int(row["step"]) for row in logged(copy)]
+        assert steps == [N_ENVS * LENGTH * (i + 1) for i in range(6)]
+
+    def test_all_damaged_ends_with_2(self, copy):
+        for step in (16, 24, 32):
+            damage(copy / "checkpoints" / str(step))
+        config = (copy / "config.json").read_text()
+        ran = program("train", GAME, "--resume", "--run", "run", "--runs-dir", ".", cwd=copy.parent)
+        assert ran.returncode == 2
+        assert "no readable checkpoint" in ran.stderr
+        assert "Traceback" not in ran.stderr
+        assert (copy / "config.json").read_text() == config
+        assert len(logged(copy)) == 4
+
+    def test_none_is_an_error(self, copy):
+        shutil.rmtree(copy / "checkpoints")
+        with pytest.raises(NoCheckpointError):
+            Agent.load(copy)
+
+    def test_values_of_another_size_are_not_taken_for_ours(self, copy):
+        """The arrays of a much larger network, under the manifest of ours."""
+        wide = replace(CONFIG, ppo=replace(CONFIG.ppo, hidden_sizes=(2000,)))
+        other = RunCheckpointer(copy.parent / "other", save_every=1, num_envs=1)
+        big = Agent(make_env(), wide).run_state()._replace(step=np.asarray(32, np.int64))
+        other.write(big)
+        shutil.rmtree(copy / "checkpoints" / "32" / "state")
+        shutil.copytree(copy.parent / "other" / "32" / "state", copy / "checkpoints/32/state")
+        with pytest.warns(UserWarning, match="checkpoints/32"):
+            assert Agent.load(copy).step == 24
+
+    @pytest.mark.parametrize("format", [0, 2, None, "1"])
+    def test_another_format_is_named(self, copy, format):
+        path = copy / "checkpoints" / "32" / "manifest" / "metadata"
+        found = {**json.loads(path.read_text()), "format": format}
+        found["sha256"] = manifest._digest(found)
+        path.write_text(json.dumps(found))
+        with pytest.raises(CheckpointIncompatibleError, match=r"expected .* format 1, got"):
+            Agent.load(copy)
+
+    def test_a_giant_manifest_is_not_read(self, copy):
+        os.truncate(copy / "checkpoints/32/manifest/metadata", manifest.MAX_BYTES + 1)
+        with pytest.warns(UserWarning, match="expected a manifest of at most"):
+            assert Agent.load(copy).step == 24
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, at: list[int]) -> list[Path]:
+    """Let saves fail half-way at some steps, as a full disk does; return the targets tried."""
+    write, tried = RunCheckpointer._write, []
+
+    def refuse(self: Any, run_state: Any, target: Path) -> None:
+        tried.append(target)
+        if int(run_state.step) in at:
+            (target.parent / f"{target.name}.orbax-checkpoint-tmp").mkdir()
+            raise OSError(28, "No space left on device")
+        write(self, run_state, target)
+
+    monkeypatch.setattr(RunCheckpointer, "_write", refuse)
+    return tried
+
+
+class TestRefusingDisk:
+    """C5, L1: training goes on, the failure is told, old checkpoints stay."""
+
+    def test_a_failed_save_costs_a_warning_and_is_tried_again(self, tmp_path, monkeypatch):
+        tried = refusing(monkeypatch, [16, 24])
+        agent = Agent(make_env(), replace(CONFIG, save_every=1))
+        with pytest.warns(UserWarning, match=r"No space left") as caught:
+            agent.train(make_env(), tmp_path / "run", show=False)
+        assert len(caught) == 2
+        assert "bytes needed: " in str(caught[0].message)
+        assert "free: " in str(caught[0].message)
+        assert [path.name for path in tried] == ["8", "16", "24", "32", "40", "48"]
+        assert saved(tmp_path / "run") == [32, 40, 48]
+        failures = [row["faults/checkpoint_failures"] for row in logged(tmp_path / "run")]
+        assert failures == ["", "", "1.0", "2.0", "", ""]
+
+    def test_old_ones_stay_and_the_last_failure_is_an_error(self, tmp_path, monkeypatch):
+        refusing(monkeypatch, [24, 32, 40, 48])
+        agent = Agent(make_env(), replace(CONFIG, save_every=1))
+        with (
+            pytest.warns(UserWarning, match="Training goes on"),
+            pytest.raises(CheckpointWriteError, match="step 48"),
+        ):
+            agent.train(make_env(), tmp_path / "run", show=False)
+        names = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+        assert names == ["16", "8"]  # nothing unfinished either
+        assert len(logged(tmp_path / "run")) == 6
+
+    def test_what_cannot_be_read_back_was_not_saved(self, tmp_path, monkeypatch):
+        keeper = RunCheckpointer(tmp_path, save_every=1, num_envs=1)
+        state = Agent(make_env(), CONFIG).run_state()
+        keeper.write(state)
+        write = RunCheckpointer._write
+        monkeypatch.setattr(
+            RunCheckpointer, "_write", lambda *a: (write(*a), damage(tmp_path / "8"))[0]
+        )
+        with pytest.raises(CheckpointWriteError, match="could not be read back"):
+            keeper.write(state._replace(step=np.asarray(8, np.int64)))
+        assert keeper.steps() == [0]
+
+    def test_files_that_may_not_grow(self, tmp_path):
+        """Every file is held below 12 kB: logs and checkpoints fail, learning does not."""
+        args = [*TRAIN, "--run", "x", "--json", "--save-every", "16000"]
+        limited = ["bash", "-c", 'ulimit -f 12; exec "$@"', "bash", *command(*args)]
+        environment = {**ENVIRONMENT, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+        ran = subprocess.run(limited, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        environment.pop("PYTHONWARNINGS")
+        assert ran.returncode == 74, ran.stderr
+        assert "could not be written" in ran.stderr.splitlines()[-1]
+        assert "File too large" in ran.stderr.splitlines()[-1]
+        assert "Traceback" not in ran.stderr
+        assert "step 32000/32000" in ran.stdout
+        assert not list((tmp_path / "runs" / "x").rglob("*tmp*"))
+
+    @pytest.mark.slow
+    def test_a_small_disk_that_fills_up_and_one_that_cannot_be_written(self, tmp_path):
+        script = """
+            mount -t tmpfs -o size=$1 none disk && shift && "$@" > out 2> err; echo $? > code
+            ls -A disk/x/checkpoints > left
+        """
+        (tmp_path / "disk").mkdir()
+        if subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
+            pytest.skip("no user namespaces here")
+        args = command(*TRAIN, "--run", "x", "--runs-dir", "disk")
+        inside = ["unshare", "-rm", "bash", "-c", script, "bash", "150k", *args]
+        environment = {**ENVIRONMENT, "PYTHONWARNINGS": "default"}
+        subprocess.run(inside, cwd=tmp_path, env=environment, check=True)
+        error = (tmp_path / "err").read_text()
+        assert (tmp_path / "code").read_text().strip() == "74", error
+        assert "metrics are no longer written" in error
+        assert "No space left on device" in error
+        assert "Traceback" not in error
+        assert "step 32000/32000" in (tmp_path / "out").read_text()
+        assert "tmp" not in (tmp_path / "left").read_text()
+
+
+class TestSignals:
+    """C2: in every phase the state is saved, one line is printed, and the exit code tells."""
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_while_starting(self, tmp_path, number):
+        process = start(*TRAIN, "--run", "x", cwd=tmp_path)
+        time.sleep(0.8)
+        process.send_signal(number)
+        out, error = process.communicate(timeout=20)
+        assert process.returncode in (128 + number, -number), error
+        if process.returncode > 0:  # Python had started
+            assert error.strip().splitlines() == [f"stopped by {number.name}"]
+        assert "Traceback" not in out + error
+
+    def test_while_compiling_and_it_can_go_on(self, whole, tmp_path):
+        run = tmp_path / "runs" / "x"
+        process = start(*TRAIN, "--run", "x", cwd=tmp_path)
+        wait_until((run / "config.json").exists, process)
+        process.terminate()
+        out, error = process.communicate(timeout=30)
+        assert process.returncode == 143, error
+        assert out.splitlines()[-1].startswith("stopped by SIGTERM; --resume goes on from step ")
+        assert not error
+        ran = program(*RESUME, "--run", "x", cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        assert same_folder(run, whole)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_while_saving(self, whole, tmp_path, times):
+        run = tmp_path / "runs" / "x"
+        process = start(*TRAIN, "--run", "x", cwd=tmp_path)
+        wait_until(lambda: saved(run), process)
+        wait_until(lambda: list((run / "checkpoints").glob("*tmp*")), process)
+        for _ in range(times):
+            process.terminate()
+            time.sleep(0.001)
+        _, error = process.communicate(timeout=20)
+        assert process.returncode in ((143,) if times == 1 else (143, -15)), error
+        assert saved(run)
+        ran = program(*RESUME, "--run", "x", cwd=tmp_path)
+        assert ran.returncode == 0, ran.stderr
+        assert "next older" not in ran.stderr
+        assert same_folder(run, whole)
+
+    @pytest.mark.slow
+    def test_while_evaluating(self, whole):
+        args = ["evaluate", str(whole), "--episodes", "100000", "--n-workers", "2"]
+        process = start(*args, cwd=whole.parent)
+        wait_until(lambda: len(psutil.Process(process.pid).children()) >= 2, process)
+        time.sleep(1.0)
+        children = psutil.Process(process.pid).children()
+        os.killpg(process.pid, signal.SIGTERM)
+        _, error = process.communicate(timeout=20)
+        assert process.returncode == 143, error
+        assert error.strip().splitlines()[-1] == "stopped by SIGTERM"
+        assert "Traceback" not in error
+        _, alive = psutil.wait_procs(children, timeout=5)
+        assert not alive
+
+
+class TestTwoTrainers:
+    """C8: the second one is told who is at work."""
+
+    @pytest.mark.parametrize("how", ["resume", "replace"])
+    def test_the_second_is_refused(self, copy, how):
+        agent, env = Agent.load(copy), make_env()
+        options = {"overwrite": True} if how == "replace" else {}
+        go = agent.train if how == "replace" else agent.resume
+        with locked(copy):
+            before = sorted(copy.rglob("*"))
+            who = f"process {os.getpid()} on host {socket.gethostname()}"
+            with pytest.raises(RunLockedError, match=who):
+                go(env, copy, show=False, **options)
+            assert sorted(copy.rglob("*")) == before
+        assert env.closed
+        assert not (copy / LOCK).exists()
+
+    def test_a_lock_without_a_holder_is_harmless(self, copy):
+        (copy / LOCK).write_text("process 1 on host elsewhere")
+        resume(copy)
+        assert saved(copy)[-1] == 48
+        assert not (copy / LOCK).exists()
+
+    def test_a_lock_that_is_a_link_is_not_followed(self, copy):
+        (copy.parent / "precious").write_text("text")
+        (copy / LOCK).symlink_to(copy.parent / "precious")
+        with pytest.raises(OSError, match=LOCK):
+            resume(copy)
+        assert (copy.parent / "precious").read_text() == "text"
+
+    @pytest.mark.parametrize("name", ["checkpoints", "logs", "metrics.csv"])
+    def test_links_in_a_run_folder_are_not_written_through(self, copy, name):
+        outside = copy.parent / "outside"
+        (copy / name).rename(outside)
+        (copy / name).symlink_to(outside)
+        agent, before = Agent.load(copy), sorted(outside.rglob("*"))
+        with pytest.raises(UnsafePathError, match=name):
+            agent.resume(make_env(), copy, show=False)
+        assert sorted(outside.rglob("*")) == before
+
+
+def poisoned(when: Any) -> Any:
+    """IPPO whose updates come to NaN where ``when(key data)`` says so."""
+
+    def factory(groups: Any, config: Any) -> Any:
+        update_step = ippo.update_step_factory(groups, config)
+
+        def poisoned_step(state: Any, key: Any, processed: Any) -> Any:
+            state, info = update_step(state, key, processed)
+            bad = when(jax.random.key_data(key))
+            spoil = lambda x: jax.numpy.where(bad, jax.numpy.nan, x)  # noqa: E731
+            params = {n: s._replace(params=jax.tree.map(spoil, s.params)) for n, s in state.items()}
+            return params, info
+
+        return poisoned_step
+
+    return ippo._replace(update_step_factory=factory)
+
+
+@pytest.mark.parametrize("loop", ["host", "compiled"])
+class TestNotFinite:
+    """L2: an update that is not finite is skipped and named; ten in a row end the training."""
+
+    @staticmethod
+    def setting(loop: str, n_updates: int) -> tuple[Any, Any]:
+        if loop == "compiled":
+            return make_compiled("classic/rps-v2"), compiled_config("classic/rps-v2", n_updates)
+        steps = N_ENVS * LENGTH * n_updates
+        return make_env(), replace(CONFIG, env_steps=steps, save_every=1)
+
+    def test_single_ones_are_skipped(self, loop, tmp_path, monkeypatch):
+        monkeypatch.setitem(algos.ALGORITHMS, "ippo", poisoned(lambda data: data[0] % 2 == 0))
+        env, config = self.setting(loop, 12)
+        agent = Agent(env, config)
+        agent.train(env, tmp_path / "run", show=False)
+        skipped = [float(row[NONFINITE]) for row in logged(tmp_path / "run")]
+        assert set(skipped) == {0.0, 1.0}
+        for state in agent.state.values():
+            assert int(state.n_updates) == skipped.count(0.0)
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+    def test_ten_in_a_row_end_the_training(self, loop, tmp_path, monkeypatch):
+        env, config = self.setting(loop, 3)
+        agent = Agent(env, config)
+        agent.train(env, tmp_path / "run", show=False)
+        good = digests(tmp_path / "run")
+        monkeypatch.setitem(algos.ALGORITHMS, "ippo", poisoned(lambda data: data[0] >= 0))
+        env, longer = self.setting(loop, 3 + 2 * MAX_SKIPPED)
+        agent = Agent.load(tmp_path / "run", config=longer)
+        with pytest.raises(TrainingDivergedError, match="10 updates in a row") as caught:
+            agent.resume(env, tmp_path / "run", show=False)
+        assert caught.value.path == str(tmp_path / "run" / "checkpoints" / "24")
+        assert caught.value.path in str(caught.value)
+        assert digests(tmp_path / "run") == good
+        assert len(logged(tmp_path / "run")) == 3 + MAX_SKIPPED
+
+
+class TestOtherSettings:
+    """C7 and --resume: what differs is said; what cannot be is refused."""
+
+    def test_what_may_change_is_said(self, copy, capsys):
+        changed = replace(CONFIG, env_steps=128, ppo=replace(CONFIG.ppo, learning_rate=1e-4))
+        agent = Agent.load(copy, config=changed)
+        agent.resume(make_env(), copy)
+        said = capsys.readouterr().out
+        assert "ppo.learning_rate: the run was trained with 0.0025, goes on with 0.0001" in said
+        assert "env_steps: the run was trained with 96, goes on with 128" in said
+        assert "gamma" not in said
+        assert runs.read_config(copy).ppo.learning_rate == 1e-4
+
+    @pytest.mark.parametrize(
+        ("key", "config"),
+        {
+            "seed": replace(CONFIG, seed=4),
+            "env_kwargs": replace(CONFIG, env_kwargs={"length": 9}),
+            "ppo.activation": replace(CONFIG, ppo=replace(CONFIG.ppo, activation="relu")),
+            "ppo.hidden_sizes": replace(CONFIG, ppo=replace(CONFIG.ppo, hidden_sizes=(9,))),
+        }.items(),
+    )
+    def test_what_may_not_is_refused_and_nothing_changes(self, copy, key, config):
+        before = (copy / "config.json").read_text()
+        env = make_env()
+        with pytest.raises(ConfigError, match=rf"{key}: the run was trained with .*, got"):
+            Agent(env, config).resume(env, copy, show=False)
+        assert env.closed
+        assert (copy / "config.json").read_text() == before
+
+    def test_all_that_may_not_are_listed(self, copy):
+        env, config = make_env(), replace(CONFIG, seed=4, env_kwargs={"length": 9})
+        with pytest.raises(ConfigError, match=r"env_kwargs: .*; seed: ") as caught:
+            Agent(env, config).resume(env, copy, show=False)
+        assert caught.value.key == "env_kwargs"
+
+
+def test_a_summary_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch):
+    write = runs.write_text
+
+    def refuse(path: Path, text: str) -> None:
+        if path.name == "summary.json":
+            raise OSError(30, "Read-only file system")
+        write(path, text)
+
+    monkeypatch.setattr(runs, "write_text", refuse)
+    with pytest.warns(UserWarning, match=r"summary.json could not be written"):
+        Agent(make_env(), CONFIG).train(make_env(), tmp_path / "run", show=False)
+    assert saved(tmp_path / "run")[-1] == 48
