@@ -97,10 +97,16 @@ def main(args: list[str] | None = None) -> None:
             _run(sys.argv[1:] if args is None else args)
     except (KeyboardInterrupt, SystemExit) as error:
         if early:
-            _say_error(f"stopped by {Signals(early[0]).name}")
+            # It may have come in the middle of an import, which leaves the module's lock held: so
+            # nothing is imported here, and no thread that may need the module is waited for.
+            print(f"stopped by {Signals(early[0]).name}", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            os._exit(128 + early[0])
         sys.exit(130 if isinstance(error, KeyboardInterrupt) else error.code)
     except (KitaeError, ValueError, TypeError, OSError, ImportError) as error:
-        _say_error(f"error: {error}")
+        from kitae_marl.logger import say_error
+
+        say_error(f"error: {error}")
         sys.exit(_exit_code(error))
 
 
@@ -117,13 +123,6 @@ def _run(args: list[str]) -> None:
         print(runs.json_text(result), flush=True)
     if result.get("ok") is False:
         sys.exit(1)
-
-
-def _say_error(text: str) -> None:
-    """Tell on standard error."""
-    from kitae_marl.logger import say_error
-
-    say_error(text)
 
 
 def _exit_code(error: Exception) -> int:

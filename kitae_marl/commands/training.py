@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import shlex
 import threading
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,12 +28,18 @@ def train(options: Train) -> dict[str, Any]:
     if not options.resumes:
         runs.require_free(path, overwrite=options.overwrite)
     # JAX takes seconds to import; meanwhile the workers start.
-    threading.Thread(target=importlib.import_module, args=("kitae_marl.agent",)).start()
+    threading.Thread(target=_import_early).start()
     if options.seeds > 1 or (options.resumes and runs.is_set(path)):
         return train_set(options, path)
     result = _train_run(options, options.config(), path, resume=options.resumes)
     _say_where_to_look(options, path)
     return result
+
+
+def _import_early() -> None:
+    """Import what training needs; what fails, fails again and is told where it is needed."""
+    with suppress(Exception):
+        importlib.import_module("kitae_marl.agent")
 
 
 def _train_run(options: Train, config: Config, path: Path, *, resume: bool) -> dict[str, Any]:
