@@ -18,9 +18,10 @@ from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
 from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
-from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks
+from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks, stack, starts
 from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.loops.update import skip_nonfinite
+from kitae_marl.ops import remember
 from kitae_marl.types import AgentPyTree, TrainState
 
 KEYS_AHEAD = 256
@@ -44,7 +45,8 @@ class Agent:
         possible_agents: all agents, in the game's order.
         groups: how they are stacked and who shares parameters.
         state: ``{group: TrainState}``.
-        carry: memory of recurrent policies; ``()`` for feed-forward ones.
+        carry: memory of recurrent policies before the next step that is explored,
+            ``{group: [E, A, ...]}``; ``()`` for feed-forward ones.
         root_key: the key every other one is derived from.
         step: joint steps explored.
         first_update_at: time (seconds since the epoch) at which the first update was done, or 0.
@@ -78,6 +80,7 @@ class Agent:
             env.observation_space,
             env.action_space,
             config.ppo.share_params,
+            getattr(env, "state_space", None) if get_algorithm(config.algo).central else None,
         )
         self._setup(list(env.possible_agents), groups, config)
 
@@ -99,6 +102,7 @@ class Agent:
         self._game: Any = ()
         self._checkpoints: RunCheckpointer | None = None
         self._selected = 0
+        self._playing: Any = ()
         self.root_key = jax.random.key(config.seed)
         self._compile()
         self.state = self._init(self.root_key)
@@ -107,8 +111,8 @@ class Agent:
         """Call the algorithm's factories and jit each function, once."""
         algorithm, groups, config = self.algorithm, self.groups, self.config
         train_state = algorithm.train_state_factory(groups, config)
-        explore = algorithm.explore_factory(groups, config)
-        select = algorithm.select_factory(groups, config)
+        explore = remember(algorithm.explore_factory(groups, config))
+        select = remember(algorithm.select_factory(groups, config))
         process = algorithm.process_experience_factory(groups, config)
         update_step = skip_nonfinite(algorithm.update_step_factory(groups, config))
 
@@ -128,6 +132,8 @@ class Agent:
             return update_step(state, update_key, process(state, process_key, experience))
 
         self._init = jax.jit(init)
+        self._first_carry = algorithm.carry_factory(groups, config)
+        self._recurrent = bool(jax.tree.leaves(jax.eval_shape(lambda: self._first_carry(1))))
         self._sample = jax.jit(sample)
         self._keys = jax.jit(keys)
         self._keys_ahead: dict[int, tuple[int, np.ndarray]] = {}
@@ -145,7 +151,13 @@ class Agent:
         self._state = state
         # Acting reads the actor alone; the fewer leaves, the faster the call.
         self._policy = {
-            name: TrainState({"actor": s.params["actor"]}, (), ()) for name, s in state.items()
+            name: TrainState(
+                {"actor": s.params["actor"]},
+                (),
+                (),
+                moments={name: m for name, m in dict(s.moments).items() if name == "observation"},
+            )
+            for name, s in state.items()
         }
 
     def explore(
@@ -162,9 +174,9 @@ class Agent:
             ``(actions, log_probs)`` by agent, NumPy arrays ``[E, ...]`` and ``[E]``.
         """
         features, masks = split_masks(observations, infos or {}, self.groups)
-        action, log_prob, self.carry = self._sample(
-            self._policy, self._key(EXPLORE, self.step), features, masks, self.carry
-        )
+        key = self._key(EXPLORE, self.step)
+        memory = self._memory(self.carry, features, infos or {})
+        action, log_prob, self.carry = self._sample(self._policy, key, features, masks, *memory)
         self.step += 1
         return self._by_agent(action), self._by_agent(log_prob)
 
@@ -177,15 +189,19 @@ class Agent:
     ) -> AgentDict:
         """Choose actions to play: the most probable ones, or sampled ones with ``sample``.
 
-        Args and shapes as for ``explore``; the counters of training are left alone.
+        Args and shapes as for ``explore``; the counters of training are left alone. Recurrent
+        policies have a memory for this, beside that of training: it begins anew where ``infos``
+        say that an episode has begun, as those of ``reset`` do, and when the number of
+        environments changes.
         """
         features, masks = split_masks(observations, infos or {}, self.groups)
+        memory = self._memory(self._playing, features, infos or {})
         if sample:
             key = self._key(EVALUATE, self._selected)
-            action, _, _ = self._sample(self._policy, key, features, masks, ())
+            action, _, self._playing = self._sample(self._policy, key, features, masks, *memory)
             self._selected += 1
         else:
-            action, _ = self._select(self._policy, features, masks, ())
+            action, self._playing = self._select(self._policy, features, masks, *memory)
         return self._by_agent(action)
 
     def player(self, *, seed: int | None = None) -> Agent:
@@ -196,10 +212,25 @@ class Agent:
         """
         player = copy.copy(self)
         player._selected, player._keys_ahead = 0, {}
+        player._playing = ()
         player.state = jax.tree.map(jax.numpy.array, self._policy)
         if seed is not None:
             player.root_key = jax.random.key(seed)
         return player
+
+    def _memory(self, carry: Any, features: Any, infos: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """Return memory, where it begins anew, and for whom it advances; all () if feed-forward."""
+        if not self._recurrent:
+            return (), (), ()
+        first = jax.tree.leaves(features)[0]
+        n_envs = first.shape[0]
+        if not carry or jax.tree.leaves(carry)[0].shape[0] != n_envs:
+            carry = self._first_carry(n_envs)
+        active = infos.get("active", {})
+        if any(agent not in active for agent in self.possible_agents):
+            everybody = dict.fromkeys(self.possible_agents, np.ones(n_envs, bool))
+            active = everybody | dict(active)
+        return carry, starts(infos, n_envs), stack(active, self.groups)
 
     def _by_agent(self, stacked: Any) -> AgentDict:
         """Fetch stacked arrays and view them by agent; fetching means the inputs have been read."""
@@ -220,6 +251,7 @@ class Agent:
             ValueError: if ``n_envs`` is not the number the config was made for.
         """
         self.require_n_envs(n_envs)
+        self.carry = self._first_carry(n_envs)
         return RolloutBuffer(self.config.ppo.n_steps)
 
     def require_n_envs(self, n_envs: int) -> None:

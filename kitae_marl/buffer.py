@@ -12,9 +12,12 @@ import numpy as np
 from kitae_marl.groups import map_leaves
 from kitae_marl.types import Experience
 
-BEFORE = ("observation", "action", "log_prob", "action_mask", "active")
+BEFORE = ("observation", "action", "log_prob", "action_mask", "active", "state", "carry", "reset")
 """Fields known before the environment steps."""
-AFTER = ("reward", "terminated", "truncated", "next_observation", "next_active")
+AFTER = (
+    "reward", "terminated", "truncated", "next_observation", "next_active", "next_state",
+    "next_reset",
+)  # fmt: skip
 """Fields known after the environment has stepped."""
 _DTYPES = {"reward": np.float32}
 
@@ -43,7 +46,7 @@ class RolloutBuffer:
         return self.cursor == self.n_steps
 
     def add(self, part: Mapping[str, Any]) -> None:
-        """Copy fields of the current step, each ``{group: [E, A, ...]}`` or ``()``.
+        """Copy fields of the current step, each ``{group: [E, A, ...]}``, ``[E, ...]`` or ``()``.
 
         Call it with the fields of ``BEFORE`` first, then with those of ``AFTER`` and ``advance``.
 
@@ -85,6 +88,29 @@ class RolloutBuffer:
     def clear(self) -> None:
         """Forget the stored steps; the memory is kept."""
         self.cursor = 0
+
+
+def cut_sequences(tree: Any, length: int) -> Any:
+    """Cut a rollout into sequences of consecutive steps, for back-propagation through time.
+
+    Args:
+        tree: pytree of leaves ``[T, E, ...]``.
+        length: steps of a sequence; must divide ``T``.
+
+    Returns:
+        The same pytree with leaves ``[T // length * E, length, ...]``.
+
+    Example:
+        >>> cut_sequences(jnp.arange(8).reshape(4, 2), 2).tolist()
+        [[0, 2], [1, 3], [4, 6], [5, 7]]
+    """
+
+    def cut(leaf: jax.Array) -> jax.Array:
+        n_steps, n_envs, *rest = leaf.shape
+        chunks = leaf.reshape(n_steps // length, length, n_envs, *rest)
+        return jnp.swapaxes(chunks, 1, 2).reshape(-1, length, *rest)
+
+    return jax.tree.map(cut, tree)
 
 
 def batchify_and_randomize(

@@ -23,6 +23,7 @@ from kitae_marl.errors import (
     TrainingDivergedError,
     VectorEnvError,
 )
+from kitae_marl.options.fields import REGISTRY
 from kitae_marl.options.games import Bench, Doctor, List, Verify
 from kitae_marl.options.playing import Brackets, Compare, Evaluate
 from kitae_marl.options.showing import Plot, Watch
@@ -46,7 +47,9 @@ Command = (
 
 def parse(args: list[str]) -> Any:
     """Parse a command line; ``train --resume`` takes the run's settings as defaults."""
-    parsed: Any = tyro.cli(Command, args=args, prog="kitae-marl", description=__doc__)
+    parsed: Any = tyro.cli(
+        Command, args=args, prog="kitae-marl", description=__doc__, registry=REGISTRY
+    )
     if not isinstance(parsed, Train) or not parsed.resumes:
         return parsed
     from kitae_marl import runs
@@ -65,7 +68,9 @@ def parse(args: list[str]) -> Any:
         seeds = runs.read_set(path)
         values |= {"seed": seeds[0], "seeds": len(seeds)}
     rest = args[args.index("train") + 1 :]
-    return tyro.cli(Train, args=rest, prog="kitae-marl train", default=Train(**values))
+    return tyro.cli(
+        Train, args=rest, prog="kitae-marl train", default=Train(**values), registry=REGISTRY
+    )
 
 
 def _set_up_xla() -> None:

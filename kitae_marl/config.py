@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from kitae_marl.errors import ConfigError
 
@@ -24,6 +24,11 @@ TRACED = (
 """Settings of PPO in which runs of one compiled program may differ."""
 FROZEN = "frozen:"
 """What a seat of a trained agent begins with, before the name of its run."""
+CENTRAL = ("mappo",)
+"""Algorithms whose critics see the whole game."""
+
+Sharing: TypeAlias = bool | dict[str, Literal["shared", "independent"]]
+"""Whether agents of a group share parameters: all or none, or by patterns of agents' names."""
 
 
 def _require(condition: bool, key: str, expected: str, got: Any) -> None:
@@ -60,6 +65,19 @@ def is_seat(value: Any) -> bool:
     return value == "random" or (value.startswith(FROZEN) and value != FROZEN)
 
 
+def _require_sharing(value: Any) -> None:
+    """Require a valid ``ppo.share_params``."""
+    kinds = ("shared", "independent")
+    good = isinstance(value, bool) or (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(pattern, str) for pattern in value)
+        and all(kind in kinds for kind in value.values())
+    )
+    expected = f"true, false, or one of {kinds} by pattern of agent names"
+    _require(good, "ppo.share_params", expected, value)
+
+
 @dataclass(frozen=True)
 class PPOConfig:
     """Proximal policy optimisation (Schulman et al. 2017), one learner per group."""
@@ -92,8 +110,22 @@ class PPOConfig:
     """Widths of the hidden layers, of the actor and of the critic."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Nonlinearity of the hidden layers."""
-    share_params: bool = True
-    """One network for all agents of a group, or one for each."""
+    share_params: Sharing = True
+    """One network for all agents of a group, or one for each; or by patterns of agents' names."""
+    agent_id: bool = False
+    """Tell a network that several agents share for which of them it acts."""
+    gru_size: int = 0
+    """Width of a recurrent layer (GRU) in actor and critic, so that they remember; 0: none."""
+    chunk_length: int = 16
+    """Steps that gradients go back through memory; must divide n_steps; with gru_size only."""
+    normalize_observation: bool = False
+    """Shift and scale observations by their running mean and standard deviation."""
+    normalize_return: bool = False
+    """Let the critic learn returns in units of their running standard deviation."""
+    clip_value: float | None = None
+    """Largest change of a value in one update that lowers its loss; none: any."""
+    target_kl: float | None = None
+    """End an update of a group once its policy has diverged so far; none: never."""
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_epochs", "n_minibatches"):
@@ -105,9 +137,24 @@ class PPOConfig:
             _require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6, above=True)
         for name in ("entropy_coef", "value_coef"):
             _require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6)
-        for name in ("anneal", "normalize_advantage", "share_params"):
+        for name in (
+            "anneal", "normalize_advantage", "normalize_observation", "normalize_return",
+            "agent_id",
+        ):  # fmt: skip
             value = getattr(self, name)
             _require(isinstance(value, bool), f"ppo.{name}", "true or false", value)
+        for name in ("clip_value", "target_kl"):
+            if getattr(self, name) is not None:
+                _require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6, above=True)
+        _require_count("ppo.gru_size", self.gru_size, 0)
+        _require_count("ppo.chunk_length", self.chunk_length)
+        _require_sharing(self.share_params)
+        _require(
+            not self.gru_size or self.n_steps % self.chunk_length == 0,
+            "ppo.chunk_length",
+            f"a divisor of ppo.n_steps = {self.n_steps}",
+            self.chunk_length,
+        )
         _require(
             self.activation in ("tanh", "relu"), "ppo.activation", "tanh or relu", self.activation
         )
@@ -129,8 +176,8 @@ class Config:
     seats: dict[str, str] = field(default_factory=dict)
     """Who plays the agents that do not learn: ``random`` or ``frozen:RUN`` by pattern of names,
     with RUN the name of a run in the runs folder."""
-    algo: Literal["ippo"] = "ippo"
-    """Learning algorithm."""
+    algo: Literal["ippo", "mappo"] = "ippo"
+    """Learning algorithm; they differ in what the critic sees: its agent's view, or the game."""
     backend: Literal["auto", "compiled", "python"] = "auto"
     """Where the games run: inside XLA, in Python, or inside XLA where the game has a twin there."""
     seed: int = 0
@@ -158,7 +205,7 @@ class Config:
             self.seats,
         )
         _require(isinstance(self.ppo, PPOConfig), "ppo", "a PPOConfig", self.ppo)
-        _require(self.algo in ("ippo",), "algo", "ippo", self.algo)
+        _require(self.algo in ("ippo", "mappo"), "algo", "ippo or mappo", self.algo)
         backends = ("auto", "compiled", "python")
         _require(self.backend in backends, "backend", f"one of {backends}", self.backend)
         _require_count("seed", self.seed, 0)
@@ -173,11 +220,14 @@ class Config:
                 "None with the compiled backend, which has no workers",
                 self.n_workers,
             )
-        rows = self.ppo.n_steps * self.n_envs
+        ppo, rows = self.ppo, self.ppo.n_steps * self.n_envs
+        what = "ppo.n_steps * n_envs"
+        if ppo.gru_size:
+            rows, what = rows // ppo.chunk_length, f"{what} / ppo.chunk_length"
         _require(
             rows % self.ppo.n_minibatches == 0,
             "ppo.n_minibatches",
-            f"a divisor of ppo.n_steps * n_envs = {rows}",
+            f"a divisor of {what} = {rows}",
             self.ppo.n_minibatches,
         )
 
@@ -193,7 +243,7 @@ class Config:
 
     def to_json(self) -> str:
         """Return the configuration as JSON text."""
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Config:

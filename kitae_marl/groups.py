@@ -27,6 +27,7 @@ class GroupSpec:
         observation_space: the space that each of them observes.
         action_space: the space that each of them acts in.
         share_params: one set of parameters for all (True) or one for each agent.
+        state_space: space of the global state that the critic sees; None: it sees observations.
     """
 
     name: str
@@ -34,6 +35,7 @@ class GroupSpec:
     observation_space: gym.Space
     action_space: gym.Space
     share_params: bool = True
+    state_space: gym.Space | None = None
 
     @property
     def n_agents(self) -> int:
@@ -48,7 +50,8 @@ def group_specs(
     possible_agents: Sequence[str],
     observation_space: Callable[[str], gym.Space],
     action_space: Callable[[str], gym.Space],
-    share_params: bool | Mapping[str, bool] = True,
+    share_params: bool | Mapping[str, str] = True,
+    state_space: gym.Space | None = None,
 ) -> tuple[GroupSpec, ...]:
     """Group the agents of a game by spaces and stem of the name.
 
@@ -57,7 +60,10 @@ def group_specs(
         observation_space: maps an agent to its observation space.
         action_space: maps an agent to its action space.
         share_params: whether agents of a group share parameters; or shell patterns of agent
-            names, ``{"adversary_*": True, "agent_*": False}``, the first that matches counts.
+            names, ``{"adversary_*": "shared", "agent_*": "independent"}``, of which the first that
+            matches counts. Agents of a group that match different patterns become groups of their
+            own, each named after its first agent.
+        state_space: space of the global state, where critics are to see it.
 
     Returns:
         The groups in order of their first agent.
@@ -73,23 +79,31 @@ def group_specs(
     def spaces(agent: str) -> tuple[gym.Space, gym.Space]:
         return observation_space(agent), action_space(agent)
 
-    return tuple(
-        GroupSpec(name, agents, *spaces(agents[0]), share_params=_shares(agents, share_params))
-        for name, agents in agent_groups(possible_agents, spaces).items()
-    )
+    groups = []
+    for stem, agents in agent_groups(possible_agents, spaces).items():
+        parts = _by_pattern(agents, share_params)
+        for shares, part in parts:
+            name = stem if len(parts) == 1 else part[0]
+            groups.append(GroupSpec(name, part, *spaces(part[0]), shares, state_space))
+    return tuple(sorted(groups, key=lambda group: possible_agents.index(group.agents[0])))
 
 
-def _shares(agents: tuple[str, ...], share_params: bool | Mapping[str, bool]) -> bool:
-    """Look up whether a group shares parameters."""
+def _by_pattern(
+    agents: tuple[str, ...], share_params: bool | Mapping[str, str]
+) -> list[tuple[bool, tuple[str, ...]]]:
+    """Split a group by the patterns its agents match, and look up who shares parameters."""
     if not isinstance(share_params, Mapping):
-        return share_params
-    for pattern, shares in share_params.items():
-        if fnmatch.fnmatchcase(agents[0], pattern):
-            return shares
-    raise ValueError(
-        f"no pattern of share_params matches {agents[0]!r}; got {list(share_params)}; "
-        'add a pattern for it, for instance "*": True.'
-    )
+        return [(share_params, agents)]
+    parts: dict[str, list[str]] = {}
+    for agent in agents:
+        matching = [p for p in share_params if fnmatch.fnmatchcase(agent, p)]
+        if not matching:
+            raise ValueError(
+                f"no pattern of share_params matches {agent!r}; got {list(share_params)}; "
+                'add a pattern for it, for instance "*": "shared".'
+            )
+        parts.setdefault(matching[0], []).append(agent)
+    return [(share_params[p] == "shared", tuple(part)) for p, part in parts.items()]
 
 
 def require_spaces(env: Any, possible_agents: list[str], groups: Iterable[GroupSpec]) -> None:
@@ -232,6 +246,19 @@ def split_masks(
     return features, masks
 
 
+def starts(infos: Mapping[str, Any], n_envs: int) -> np.ndarray:
+    """Return which environments are at the start of an episode, ``[E]``, by infos of their vector.
+
+    Example:
+        >>> starts({}, 2).tolist(), starts({"reset": np.ones(2, bool)}, 2).tolist()
+        ([False, False], [True, True])
+    """
+    for name in ("reset", "_final_observation", "_final_obs"):
+        if name in infos:
+            return np.asarray(infos[name], bool)
+    return np.zeros(n_envs, bool)
+
+
 def without_mask(observation: Any) -> Any:
     """Return what the networks see of an observation: all but an ``action_mask`` in a dict.
 
@@ -251,7 +278,10 @@ def unstack(stacked: Mapping[str, Any], groups: Iterable[GroupSpec]) -> AgentDic
 
 
 def over_agents(
-    function: Callable[..., Any], group: GroupSpec, agent_axis: int, out_axes: int
+    function: Callable[..., Any],
+    group: GroupSpec,
+    agent_axis: int | Sequence[int | None],
+    out_axes: Any,
 ) -> Callable[..., Any]:
     """Apply a function of one set of parameters to a whole group: the only ``vmap`` over agents.
 
@@ -259,8 +289,10 @@ def over_agents(
         function: takes ``(first, *arrays)``: ``first`` belongs to one set of parameters (the
             parameters themselves, or a TrainState), the arrays are data.
         group: says whether its agents share parameters.
-        agent_axis: which axis of the arrays is ``A``.
-        out_axes: where ``A`` shall stand in the outputs if each agent has its own parameters.
+        agent_axis: which axis of the arrays is ``A``; or one for each array, None for arrays
+            without.
+        out_axes: where ``A`` shall stand in the outputs if each agent has its own parameters; as
+            of ``jax.vmap``.
 
     Returns:
         With shared parameters the function itself: it is called once, with ``A`` still among the
@@ -272,7 +304,8 @@ def over_agents(
     import jax  # here, so that worker processes can import this module without JAX
 
     def mapped(first: Any, *arrays: Any) -> Any:
-        in_axes = (0, *(agent_axis for _ in arrays))
+        axes = (agent_axis,) * len(arrays) if isinstance(agent_axis, int) else agent_axis
+        in_axes = (0, *axes)
         return jax.vmap(function, in_axes=in_axes, out_axes=out_axes)(first, *arrays)
 
     return mapped

@@ -54,7 +54,32 @@ def zeros(space: gym.Space, *lead: int) -> Any:
         return {key: zeros(part, *lead) for key, part in space.spaces.items()}
     if isinstance(space, gym.spaces.Tuple):
         return tuple(zeros(part, *lead) for part in space.spaces)
+    if isinstance(space, Stacked):
+        return zeros(space.space, *lead, space.n)
     return np.zeros((*lead, *(space.shape or ())), space.dtype)
+
+
+def lead_shape(space: gym.Space, observation: Any) -> tuple[int, ...]:
+    """Return the axes that an observation has before those of its space.
+
+    Example:
+        >>> lead_shape(gym.spaces.Tuple([gym.spaces.Box(0, 1, (3,))]), (np.zeros((4, 2, 3)),))
+        (4, 2)
+    """
+    if isinstance(space, gym.spaces.Dict):
+        key = next(iter(space.spaces))
+        return lead_shape(space.spaces[key], observation[key])
+    if isinstance(space, gym.spaces.Tuple):
+        return lead_shape(space.spaces[0], observation[0])
+    return observation.shape[: observation.ndim - len(space.shape or ())]
+
+
+class Stacked(gym.Space):
+    """``n`` observations of one space, side by side: what a group of agents sees together."""
+
+    def __init__(self, space: gym.Space, n: int) -> None:
+        super().__init__()
+        self.space, self.n = space, n
 
 
 class ImageEncoder(nn.Module):
@@ -103,6 +128,9 @@ def _encode(space: gym.Space, x: Any) -> Array:
     if isinstance(space, spaces.Tuple):
         parts = [_encode(part, x[i]) for i, part in enumerate(space.spaces)]
         return jnp.concatenate(parts, axis=-1)
+    if isinstance(space, Stacked):
+        each = _encode(space.space, x)
+        return each.reshape(*each.shape[:-2], -1)
     if isinstance(space, spaces.Discrete):
         return jax.nn.one_hot(x - int(space.start), int(space.n))
     if isinstance(space, spaces.MultiDiscrete):
@@ -131,11 +159,60 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B K"]) -> Float[Array, "*B K2"]:
-        """Apply the hidden layers."""
+        """Apply the hidden layers; products of matrices with one axis of rows are the fastest."""
+        lead = x.shape[:-1]
+        x = x.reshape(-1, x.shape[-1])
         for width in self.hidden_sizes:
             x = nn.Dense(width, kernel_init=nn.initializers.orthogonal(math.sqrt(2)))(x)
             x = ACTIVATIONS[self.activation](x)
-        return x
+        return x.reshape(*lead, x.shape[-1])
+
+
+class GRU(nn.Module):
+    r"""Gated recurrent unit (Cho et al. 2014, in the form of Chung et al. 2014).
+
+        r = sigmoid(W_r x + U_r h),  z = sigmoid(W_z x + U_z h)
+        n = tanh(W_n x + r * U_n h),  h' = (1 - z) * n + z * h
+
+    Memory advances only at own decisions: the carry begins anew in rows where ``reset``, and stays
+    as it is in rows that are not ``active``.
+    """
+
+    size: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B K"], carry: Any, rows: Any = None) -> tuple[Any, Any]:
+        """Take one step, or all the steps of a rollout.
+
+        Args:
+            x: ``[*B, K]``; with ``rows`` ``[T, *B, K]``.
+            carry: memory before, ``[*B, H]``.
+            rows: None for one step of active rows; else ``(reset, active)``, bool ``[T, *B]``.
+
+        Returns:
+            The output and the memory after each step, ``[*B, H]`` or ``[T, *B, H]``.
+        """
+        gates = nn.Dense(3 * self.size, kernel_init=nn.initializers.orthogonal())(x)
+        kernel = self.param("kernel", nn.initializers.orthogonal(), (self.size, 3 * self.size))
+
+        def cell(carry: Array, gates: Array) -> Array:
+            reset, update, new = jnp.split(gates, 3, axis=-1)
+            from_reset, from_update, from_new = jnp.split(carry @ kernel, 3, axis=-1)
+            new = jnp.tanh(new + nn.sigmoid(reset + from_reset) * from_new)
+            update = nn.sigmoid(update + from_update)
+            return (1.0 - update) * new + update * carry
+
+        def step(carry: Array, row: Any) -> Any:
+            gates, reset, active = row
+            carry = jnp.where(reset[..., None], 0.0, carry)
+            output = cell(carry, gates)
+            carry = jnp.where(active[..., None], output, carry)
+            return carry, (output, carry)
+
+        if rows is None:
+            output = cell(carry, gates)
+            return output, output
+        return jax.lax.scan(step, carry, (gates, *rows))[1]
 
 
 class Actor(nn.Module):
@@ -145,28 +222,53 @@ class Actor(nn.Module):
     distribution: Distribution
     hidden_sizes: Sequence[int]
     activation: str
+    gru_size: int = 0
 
     @nn.compact
-    def __call__(self, observation: Any) -> Float[Array, "*B K"]:
-        """Return logits, or means beside a state-independent log standard deviation."""
+    def __call__(self, observation: Any, carry: Any = (), rows: Any = None) -> tuple[Any, Any]:
+        """Return logits, or means beside a state-independent log standard deviation; and memory.
+
+        ``carry`` and ``rows`` as of :class:`GRU`; without one ``carry`` is returned as it is.
+        """
         x = MLP(self.hidden_sizes, self.activation)(Encoder(self.space)(observation))
+        if self.gru_size:
+            x, carry = GRU(self.gru_size)(x, carry, rows)
         n = self.distribution.n_outputs
         out = nn.Dense(n, kernel_init=nn.initializers.orthogonal(0.01))(x)
-        if not self.distribution.learned_scale:
-            return out
-        log_std = self.param("log_std", nn.initializers.constant(-0.5), (n,))
-        return jnp.concatenate([out, jnp.broadcast_to(log_std, out.shape)], axis=-1)
+        if self.distribution.learned_scale:
+            log_std = self.param("log_std", nn.initializers.constant(-0.5), (n,))
+            out = jnp.concatenate([out, jnp.broadcast_to(log_std, out.shape)], axis=-1)
+        return out, carry
 
 
 class Critic(nn.Module):
-    """Value network: observation (or global state) to one value per row."""
+    """Value network: observation or global state to values.
+
+    With ``n_agents`` it values what no agent axis has, a global state ``[*B, ...]``, for each of
+    that many agents, ``[*B, A]``: several are told apart by a one-hot vector.
+    """
 
     space: gym.Space
     hidden_sizes: Sequence[int]
     activation: str
+    gru_size: int = 0
+    n_agents: int = 0
 
     @nn.compact
-    def __call__(self, observation: Any) -> Float[Array, "*B"]:
-        """Return the value of each row."""
-        x = MLP(self.hidden_sizes, self.activation)(Encoder(self.space)(observation))
-        return nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)[..., 0]
+    def __call__(self, observation: Any, carry: Any = (), rows: Any = None) -> tuple[Any, Any]:
+        """Return the value of each row, and memory; ``carry`` and ``rows`` as of :class:`GRU`."""
+        x = Encoder(self.space)(observation)
+        if self.n_agents:
+            x = jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], self.n_agents, x.shape[-1]))
+        if self.n_agents > 1:
+            ids = jnp.broadcast_to(_eye(self.n_agents, x.ndim), (*x.shape[:-1], self.n_agents))
+            x = jnp.concatenate([x, ids], axis=-1)
+        x = MLP(self.hidden_sizes, self.activation)(x)
+        if self.gru_size:
+            x, carry = GRU(self.gru_size)(x, carry, rows)
+        return nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)[..., 0], carry
+
+
+def _eye(n: int, n_axes: int) -> np.ndarray:
+    """Identity matrix behind axes of length one."""
+    return np.eye(n, dtype=np.float32).reshape((1,) * (n_axes - 2) + (n, n))

@@ -283,6 +283,7 @@ def write_groups(path: Path, possible_agents: list[str], groups: tuple[GroupSpec
                 "share_params": group.share_params,
                 "observation_space": space_to_json(group.observation_space),
                 "action_space": space_to_json(group.action_space),
+                "state_space": group.state_space and space_to_json(group.state_space),
             }
             for group in groups
         ],
@@ -306,6 +307,7 @@ def read_groups(path: Path) -> tuple[list[str], tuple[GroupSpec, ...]]:
                 space_from_json(group["observation_space"]),
                 space_from_json(group["action_space"]),
                 group["share_params"],
+                space_from_json(group["state_space"]) if group.get("state_space") else None,
             )
             for group in data["groups"]
         )

@@ -21,6 +21,7 @@ from kitae_marl.config import FROZEN
 from kitae_marl.evaluation import random_policy
 from kitae_marl.groups import GroupSpec, require_spaces, without_mask
 from kitae_marl.networks import feature_space, zeros
+from kitae_marl.ops import remember
 from kitae_marl.runs import run_path
 from kitae_marl.types import Policy
 from kitae_marl.vector.seated import HostSeat, SeatedVecParallelEnv
@@ -209,29 +210,30 @@ def _compiled_seat(seat: Any, agents: tuple[str, ...], game: Game) -> Seat:
     choose = _policy_function(player, seat.sample)
 
     def act(key: Any, view: View, memory: Any) -> tuple[dict[str, Any], Any]:
-        observation, mask = _batch_of_one(game, player.groups, agents, view)
-        action, memory = choose(key, observation, mask, memory)
+        observation, mask, active = _batch_of_one(game, player.groups, agents, view)
+        action, memory = choose(key, observation, mask, memory, np.zeros(1, bool), active)
         members = [(g.name, i, a) for g in player.groups for i, a in enumerate(g.agents)]
         return {agent: action[name][0, i] for name, i, agent in members if agent in agents}, memory
 
-    return Seat(agents, act)
+    return Seat(agents, act, player.algorithm.carry_factory(player.groups, player.config)(1))
 
 
 def _batch_of_one(
     game: Game, groups: tuple[GroupSpec, ...], agents: tuple[str, ...], view: View
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Stack what some agents see as a policy of these groups wants it, zeros for the others.
 
     Returns:
-        ``(observation, action_mask)``, both ``{group: [1, A, ...]}``.
+        ``(observation, action_mask, active)``, all ``{group: [1, A, ...]}``.
     """
     import jax
     from kitae_envs.seats import take
 
-    observations, masks = {}, {}
+    observations, masks, active = {}, {}, {}
     for group in groups:
         space = feature_space(group.observation_space)
         observations[group.name], masks[group.name] = zeros(space, 1, group.n_agents), ()
+        active[group.name] = np.zeros((1, group.n_agents), bool)
         mine = [agent for agent in group.agents if agent in agents]
         if mine:
             rows = np.array([group.agents.index(agent) for agent in mine])
@@ -243,19 +245,20 @@ def _batch_of_one(
             seen = without_mask(take(game, view.observation, mine))
             observations[group.name] = jax.tree.map(spread, seen)
             masks[group.name] = jax.tree.map(spread, take(game, view.action_mask, mine))
-    return observations, masks
+            active[group.name] = spread(take(game, view.active, mine))
+    return observations, masks, active
 
 
 def _policy_function(player: Agent, sample: bool) -> Callable[..., tuple[Any, Any]]:
-    """Return ``(key, observation, action_mask, carry) -> (action, carry)``, parameters in it."""
+    """Return ``(key, observation, action_mask, carry, reset, active) -> (action, carry)``."""
     state, groups, config = player.state, player.groups, player.config
-    explore = player.algorithm.explore_factory(groups, config)
-    select = player.algorithm.select_factory(groups, config)
+    explore = remember(player.algorithm.explore_factory(groups, config))
+    select = remember(player.algorithm.select_factory(groups, config))
 
-    def choose(key: Any, observation: Any, action_mask: Any, carry: Any) -> tuple[Any, Any]:
+    def choose(key: Any, *inputs: Any) -> tuple[Any, Any]:
         if not sample:
-            return select(state, observation, action_mask, carry)
-        action, _, carry = explore(state, key, observation, action_mask, carry)
+            return select(state, *inputs)
+        action, _, carry = explore(state, key, *inputs)
         return action, carry
 
     return choose

@@ -47,10 +47,11 @@ class Experience(NamedTuple):
         action_mask: which actions were allowed, ``[T, E, A, K]``; ``()`` for games without masks.
         active: the agent was alive and to act; other rows never enter a loss or a statistic.
         next_active: whether the agent is to act on the observation that follows.
-        state: global state, ``[T, E, ...]`` without agent axis.
+        state: global state, ``[T, E, ...]`` without group and agent axis.
         next_state: the true next global state.
-        carry: memory of recurrent policies at the start of the row.
-        reset: ``[T, E]``, the row is the first of an episode.
+        carry: memory of recurrent policies before the row; where ``reset``, not yet emptied.
+        reset: ``[T, E]`` without group, the row is the first of an episode.
+        next_reset: ``[T, E]``, the row that follows is the first of another episode.
     """
 
     observation: Any = ()
@@ -67,6 +68,7 @@ class Experience(NamedTuple):
     next_state: Any = ()
     carry: Any = ()
     reset: Any = ()
+    next_reset: Any = ()
 
 
 class TrainState(NamedTuple):
@@ -76,11 +78,17 @@ class TrainState(NamedTuple):
         params: ``{"actor": ..., "critic": ...}``; acting reads ``"actor"`` alone.
         opt_state: state of the optimiser.
         n_updates: updates done so far, an int32 scalar.
+        critic_carry: memory of a recurrent critic after the last rollout, ``[E, A, ...]`` where
+            parameters are shared, else ``[A, E, ...]``.
+        moments: running statistics by name, those in use: ``"observation"``, which acting reads,
+            ``"state"`` and ``"target"``.
     """
 
     params: Any
     opt_state: Any
     n_updates: Any
+    critic_carry: Any = ()
+    moments: Any = ()
 
 
 class Algorithm(NamedTuple):
@@ -91,11 +99,15 @@ class Algorithm(NamedTuple):
     Attributes:
         name: registry name, as in ``--algo``.
         algo_type: on-policy or off-policy.
+        central: whether critics see the global state of a game that has one.
+        carry_factory: makes ``carry(n_envs)``, the memory of ``explore`` before the first step,
+            ``{group: [E, A, ...]}``; ``()`` for feed-forward policies.
         train_state_factory: makes ``train_state(key) -> {group: TrainState}``.
         explore_factory: makes ``explore(state, key, observation, action_mask, carry) ->
-            (action, log_prob, carry)``; arrays ``{group: [E, A, ...]}``.
+            (action, log_prob, carry)``; arrays ``{group: [E, A, ...]}``. Who drives it empties the
+            memory at the start of episodes and keeps that of waiting agents (``ops.remember``).
         process_experience_factory: makes ``process_experience(state, key, experience) ->
-            processed``, a NamedTuple of ``{group: [T * E, A, ...]}``.
+            processed``, what ``update_step`` reads.
         update_step_factory: makes ``update_step(state, key, processed) -> (state, info)``, where
             info maps metric names to scalars.
         select_factory: makes ``select(state, observation, action_mask, carry) ->
@@ -104,6 +116,8 @@ class Algorithm(NamedTuple):
 
     name: str
     algo_type: AlgoType
+    central: bool
+    carry_factory: Callable[..., Any]
     train_state_factory: Callable[..., Any]
     explore_factory: Callable[..., Any]
     process_experience_factory: Callable[..., Any]
@@ -133,6 +147,8 @@ class IAgent(Protocol):
 
     Attributes:
         groups: how the agents are stacked in the buffer.
+
+    Recurrent agents also have ``carry``, the memory before the next step, ``{group: [E, A, ...]}``.
     """
 
     groups: tuple[GroupSpec, ...]

@@ -16,8 +16,10 @@ LEVELS = {
     1: [
         "ops",
         "networks",
+        "moments",
         "distributions",
         "groups",
+        "regroup",
         "spaces",
         "buffer",
         "runs",
@@ -36,7 +38,8 @@ LEVELS = {
     10: ["options", "commands", "cli", "__main__"],
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
-PURE = ["ops", "networks", "distributions", "groups", "buffer", "keys", "algos.ppo"]
+PURE = ["ops", "networks", "distributions", "groups", "buffer", "keys", "moments", "regroup"]
+PURE += ["algos.learner", "algos.ppo", "algos.rollout"]
 PURE += ["loops.update", "loops.compiled", "loops.metrics"]
 # modules that load a heavy dependency inside functions, where it is used
 HOMES = {
@@ -47,7 +50,7 @@ HOMES = {
     "imageio": {"kitae_marl.video"},
     "matplotlib": {"kitae_marl.evaluation.plots"},
     "flax": {"kitae_marl.networks"},
-    "optax": {"kitae_marl.algos.ppo"},
+    "optax": {"kitae_marl.algos.ppo", "kitae_marl.algos.learner"},
 }
 
 

@@ -75,11 +75,12 @@ def test_a_rollout_takes_the_memory_that_is_said() -> None:
     game = CompiledVecParallelEnv(GAME, 1).game
     rollout = rollout_factory(game, agent.algorithm, agent.groups, settings)
     key = jax.random.key(0)
-    start = jax.eval_shape(lambda: start_loop(game, 256, agent.state, key, key))
+    start = jax.eval_shape(lambda: start_loop(game, agent.groups, 256, agent.state, (), key, key))
     need = jax.jit(rollout).lower(start).compile().memory_analysis()
     held = need.output_size_in_bytes + need.temp_size_in_bytes
     assert loop.rollout_bytes <= held < 1.3 * loop.rollout_bytes
     per_row = 2 * 4 * 4 + 4 + 4 + 4 + 4  # observations, action, reward, log_prob, four flags
+    per_row += 2  # the environment was reset, will be reset
     assert loop.rollout_bytes == 26 * 256 * per_row
     assert loop.program_bytes > loop.rollout_bytes
 

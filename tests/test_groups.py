@@ -70,7 +70,7 @@ class TestGrouping:
 
     def test_sharing_by_pattern_takes_the_first_match(self):
         spaces = {"adversary_0": SMALL, "agent_0": SMALL}
-        groups = groups_of(spaces, share_params={"adv*": True, "*": False})
+        groups = groups_of(spaces, share_params={"adv*": "shared", "*": "independent"})
         assert [g.share_params for g in groups] == [True, False]
         assert [g.share_params for g in groups_of(spaces, share_params=False)] == [False, False]
 

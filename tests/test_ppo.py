@@ -292,14 +292,14 @@ def test_independent_is_every_agent_trained_alone():
 def test_process_experience_wires_the_estimator():
     _, _, process, _, experience = learning(True)
     state = learning(True).state
-    processed = process(state, jax.random.key(0), experience)
+    processed = process(state, jax.random.key(0), experience).batch
     critic = ppo.make_learner(make_groups(True)[0], CONFIG).critic
     params = state["a"].params["critic"]
-    value = critic.apply(params, experience.observation["a"])
+    value, _ = critic.apply(params, experience.observation["a"])
     advantage, valid = ops.generalized_advantage(
         experience.reward["a"],
         value,
-        critic.apply(params, experience.next_observation["a"]),
+        critic.apply(params, experience.next_observation["a"])[0],
         experience.terminated["a"],
         experience.truncated["a"],
         experience.active["a"],

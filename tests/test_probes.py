@@ -14,7 +14,6 @@ from probe_games import BROKEN, PROBES, Probe
 from kitae_marl.agent import Agent
 from kitae_marl.algos.ppo import make_learner
 from kitae_marl.config import Config, PPOConfig
-from kitae_marl.distributions import mask_logits
 from kitae_marl.groups import map_leaves, without_mask
 from kitae_marl.vector import SubProcVecParallelEnv
 
@@ -59,21 +58,20 @@ def faults(agent: Agent, probe: Probe) -> list[str]:
     for known in probe.known:
         group = next(g for g in agent.groups if known.agent in g.agents)
         learner = make_learner(group, agent.config)
-        params = agent.state[group.name].params
+        state = agent.state[group.name]
         if not group.share_params:
             row = group.agents.index(known.agent)
-            params = jax.tree.map(lambda leaf, row=row: leaf[row], params)
+            state = jax.tree.map(lambda leaf, row=row: leaf[row], state)
         seen, mask = without_mask(known.observation), known.mask
         if isinstance(known.observation, dict):
             mask = known.observation.get("action_mask", mask)
         seen = map_leaves(lambda leaf: np.asarray(leaf)[None], seen)
         where = f"{known.agent} at {known.observation}"
-        value = float(learner.critic.apply(params["critic"], seen)[0])
+        value = float(learner.value(state, seen, ())[0][0])
         if known.value is not None and abs(value - known.value) > probe.tolerance:
             found.append(f"{where}: value {value:.3f}, known {known.value:.3f}")
-        outputs = learner.actor.apply(params["actor"], seen)
+        outputs, _ = learner.policy(state, seen, () if mask is None else mask[None], ())
         if mask is not None:
-            outputs = mask_logits(outputs, mask[None])
             p = np.asarray(jax.nn.softmax(outputs))[0]
             found += [f"{where}: p {p} of what {mask} forbids"] * bool(p[mask == 0].any())
         if known.action is None:

@@ -1,10 +1,10 @@
 """Learning algorithms by name."""
 
-from kitae_marl.algos.ppo import ippo
+from kitae_marl.algos.ppo import ippo, mappo
 from kitae_marl.errors import ConfigError
 from kitae_marl.types import Algorithm
 
-ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (ippo,)}
+ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (ippo, mappo)}
 """Every algorithm that ``--algo`` and ``Config.algo`` may name."""
 
 

@@ -1,205 +1,144 @@
-"""Proximal policy optimisation for several agents: IPPO (de Witt et al. 2020).
+"""Proximal policy optimisation for several agents: IPPO (de Witt et al. 2020) and MAPPO (Yu et al.
+2022), which differ in what the critic sees.
 
-Each agent learns from its own observation, reward and advantage; agents of a group share one
-network or have one each. All groups, epochs and minibatches of an update are one jittable function.
+Each agent learns from its own reward and advantage; agents of a group share one network or have
+one each. All groups, epochs and minibatches of an update are one jittable function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from kitae_marl import ops
+from kitae_marl.algos.learner import (
+    Groups,
+    Learner,
+    State,
+    first_state,
+    is_central,
+    make_learner,
+    make_learners,
+)
+from kitae_marl.algos.rollout import PPOBatch, Processed, process_experience_factory
 from kitae_marl.buffer import batchify_and_randomize
-from kitae_marl.config import Config
-from kitae_marl.distributions import Distribution, distribution_for, mask_logits
+from kitae_marl.config import CENTRAL, Config
 from kitae_marl.groups import GroupSpec, over_agents
 from kitae_marl.loops.update import update_epoch
-from kitae_marl.networks import Actor, Critic, feature_space, zeros
-from kitae_marl.types import Algorithm, AlgoType, Experience, TrainState
+from kitae_marl.types import Algorithm, AlgoType, TrainState
 
-Groups = tuple[GroupSpec, ...]
-State = dict[str, TrainState]
+__all__ = ["PPOBatch", "ippo", "make_learner", "mappo", "process_experience_factory"]
 
 
-class PPOBatch(NamedTuple):
-    """What an update reads, every field ``{group: [T * E, A, ...]}``.
+def carry_factory(groups: Groups, config: Config) -> Callable[[int], Any]:
+    """Make ``carry(n_envs)``: the actors' memory before the first step."""
 
-    ``weight`` is 1 for decisions that count and 0 for all other rows.
-    """
+    def carry(n_envs: int) -> Any:
+        if not config.ppo.gru_size:
+            return ()
+        shape = (config.ppo.gru_size,)
+        return {g.name: jnp.zeros((n_envs, g.n_agents, *shape)) for g in groups}
 
-    observation: Any
-    action: Any
-    log_prob: Any
-    advantage: Any
-    target: Any
-    action_mask: Any
-    weight: Any
-
-
-class Learner(NamedTuple):
-    """The networks, the action distribution and the optimiser of one group."""
-
-    actor: Actor
-    critic: Critic
-    distribution: Distribution
-    optimizer: optax.GradientTransformation
-
-
-def make_learner(group: GroupSpec, config: Config) -> Learner:
-    """Build what one group learns with."""
-    ppo = config.ppo
-    space = feature_space(group.observation_space)
-    distribution = distribution_for(group.action_space)
-    n_gradient_steps = config.n_updates * ppo.n_epochs * ppo.n_minibatches
-    final = 0.0 if ppo.anneal else ppo.learning_rate
-    schedule = optax.linear_schedule(ppo.learning_rate, final, n_gradient_steps)
-    return Learner(
-        actor=Actor(space, distribution, ppo.hidden_sizes, ppo.activation),
-        critic=Critic(space, ppo.hidden_sizes, ppo.activation),
-        distribution=distribution,
-        optimizer=optax.chain(
-            optax.clip_by_global_norm(ppo.max_grad_norm), optax.adam(schedule, eps=1e-5)
-        ),
-    )
+    return carry
 
 
 def train_state_factory(groups: Groups, config: Config) -> Callable[[jax.Array], State]:
     """Make ``train_state(key)``: first parameters and optimiser states of every group."""
 
-    def init_one(group: GroupSpec, key: jax.Array) -> TrainState:
-        learner = make_learner(group, config)
-        observation = zeros(feature_space(group.observation_space), 1)
-        actor_key, critic_key = jax.random.split(key)
-        params = {
-            "actor": learner.actor.init(actor_key, observation),
-            "critic": learner.critic.init(critic_key, observation),
-        }
-        return TrainState(params, learner.optimizer.init(params), jnp.zeros((), jnp.int32))
-
     def train_state(key: jax.Array) -> State:
         state = {}
         for group, group_key in zip(groups, jax.random.split(key, len(groups)), strict=True):
+
+            def first(key: jax.Array, group: GroupSpec = group) -> TrainState:
+                return first_state(group, config, groups, key)
+
             if group.share_params:
-                state[group.name] = init_one(group, group_key)
+                state[group.name] = first(group_key)
             else:
-                keys = jax.random.split(group_key, group.n_agents)
-                state[group.name] = jax.vmap(lambda k, g=group: init_one(g, k))(keys)
+                state[group.name] = jax.vmap(first)(jax.random.split(group_key, group.n_agents))
         return state
 
     return train_state
 
 
-def _outputs(group: GroupSpec, learner: Learner, state: State, observation: Any, mask: Any) -> Any:
-    """Parameters of the action distribution for stacked observations ``[E, A, ...]``."""
-    params = state[group.name].params["actor"]
-    apply = over_agents(learner.actor.apply, group, agent_axis=1, out_axes=1)
-    return mask_logits(apply(params, observation[group.name]), mask[group.name])
+def _outputs(
+    group: GroupSpec, learner: Learner, state: State, observation: Any, mask: Any, carry: Any
+) -> tuple[Any, Any]:
+    """Parameters of the action distribution for stacked observations ``[E, A, ...]``; memory."""
+    name = group.name
+    policy = over_agents(learner.policy, group, agent_axis=1, out_axes=1)
+    return policy(state[name], observation[name], mask[name], carry[name] if carry else ())
 
 
 def explore_factory(groups: Groups, config: Config) -> Callable[..., Any]:
     """Make ``explore(state, key, observation, action_mask, carry)``, which samples actions."""
-    learners = {group.name: make_learner(group, config) for group in groups}
+    learners = make_learners(groups, config)
 
     def explore(
         state: State, key: jax.Array, observation: Any, action_mask: Any, carry: Any
     ) -> tuple[Any, Any, Any]:
-        action, log_prob = {}, {}
+        action, log_prob, new = {}, {}, {}
         for group, group_key in zip(groups, jax.random.split(key, len(groups)), strict=True):
-            learner = learners[group.name]
-            outputs = _outputs(group, learner, state, observation, action_mask)
-            action[group.name] = learner.distribution.sample(outputs, group_key)
-            log_prob[group.name] = learner.distribution.log_prob(outputs, action[group.name])
-        return action, log_prob, carry
+            name, learner = group.name, learners[group.name]
+            outputs, new[name] = _outputs(group, learner, state, observation, action_mask, carry)
+            action[name] = learner.distribution.sample(outputs, group_key)
+            log_prob[name] = learner.distribution.log_prob(outputs, action[name])
+        return action, log_prob, new if carry else ()
 
     return explore
 
 
 def select_factory(groups: Groups, config: Config) -> Callable[..., Any]:
     """Make ``select(state, observation, action_mask, carry)``, the likeliest actions."""
-    learners = {group.name: make_learner(group, config) for group in groups}
+    learners = make_learners(groups, config)
 
     def select(state: State, observation: Any, action_mask: Any, carry: Any) -> tuple[Any, Any]:
-        action = {}
+        action, new = {}, {}
         for group in groups:
-            learner = learners[group.name]
-            outputs = _outputs(group, learner, state, observation, action_mask)
-            action[group.name] = learner.distribution.mode(outputs)
-        return action, carry
+            name, learner = group.name, learners[group.name]
+            outputs, new[name] = _outputs(group, learner, state, observation, action_mask, carry)
+            action[name] = learner.distribution.mode(outputs)
+        return action, new if carry else ()
 
     return select
 
 
-def process_experience_factory(groups: Groups, config: Config) -> Callable[..., PPOBatch]:
-    """Make ``process_experience(state, key, experience)``: advantages and value targets."""
-    learners = {group.name: make_learner(group, config) for group in groups}
-    ppo = config.ppo
+def _value_loss(value: jax.Array, batch: PPOBatch, clip: float | None) -> jax.Array:
+    r"""Per-row value loss, ``(V - R)^2 / 2``; with ``clip`` the larger one of two.
 
-    def process_group(group: GroupSpec, state: State, experience: Experience) -> PPOBatch:
-        rows = {name: field[group.name] for name, field in experience._asdict().items() if field}
-        critic = learners[group.name].critic.apply
-        values = over_agents(critic, group, agent_axis=2, out_axes=2)
-        params = state[group.name].params["critic"]
-        value = values(params, rows["observation"])
-        advantage, valid = ops.generalized_advantage(
-            rows["reward"],
-            value,
-            values(params, rows["next_observation"]),
-            rows["terminated"],
-            rows["truncated"],
-            rows["active"],
-            rows["next_active"],
-            ppo.gamma,
-            ppo.gae_lambda,
-        )
-        # Rows that don't count become zeros: were they NaN, 0 * NaN would reach the gradients.
-        observation, action, log_prob, target = jax.tree.map(
-            lambda x: jnp.where(
-                jnp.expand_dims(valid, range(3, x.ndim)), x, jnp.zeros((), x.dtype)
-            ),
-            (rows["observation"], rows["action"], rows["log_prob"], advantage + value),
-        )
-        batch = PPOBatch(
-            observation=observation,
-            action=action,
-            log_prob=log_prob,
-            advantage=advantage,
-            target=target,
-            action_mask=rows["action_mask"],
-            weight=valid.astype(jnp.float32),
-        )
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-
-    def process_experience(state: State, key: jax.Array, experience: Experience) -> PPOBatch:
-        del key  # nothing random here
-        batches = [process_group(group, state, experience) for group in groups]
-        names = [group.name for group in groups]
-        return PPOBatch(
-            *(dict(zip(names, field, strict=True)) for field in zip(*batches, strict=True))
-        )
-
-    return process_experience
+    The other is that of ``V_old + clip(V - V_old, -eps, eps)`` (Schulman et al. 2017, in their
+    code).
+    """
+    loss = 0.5 * (value - batch.target) ** 2
+    if clip is None:
+        return loss
+    near = batch.value + jnp.clip(value - batch.value, -clip, clip)
+    return jnp.maximum(loss, 0.5 * (near - batch.target) ** 2)
 
 
 def _loss(
-    params: Any, learner: Learner, config: Config, batch: PPOBatch
+    params: Any, state: TrainState, learner: Learner, config: Config, batch: PPOBatch
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Loss of one set of parameters on rows ``[B, ...]`` (or ``[B, A, ...]`` where shared)."""
+    """Loss of one set of parameters on rows ``[B]`` or ``[L, B]``, where shared ``[..., A]``."""
     ppo, weight = config.ppo, batch.weight
-    outputs: Any = learner.actor.apply(params["actor"], batch.observation)
-    outputs = mask_logits(outputs, batch.action_mask)
+    state = state._replace(params=params)
+    rows, (actor_carry, critic_carry) = (
+        (batch.memory, batch.carry) if ppo.gru_size else (None, ((), ()))
+    )
+    outputs, _ = learner.policy(state, batch.observation, batch.action_mask, actor_carry, rows)
     log_prob = learner.distribution.log_prob(outputs, batch.action)
-    value: Any = learner.critic.apply(params["critic"], batch.observation)
+    sight = batch.state if is_central(config) else batch.observation
+    value, _ = learner.value(state, sight, critic_carry, rows)
     advantage = batch.advantage
     if ppo.normalize_advantage:
         advantage = ops.normalize(advantage, weight)
     surrogate = ops.clipped_surrogate_loss(log_prob, batch.log_prob, advantage, ppo.clip)
     policy_loss = ops.weighted_mean(surrogate, weight)
-    value_loss = ops.weighted_mean(0.5 * (value - batch.target) ** 2, weight)
+    value_loss = ops.weighted_mean(_value_loss(value, batch, ppo.clip_value), weight)
     entropy = ops.weighted_mean(learner.distribution.entropy(outputs), weight)
     clipped = jnp.abs(jnp.expm1(log_prob - batch.log_prob)) > ppo.clip
     info = {
@@ -213,63 +152,103 @@ def _loss(
     return policy_loss + ppo.value_coef * value_loss - ppo.entropy_coef * entropy, info
 
 
+def _gradient_step(learner: Learner, config: Config) -> Callable[..., Any]:
+    """Make ``step((train_state, stopped), batch)``: one step of one set of parameters.
+
+    Parameters and optimiser stay as they are where the update was ``stopped``, for the divergence
+    passed ``target_kl`` in this minibatch or before.
+    """
+    target_kl = config.ppo.target_kl
+
+    def step(both: Any, *fields: Any) -> Any:
+        state, stopped = both
+        batch = PPOBatch(*fields)
+        if config.ppo.gru_size:  # time first
+            batch = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)._replace(carry=batch.carry)
+        loss = jax.value_and_grad(_loss, has_aux=True)
+        (_, info), grads = loss(state.params, state, learner, config, batch)
+        info["grad_norm"] = optax.tree.norm(grads)
+        updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        if target_kl is not None:
+            stopped = stopped | (info["approx_kl"] > target_kl)
+            info["stopped"] = stopped.astype(jnp.float32)
+            params, opt_state = jax.tree.map(
+                lambda old, new: jnp.where(stopped, old, new),
+                (state.params, state.opt_state),
+                (params, opt_state),
+            )
+        return (state._replace(params=params, opt_state=opt_state), stopped), info
+
+    return step
+
+
 def update_step_factory(groups: Groups, config: Config) -> Callable[..., Any]:
     """Make ``update_step(state, key, processed)``: all epochs and minibatches of one update."""
-    learners = {group.name: make_learner(group, config) for group in groups}
+    learners = make_learners(groups, config)
     ppo = config.ppo
+    axis = 2 if ppo.gru_size else 1
+    axes = tuple(None if field == "state" else axis for field in PPOBatch._fields)
+    axes = tuple(
+        1 if name == "carry" else x for name, x in zip(PPOBatch._fields, axes, strict=True)
+    )
 
-    def update_group(group: GroupSpec, state: TrainState, batch: PPOBatch) -> Any:
-        learner = learners[group.name]
-
-        def gradient_step(state: TrainState, *fields: Any) -> Any:
-            loss = jax.value_and_grad(_loss, has_aux=True)
-            (_, info), grads = loss(state.params, learner, config, PPOBatch(*fields))
-            updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
-            info["grad_norm"] = optax.tree.norm(grads)
-            params = optax.apply_updates(state.params, updates)
-            return state._replace(params=params, opt_state=opt_state), info
-
-        if group.share_params:  # one axis of rows: the matrix products of two axes are slower
-            batch = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
-        return over_agents(gradient_step, group, agent_axis=1, out_axes=0)(state, *batch)
-
-    def update_batch(state: State, key: jax.Array, batch: PPOBatch) -> tuple[State, Any]:
+    def update_batch(state: Any, key: jax.Array, batch: PPOBatch) -> tuple[Any, Any]:
         del key  # nothing random in a gradient step
         new_state, infos = {}, {}
         for group in groups:
-            rows = PPOBatch(*(field[group.name] for field in batch))
-            new_state[group.name], info = update_group(group, state[group.name], rows)
-            infos |= {f"{group.name}/{name}": jnp.mean(x) for name, x in info.items()}
+            name = group.name
+            step = over_agents(_gradient_step(learners[name], config), group, axes, 0)
+            new_state[name], info = step(state[name], *(field[name] for field in batch))
+            infos |= {f"{name}/{key}": jnp.mean(x) for key, x in info.items()}
         return new_state, infos
 
-    def update_step(state: State, key: jax.Array, processed: PPOBatch) -> tuple[State, Any]:
-        n_rows = jax.tree.leaves(processed)[0].shape[0]
+    def update_step(state: State, key: jax.Array, processed: Processed) -> tuple[State, Any]:
+        n_rows = jax.tree.leaves(processed.batch.weight)[0].shape[0]
+        going = {name: (s, jnp.zeros(s.n_updates.shape, bool)) for name, s in state.items()}
 
-        def epoch(state: State, key: jax.Array) -> tuple[State, Any]:
+        def epoch(going: Any, key: jax.Array) -> tuple[Any, Any]:
             return update_epoch(
                 key,
-                state,
-                processed,
+                going,
+                processed.batch,
                 batchify_and_randomize,
                 update_batch,
                 experience_type=PPOBatch,
                 batch_size=n_rows // ppo.n_minibatches,
             )
 
-        state, infos = jax.lax.scan(epoch, state, jax.random.split(key, ppo.n_epochs))
-        counted = {name: s._replace(n_updates=s.n_updates + 1) for name, s in state.items()}
-        return counted, jax.tree.map(lambda x: jnp.mean(x, axis=0), infos)
+        going, infos = jax.lax.scan(epoch, going, jax.random.split(key, ppo.n_epochs))
+        learned = {
+            name: s._replace(
+                n_updates=s.n_updates + 1,
+                critic_carry=processed.critic_carry[name],
+                moments=processed.moments[name],
+            )
+            for name, (s, _) in going.items()
+        }
+        return learned, jax.tree.map(lambda x: jnp.mean(x, axis=0), infos)
 
     return update_step
 
 
-ippo = Algorithm(
-    name="ippo",
-    algo_type=AlgoType.ON_POLICY,
-    train_state_factory=train_state_factory,
-    explore_factory=explore_factory,
-    process_experience_factory=process_experience_factory,
-    update_step_factory=update_step_factory,
-    select_factory=select_factory,
-)
+def _algorithm(name: str) -> Algorithm:
+    """Make the record of one member of the family."""
+    return Algorithm(
+        name=name,
+        algo_type=AlgoType.ON_POLICY,
+        central=name in CENTRAL,
+        carry_factory=carry_factory,
+        train_state_factory=train_state_factory,
+        explore_factory=explore_factory,
+        process_experience_factory=process_experience_factory,
+        update_step_factory=update_step_factory,
+        select_factory=select_factory,
+    )
+
+
+ippo = _algorithm("ippo")
 """Independent PPO: the critic of each agent sees what the agent sees."""
+
+mappo = _algorithm("mappo")
+"""PPO with a central critic: it sees the game's global state, else all agents' observations."""

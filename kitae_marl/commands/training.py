@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from kitae_marl import runs
-from kitae_marl.config import Config
+from kitae_marl.config import CENTRAL, Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.listing import list_runs
 from kitae_marl.locks import locked
@@ -179,8 +179,13 @@ def _make_env(config: Config) -> tuple[Config, Any]:
         return dataclasses.replace(config, backend="compiled"), env
     from kitae_marl.vector.make import make_vec_env
 
+    central = config.algo in CENTRAL
     env = make_vec_env(
-        config.env_id, config.n_envs, n_workers=config.n_workers, **config.env_kwargs
+        config.env_id,
+        config.n_envs,
+        n_workers=config.n_workers,
+        vector_options={"with_state": None} if central else None,
+        **config.env_kwargs,
     )
     return dataclasses.replace(config, backend="python"), env
 

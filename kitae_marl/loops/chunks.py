@@ -63,7 +63,8 @@ class CompiledLoop:
         self._mesh = sharding.environment_mesh(config.n_envs)
 
         def start(state: Any, root_key: jax.Array, game_key: jax.Array) -> LoopState:
-            return start_loop(game, config.n_envs, state, root_key, game_key)
+            carry = algorithm.carry_factory(groups, config)(config.n_envs)
+            return start_loop(game, groups, config.n_envs, state, carry, root_key, game_key)
 
         def run(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any) -> Any:
             chunk = chunk_factory(game, algorithm, groups, with_traced(config, traced))

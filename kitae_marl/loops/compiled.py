@@ -20,6 +20,8 @@ from kitae_marl.config import Config
 from kitae_marl.groups import GroupSpec, without_mask
 from kitae_marl.keys import ENVIRONMENT, EXPLORE, UPDATE, key_for
 from kitae_marl.loops.update import skip_nonfinite
+from kitae_marl.ops import remember
+from kitae_marl.regroup import regroup
 from kitae_marl.types import Algorithm, Experience
 
 MAX_CHUNK = 64
@@ -33,7 +35,8 @@ class LoopState(NamedTuple):
         state: ``{group: TrainState}``.
         carry: memory of recurrent policies.
         game: states of the games, leading axis ``E``.
-        view: what the agents act on: observation, action mask and active, by group.
+        view: what the agents act on: observation, action mask and active, by group; the global
+            state, and which environments are at the start of an episode.
         returns: ``{group: [E, A]}``, undiscounted rewards of the running episodes.
         length: ``[E]``, steps of the running episodes.
         root_key: key of the run, for exploration and learning.
@@ -52,12 +55,14 @@ class LoopState(NamedTuple):
     step: Any
 
 
-def _view(step: TimeStep) -> dict[str, Any]:
+def _view(step: TimeStep, reset: jax.Array) -> dict[str, Any]:
     """What the agents act on."""
     return {
         "observation": _features(step.observation),
         "action_mask": step.action_mask,
         "active": step.active,
+        "state": step.state,
+        "reset": reset,
     }
 
 
@@ -66,15 +71,31 @@ def _features(observation: dict[str, Any]) -> dict[str, Any]:
     return {name: without_mask(part) for name, part in observation.items()}
 
 
+def _regrouped(step: TimeStep, game: Game, groups: tuple[GroupSpec, ...]) -> TimeStep:
+    """Stack what is by groups of the game by those that learn; drop a state that none looks at."""
+    new = {group.name: group.agents for group in groups}
+    by_group = {name: x for name, x in step._asdict().items() if isinstance(x, dict)}
+    step = step._replace(**{name: regroup(x, game.groups, new) for name, x in by_group.items()})
+    return step if groups[0].state_space is not None else step._replace(state=(), next_state=())
+
+
 def start_loop(
-    game: Game, n_envs: int, state: Any, root_key: jax.Array, game_key: jax.Array
+    game: Game,
+    groups: tuple[GroupSpec, ...],
+    n_envs: int,
+    state: Any,
+    carry: Any,
+    root_key: jax.Array,
+    game_key: jax.Array,
 ) -> LoopState:
     """Start the games.
 
     Args:
         game: the rules.
+        groups: of agents that learn.
         n_envs: number of environments ``E``.
         state: ``{group: TrainState}`` to start with.
+        carry: memory of the policies to start with.
         root_key: key of the run, for exploration and learning.
         game_key: key of the games' chance.
 
@@ -82,11 +103,12 @@ def start_loop(
         The loop's state before its first step.
     """
     games, step = reset_batch(game, key_for(game_key, ENVIRONMENT, 0), n_envs)
+    step = _regrouped(step, game, groups)
     return LoopState(
         state=state,
-        carry=(),
+        carry=carry,
         game=games,
-        view=_view(step),
+        view=_view(step, jnp.ones((n_envs,), bool)),
         returns=jax.tree.map(jnp.zeros_like, step.reward),
         length=jnp.zeros((n_envs,), jnp.int32),
         root_key=root_key,
@@ -103,10 +125,10 @@ def rollout_factory(
     It returns the state after them, the Experience ``[T, E, A, ...]``, and sums over the finished
     episodes: ``return/<agent>``, ``episode/length`` and ``episodes``, their number.
     """
-    explore = algorithm.explore_factory(groups, config)
+    explore = remember(algorithm.explore_factory(groups, config))
 
     def step(loop: LoopState, _: None) -> tuple[LoopState, Any]:
-        return _joint_step(game, explore, loop)
+        return _joint_step(game, groups, explore, loop)
 
     def rollout(loop: LoopState) -> tuple[LoopState, Experience, dict[str, jax.Array]]:
         loop, (experience, finished) = jax.lax.scan(step, loop, None, length=config.ppo.n_steps)
@@ -151,7 +173,9 @@ def chunk_factory(
     return run
 
 
-def _joint_step(game: Game, explore: Callable[..., Any], loop: LoopState) -> tuple[LoopState, Any]:
+def _joint_step(
+    game: Game, groups: tuple[GroupSpec, ...], explore: Callable[..., Any], loop: LoopState
+) -> tuple[LoopState, Any]:
     """Act, step every game, and describe what happened as one row of a rollout."""
     view = loop.view
     action, log_prob, carry = explore(
@@ -160,9 +184,13 @@ def _joint_step(game: Game, explore: Callable[..., Any], loop: LoopState) -> tup
         view["observation"],
         view["action_mask"],
         loop.carry,
+        view["reset"],
+        view["active"],
     )
     chance = key_for(loop.game_key, ENVIRONMENT, loop.step + 1)
-    games, step = step_batch(game, chance, loop.game, action)
+    own = {group.name: group.agents for group in groups}
+    games, step = step_batch(game, chance, loop.game, regroup(action, own, game.groups))
+    step = _regrouped(step, game, groups)
     experience = Experience(
         observation=view["observation"],
         action=action,
@@ -174,6 +202,11 @@ def _joint_step(game: Game, explore: Callable[..., Any], loop: LoopState) -> tup
         action_mask=view["action_mask"],
         active=view["active"],
         next_active=step.active,
+        state=view["state"],
+        next_state=step.next_state,
+        carry=loop.carry,
+        reset=view["reset"],
+        next_reset=step.over,
     )
     returns = jax.tree.map(jnp.add, loop.returns, step.reward)
     length = loop.length + 1
@@ -182,13 +215,13 @@ def _joint_step(game: Game, explore: Callable[..., Any], loop: LoopState) -> tup
         "episodes": jnp.sum(over),
         "episode/length": jnp.sum(jnp.where(over, length, 0)),
     }
-    for name, agents in game.groups.items():
+    for name, agents in own.items():
         sums = jnp.sum(jnp.where(over[:, None], returns[name], 0.0), axis=0)
         finished |= {f"return/{agent}": sums[i] for i, agent in enumerate(agents)}
     loop = loop._replace(
         carry=carry,
         game=games,
-        view=_view(step),
+        view=_view(step, step.over),
         returns=jax.tree.map(lambda r: jnp.where(over[:, None], 0.0, r), returns),
         length=jnp.where(over, 0, length),
         step=loop.step + 1,

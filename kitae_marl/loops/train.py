@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.groups import AgentDict, GroupSpec, map_leaves, split_masks, stack
+from kitae_marl.groups import AgentDict, GroupSpec, map_leaves, split_masks, stack, starts
 from kitae_marl.loops.metrics import count_skipped, log_env, log_episodes, log_update
 from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, IAgent, Writer
 from kitae_marl.vector import VecParallelEnv
@@ -137,7 +137,7 @@ def vectorized_train(
     """
     closing = env  # until there is a vector around it
     try:
-        closing = vec_env = _as_vector(check_env(env))
+        closing = vec_env = _as_vector(check_env(env), agent.groups[0].state_space is not None)
         if algo_type is not AlgoType.ON_POLICY:
             raise ValueError(f"expected AlgoType.ON_POLICY, got {algo_type}.")
         if not 1 <= start_step <= n_env_steps + 1:
@@ -166,7 +166,7 @@ def _handed_over(key: int) -> Any:
     return _HANDED_OVER[key]
 
 
-def _as_vector(env: Any) -> Any:
+def _as_vector(env: Any, with_state: bool) -> Any:
     """Make a vector of one from a single environment."""
     if hasattr(env, "num_envs"):
         return env
@@ -174,7 +174,9 @@ def _as_vector(env: Any) -> Any:
 
     _HANDED_OVER[id(env)] = env
     try:
-        return SubProcVecParallelEnv([partial(_handed_over, id(env))], n_workers=0)
+        return SubProcVecParallelEnv(
+            [partial(_handed_over, id(env))], n_workers=0, with_state=with_state
+        )
     finally:
         del _HANDED_OVER[id(env)]
 
@@ -191,17 +193,30 @@ def _train(
     """Step, store and update until the end or until the agent is told to stop."""
     buffer = agent.make_buffer(env.num_envs)
     groups = agent.groups
+    with_state = groups[0].state_space is not None
+    if with_state and not getattr(env, "with_state", False):
+        raise ValueError(
+            "expected a vector that delivers the global state, which the critic sees; make it with "
+            "with_state=True (make_vec_env(..., vector_options={'with_state': True}))."
+        )
     observations, infos = env.reset(seed=first_seed(seed, start_step))
     skipped = 0
     for step in range(start_step, n_env_steps + 1):
         if getattr(agent, "stopping", False):
             return
         global_step = step * env.num_envs
+        carry = getattr(agent, "carry", ())
         actions, log_probs = agent.explore(observations, infos)
         buffer.add(_before(observations, actions, log_probs, infos, groups))
+        buffer.add({"carry": carry, "reset": starts(infos, env.num_envs)})
+        if with_state:
+            buffer.add({"state": env.state()})
         observations, rewards, terminated, truncated, infos = env.step(actions)
         true_next = process_termination(global_step, observations, infos, writer)
         buffer.add(_after(true_next, rewards, terminated, truncated, infos, groups))
+        buffer.add({"next_reset": starts(infos, env.num_envs)})
+        if with_state:
+            buffer.add({"next_state": _true_next_state(env, infos)})
         buffer.advance()
         if agent.should_update(step, buffer):
             metrics = agent.update(buffer)
@@ -261,3 +276,12 @@ def _after(
         "next_observation": features,
         "next_active": stack(infos["active"], groups),
     }
+
+
+def _true_next_state(env: VecParallelEnv, infos: Mapping[str, Any]) -> np.ndarray:
+    """The global states that the step led to, where an episode ended its last one."""
+    if "final_state" not in infos:
+        return env.state()
+    ended = np.asarray(infos["_final_observation"], bool)
+    state = env.state()
+    return np.where(ended.reshape(-1, *(1,) * (state.ndim - 1)), infos["final_state"], state)

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional, arg
 
-__all__ = ["JsonObject", "Positional", "arg"]
+from kitae_marl.config import Sharing
+
+__all__ = ["REGISTRY", "JsonObject", "Positional", "arg"]
 
 
 def _json_object(text: list[str]) -> dict[str, Any]:
@@ -34,3 +36,32 @@ JsonObject = Annotated[
         str_from_instance=lambda value: [json.dumps(value)],
     ),
 ]
+
+
+def _sharing(text: list[str]) -> Any:
+    """Read ``ppo.share_params`` from the command line; the config checks what is in it."""
+    try:
+        return json.loads(text[0].lower() if text[0] in ("True", "False") else text[0])
+    except json.JSONDecodeError:
+        raise ValueError(
+            "expected true, false, or patterns such as "
+            f'\'{{"agent_*": "independent", "*": "shared"}}\', got {text[0]!r}'
+        ) from None
+
+
+REGISTRY = tyro.constructors.ConstructorRegistry()
+"""How values are read that tyro cannot read by their type alone."""
+
+
+@REGISTRY.primitive_rule
+def _sharing_rule(info: Any) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Read what shares parameters as JSON."""
+    if info.type != Sharing:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="true|false|JSON",
+        instance_from_str=_sharing,
+        is_instance=lambda value: isinstance(value, bool | dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )

@@ -35,7 +35,7 @@ class CompiledVecParallelEnv:
     Args:
         game: the game, or the id of one.
         n_envs: number of environments.
-        with_state: deliver ``final_state``.
+        with_state: deliver ``final_state``; None: where the game has one.
         **kwargs: arguments of the game, where an id is given.
 
     Attributes:
@@ -44,6 +44,7 @@ class CompiledVecParallelEnv:
         possible_agents: all agents, in the game's order.
         groups: agents with equal spaces, stacked together.
         metadata: name, render modes and frames per second.
+        with_state: whether ``final_state`` is delivered.
         closed: whether ``close`` was called.
         worker_pids: empty: there are no worker processes.
 
@@ -52,7 +53,7 @@ class CompiledVecParallelEnv:
     """
 
     def __init__(
-        self, game: Game | str, n_envs: int, *, with_state: bool = False, **kwargs: Any
+        self, game: Game | str, n_envs: int, *, with_state: bool | None = False, **kwargs: Any
     ) -> None:
         import jax
         import kitae_envs
@@ -77,7 +78,7 @@ class CompiledVecParallelEnv:
         self.metadata["render_fps"] = 2 if game.turn_based else 10
         self.closed = False
         self.worker_pids: list[int] = []
-        self._with_state = with_state
+        self.with_state = game.state_space is not None and with_state is not False
         self._agents = {group.name: group.agents for group in self.groups}
         self._reset = jax.jit(partial(reset_batch, game), static_argnums=1)
         self._advance = jax.jit(partial(step_batch, game), donate_argnums=1)
@@ -92,7 +93,7 @@ class CompiledVecParallelEnv:
 
     def with_game(self, game: Game) -> CompiledVecParallelEnv:
         """Return as many environments of another game, made with the same options."""
-        return CompiledVecParallelEnv(game, self.num_envs, with_state=self._with_state)
+        return CompiledVecParallelEnv(game, self.num_envs, with_state=self.with_state)
 
     # ------------------------------------------------------------ description
 
@@ -135,7 +136,8 @@ class CompiledVecParallelEnv:
         self._returns = {g: np.zeros(r.shape, np.float64) for g, r in step.reward.items()}
         self._lengths = {g: np.zeros(r.shape, np.int64) for g, r in step.reward.items()}
         self._in_game = {g: np.ones(r.shape, np.bool_) for g, r in step.reward.items()}
-        return self._split(step.observation), self._infos(step)
+        infos = self._infos(step) | {"reset": np.ones(self.num_envs, np.bool_)}
+        return self._split(step.observation), infos
 
     def _next_seed(self, seed: int | None) -> int:
         """Choose the seed of a reset."""
@@ -231,7 +233,7 @@ class CompiledVecParallelEnv:
             return infos
         infos["_final_observation"] = step.over.copy()
         infos["final_observation"] = self._split(step.next_observation)
-        if self._with_state:
+        if self.with_state:
             infos["final_state"] = step.next_state
         infos["_episode"] = step.over.copy()
         infos["episode"] = {

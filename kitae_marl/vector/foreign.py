@@ -113,7 +113,8 @@ class ForeignVecEnv:
         self._return[...], self._length[...] = 0.0, 0
         self._active[...] = outcome.active
         self._state = "ready"
-        return self._by_agent(outcome.observation), self._infos(outcome)
+        infos = self._infos(outcome) | {"reset": np.ones(self.num_envs, np.bool_)}
+        return self._by_agent(outcome.observation), infos
 
     def step(self, actions: dict[str, Any]) -> Step:
         """Step every environment once with ``{agent: [E, ...]}``."""

@@ -87,6 +87,11 @@ class SeatedVecParallelEnv:
         return self._env.closed
 
     @property
+    def with_state(self) -> bool:
+        """Whether global states are delivered."""
+        return getattr(self._env, "with_state", False)
+
+    @property
     def state_space(self) -> gym.Space | None:
         """Space of one environment's global state, None where the game has none."""
         return self._env.state_space

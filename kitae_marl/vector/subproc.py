@@ -48,6 +48,7 @@ class SubProcVecParallelEnv:
         n_workers: worker processes, by default one per core (at most one per environment); 0
             steps everything in this process.
         with_state: deliver ``final_state`` and make ``state()`` free; for games that have one.
+            None: where the game has one.
         keep_infos: deliver ``infos["env_infos"]``, the JSON-like part of the games' infos.
         step_timeout: seconds that a worker may take for one step or reset of its environments.
         start_timeout: seconds that it may take to make them.
@@ -67,6 +68,7 @@ class SubProcVecParallelEnv:
         possible_agents: all agents, in the game's order.
         groups: agents with equal spaces, stacked together.
         metadata: the JSON-like part of the first environment's metadata.
+        with_state: whether global states are delivered.
         closed: whether ``close`` was called.
 
     Raises:
@@ -79,7 +81,7 @@ class SubProcVecParallelEnv:
         env_fns: Sequence[Callable[[], Any]],
         *,
         n_workers: int | None = None,
-        with_state: bool = False,
+        with_state: bool | None = False,
         keep_infos: bool = False,
         step_timeout: float = 60.0,
         start_timeout: float = 120.0,
@@ -94,8 +96,9 @@ class SubProcVecParallelEnv:
     ) -> None:
         self.closed = True
         self.num_envs = len(env_fns)
+        states = with_state is not False
         self._options = options = VectorOptions(
-            n_workers, with_state, keep_infos, step_timeout, start_timeout, close_timeout,
+            n_workers, states, keep_infos, step_timeout, start_timeout, close_timeout,
             max_restarts, on_crash, on_exception, on_nonfinite, max_episode_steps, strict_bounds,
             dict(worker_env or {}),
         )  # fmt: skip
@@ -113,7 +116,8 @@ class SubProcVecParallelEnv:
         self.possible_agents = list(self._description.agents)
         self.groups: tuple[GroupSpec, ...] = blocks.groups
         self.closed = False
-        self._views = Views(blocks, with_state)
+        self.with_state = options.with_state and blocks.state is not None
+        self._views = Views(blocks, self.with_state)
         self._actions = ActionWriter(blocks)
         self._inbox, self._seeds = Inbox(self.num_envs), Seeds(self.num_envs)
         self._recovery = Recovery(self._pool, blocks, self._views, options, self._inbox.read)
@@ -178,7 +182,9 @@ class SubProcVecParallelEnv:
         self._recovery.recover(failures, self._inbox.read(answers), self._n_steps)
         self._state = "ready"
         self._views.find_masks()
-        return self._views.observation, self._infos(False, [])
+        infos = self._infos(False, [])
+        infos["reset"] = np.ones(self.num_envs, np.bool_)
+        return self._views.observation, infos
 
     def step(self, actions: Mapping[str, Any]) -> Step:
         """Step every environment once.
