@@ -23,6 +23,10 @@ class UnknownEnvironmentError(KitaeError, ValueError):
     """No environment has this id, or the package that holds it is not installed."""
 
 
+class RenderError(KitaeError, ValueError):
+    """The game gives no pictures."""
+
+
 class UnsafePathError(KitaeError, ValueError):
     """A name would lead outside the folder it belongs to."""
 

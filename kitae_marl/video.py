@@ -10,6 +10,8 @@ import numpy as np
 
 from kitae_marl.outputs import replacing, require_output
 
+ENDINGS = (".gif", ".mp4")
+
 
 def write_video(out: str | Path, frames: Iterable[np.ndarray], *, fps: float) -> int:
     """Write frames to a file, whole or not at all.
@@ -26,7 +28,7 @@ def write_video(out: str | Path, frames: Iterable[np.ndarray], *, fps: float) ->
         ValueError: for another ending, a missing folder, no frames, or frames of other shapes.
         ImportError: for ``.mp4`` without imageio-ffmpeg.
     """
-    out = require_output(out, (".gif", ".mp4"))
+    out = require_output(out, ENDINGS)
     if fps <= 0:
         raise ValueError(f"expected a positive number of frames a second, got {fps}.")
     with replacing(out) as temporary:

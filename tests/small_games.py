@@ -78,3 +78,8 @@ class Solo(Clock):
 def make_clock(**options: Any) -> Clock:
     """Make the game, for the id ``small_games:make_clock``."""
     return Clock(**options)
+
+
+def make_blind() -> Clock:
+    """Make the game without a ``render_mode``, for the id ``small_games:make_blind``."""
+    return Clock()

@@ -236,7 +236,7 @@ class TestPlaying:
             ]
         )
         result = last_json(capsys.readouterr().out)
-        assert result["frames"] == 2 * 8
+        assert result["frames"] == 2 * (8 + 1)  # one before each step, one with the returns
         assert (trained / "film.gif").read_bytes()[:3] == b"GIF"
 
 

@@ -7,6 +7,7 @@ from kitae_marl.evaluation import (
     evaluate,
     evaluate_sides,
     oracle_for,
+    play_frames,
     random_policy,
     seated,
 )
@@ -71,6 +72,21 @@ class TestPlaying:
     def test_seeds_are_played_one_by_one(self, clock):
         result = Protocol(3, (1, 2)).play(always(1), clock)
         assert result.n_episodes == 6
+
+    def test_pictures_of_whole_episodes(self):
+        env = make_vec_env(CLOCK, 1, n_workers=0, render_mode="rgb_array")
+        act = lambda observations, infos: {a: np.ones(1, int) for a in observations}  # noqa: E731
+        shots = list(play_frames(act, env, n_episodes=2))
+        env.close()
+        assert [(shot.episode, shot.step) for shot in shots] == [
+            (episode, step) for episode in (0, 1) for step in range(9)
+        ]
+        assert [shot.returns["bell_0"] for shot in shots] == [*range(9), *range(9)]
+        assert [shot.frame[0, 0, 0] // 10 for shot in shots[:9]] == [0, 1, 2, 3, 4, 5, 6, 7, 7]
+
+    def test_a_game_without_a_picture(self, clock):
+        with pytest.raises(ValueError, match="at least one episode"):
+            next(play_frames(always(0), clock, n_episodes=0))
 
     def test_one_agent_has_no_opponent(self):
         env = make_vec_env("gymnasium:CartPole-v1", 1, n_workers=0)

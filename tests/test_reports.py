@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from kitae_marl.agent import Agent
 from kitae_marl.checkpoint import RunCheckpointer
@@ -148,6 +149,31 @@ class TestPlot:
         assert result["references"] == {}
 
 
+class TestWatch:
+    def test_several_runs_side_by_side(self, call, folder):
+        result, _ = call("watch", "many", "board", "--episodes", "1", "--out", "w.gif")
+        assert [Path(path).name for path in result["run_dirs"]] == ["seed_0", "seed_1", "board"]
+        assert result["frames"] == 25 + 1  # those of the longest; the board game ends before
+        with Image.open(folder / "w.gif") as film:
+            assert film.n_frames == 26
+            assert film.width == 2 * (400 + 2)
+
+    @pytest.mark.parametrize("game", ["gymnasium:CartPole-v1", "small_games:make_blind"])
+    def test_a_game_that_cannot_render(self, folder, monkeypatch, capsys, game):
+        """One gives no picture, one takes no ``render_mode``; both are named."""
+        monkeypatch.chdir(folder)
+        monkeypatch.syspath_prepend(str(Path(__file__).parent))
+        name = game.split(":")[0]
+        if not (folder / name).exists():
+            make_run(folder / name, game, 0)
+        monkeypatch.setattr("gymnasium.envs.classic_control.CartPoleEnv.render", lambda self: None)
+        with pytest.raises(SystemExit) as caught:
+            main(["watch", name, "--runs-dir", ".", "--out", "no.gif", "--allow-import"])
+        assert caught.value.code == 2
+        assert f"{game} cannot be filmed" in capsys.readouterr().err
+        assert not (folder / "no.gif").exists()
+
+
 class TestBrackets:
     def test_measured(self, call):
         result, text = call("brackets", "mpe/simple_spread-v3", *FEW, "--env-kwargs", '{"N": 2}')
@@ -175,6 +201,9 @@ class TestBrackets:
         (["compare", "other", "board"], "runs of one game"),
         (["compare", "other", "many", "--out", "c.gif"], "ends in .png or"),
         (["plot", "other", "board"], "runs of one game"),
+        (["watch", "other", "--out", "film.png"], "ends in .gif or .mp4"),
+        (["watch", "other", "--episodes", "0"], "at least one episode"),
+        (["watch", "other", "--fps", "0"], "a positive number of frames a second"),
         (["compare", "first", "board"], "(player_2: random) and classic/tictactoe-v3;"),
         (["evaluate", "first", "--against", "oracle"], "a game with a scripted oracle"),
         (["plot", "other", "--metric", "return/x"], "no column 'return/x'; it has step, "),

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from kitae_marl import runs
 from kitae_marl.config import Config
 from kitae_marl.errors import ConfigError
+from kitae_marl.groups import require_spaces
+from kitae_marl.types import Policy
 
 
 class Game(NamedTuple):
@@ -120,3 +122,16 @@ def open_game(
 
     env = make_vec_env(game.env_id, n_envs, n_workers=n_workers, **game.env_kwargs, **kwargs)
     return seated_as_told(env, game.seats, runs_dir)
+
+
+def load_policy(path: Path, env: Any, *, sample: bool) -> Policy:
+    """Load the agent of a run as a policy for these environments."""
+    from kitae_marl.agent import Agent
+
+    agent = Agent.load(path)
+    require_spaces(env, agent.possible_agents, agent.groups)
+
+    def policy(observations: Any, infos: Any) -> Any:
+        return agent.select_action(observations, infos, sample=sample)
+
+    return policy

@@ -12,16 +12,17 @@ from kitae_marl.commands.loading import (
     Game,
     SeedRuns,
     find_all,
+    load_policy,
     open_game,
     require_one_game,
     require_trust,
 )
 from kitae_marl.errors import ConfigError
-from kitae_marl.groups import require_spaces
 from kitae_marl.logger import say
 from kitae_marl.options.playing import Brackets, Compare, Evaluate, Playing, PlayingRuns
 
 if TYPE_CHECKING:
+    from kitae_marl.evaluation import Evaluation
     from kitae_marl.evaluation.brackets import Protocol
     from kitae_marl.types import Policy
 
@@ -42,7 +43,10 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
     game = group.game
     with _opened(game, options) as env:
         protocol = _protocol(game, env, options)
-        evaluations = [protocol.play(_policy(path, env, options), env) for path in group.paths]
+        evaluations = [
+            protocol.play(load_policy(path, env, sample=options.sample), env)
+            for path in group.paths
+        ]
         played = protocol.references(env, *game[:2], oracle=options.oracle and not game.seats)
     random, oracle = played[0].summary(), played[1] and played[1].summary()
     own = summarize(evaluations)
@@ -138,7 +142,10 @@ def compare(options: Compare) -> dict[str, Any]:
     with _opened(game, options) as env:
         protocol = _protocol(game, env, options)
         played = [
-            [protocol.play(_policy(path, env, options), env) for path in side.paths]
+            [
+                protocol.play(load_policy(path, env, sample=options.sample), env)
+                for path in side.paths
+            ]
             for side in sides
         ]
     a, b = (summarize(side) for side in played)
@@ -227,6 +234,15 @@ def _opened(game: Game, options: Playing) -> Iterator[Any]:
         env.close()
 
 
+def _play_all(
+    group: SeedRuns, protocol: Protocol, env: Any, options: PlayingRuns
+) -> list[Evaluation]:
+    """Play with the agent of each run."""
+    return [
+        protocol.play(load_policy(path, env, sample=options.sample), env) for path in group.paths
+    ]
+
+
 def _protocol(game: Game, env: Any, options: PlayingRuns) -> Protocol:
     """Say how to play, with the opponent that was asked for."""
     from kitae_marl.evaluation import oracle_for, random_policy
@@ -244,18 +260,5 @@ def _protocol(game: Game, env: Any, options: PlayingRuns) -> Protocol:
         opponent = oracle.make(env)
     elif options.against is not None:
         path = runs.find_run(options.against, options.runs_dir)
-        opponent = _policy(path, env, options)
+        opponent = load_policy(path, env, sample=options.sample)
     return Protocol(options.episodes, options.seeds, opponent)
-
-
-def _policy(path: Path, env: Any, options: PlayingRuns) -> Policy:
-    """Load the agent of a run as a policy for these environments."""
-    from kitae_marl.agent import Agent
-
-    agent = Agent.load(path)
-    require_spaces(env, agent.possible_agents, agent.groups)
-
-    def policy(observations: Any, infos: Any) -> Any:
-        return agent.select_action(observations, infos, sample=options.sample)
-
-    return policy

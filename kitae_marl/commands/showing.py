@@ -3,42 +3,94 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
-from kitae_marl import runs
-from kitae_marl.commands.loading import Game, find_all, open_game, require_one_game, require_trust
-from kitae_marl.errors import ConfigError
-from kitae_marl.groups import require_spaces
+import numpy as np
+
+from kitae_marl.commands.loading import (
+    Game,
+    find_all,
+    load_policy,
+    open_game,
+    require_one_game,
+    require_trust,
+)
+from kitae_marl.errors import ConfigError, EnvError, RenderError
 from kitae_marl.logger import say
 from kitae_marl.options.showing import Plot, Watch
+from kitae_marl.outputs import require_output
+
+WIDTHS = 800, 400
+"""Largest width of a picture in pixels: of one film, and of one of several side by side."""
 
 
 def watch(options: Watch) -> dict[str, Any]:
     """Write a film."""
-    from kitae_marl.agent import Agent
-    from kitae_marl.evaluation import play_frames
-    from kitae_marl.vector.make import make_vec_env
-    from kitae_marl.video import write_video
+    from kitae_marl.captions import side_by_side
+    from kitae_marl.video import ENDINGS, write_video
 
-    agent = Agent.load(runs.find_run(options.run, options.runs_dir))
-    config = agent.config
-    require_trust(config.env_id, options.allow_import)
+    gathered = find_all(options.run, options.runs_dir)
+    require_output(options.out, ENDINGS)
+    if options.episodes < 1 or (options.fps is not None and options.fps <= 0):
+        raise ConfigError(
+            f"expected at least one episode and a positive number of frames a second, got "
+            f"--episodes {options.episodes} and --fps {options.fps}."
+        )
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    kwargs = {**config.env_kwargs, "render_mode": "rgb_array"}
-    env = make_vec_env(config.env_id, 1, n_workers=0, **kwargs)
+    with ExitStack() as stack:
+        scenes = [(group.game, path) for group in gathered for path in group.paths]
+        envs = [stack.enter_context(_stage(game, options)) for game, _ in scenes]
+        width = WIDTHS[len(scenes) > 1]
+        films = [
+            _film(env, *scene, options, width) for env, scene in zip(envs, scenes, strict=True)
+        ]
+        fps = options.fps or float(getattr(envs[0], "metadata", {}).get("render_fps", 10))
+        n_frames = write_video(options.out, side_by_side(films), fps=fps)
+    say(f"wrote {options.out}: {n_frames} frames, {fps:g} a second, of {len(scenes)} run(s)")
+    return {
+        "out": str(options.out),
+        "frames": n_frames,
+        "fps": fps,
+        "run_dirs": [str(path) for _, path in scenes],
+    }
 
-    def policy(observations: Any, infos: Any) -> Any:
-        return agent.select_action(observations, infos, sample=options.sample)
 
+@contextmanager
+def _stage(game: Game, options: Watch) -> Iterator[Any]:
+    """Open one game that renders.
+
+    Raises:
+        RenderError: naming the game, if it takes no ``render_mode``.
+    """
+    require_trust(game.env_id, options.allow_import)
     try:
-        require_spaces(env, agent.possible_agents, agent.groups)
-        frames = play_frames(policy, env, n_episodes=options.episodes, seed=options.seed)
-        fps = float(getattr(env, "metadata", {}).get("render_fps", 10))
-        n_frames = write_video(options.out, (frame for frame, _ in frames), fps=fps)
+        env = open_game(game, 1, n_workers=0, runs_dir=options.runs_dir, render_mode="rgb_array")
+    except (EnvError, TypeError) as error:
+        if "render_mode" not in str(error):
+            raise
+        raise RenderError(f"{game} cannot be filmed: it takes no render_mode.") from error
+    try:
+        yield env
     finally:
         env.close()
-    say(f"wrote {options.out}: {n_frames} frames, {fps:g} a second")
-    return {"out": str(options.out), "frames": n_frames, "fps": fps}
+
+
+def _film(env: Any, game: Game, path: Path, options: Watch, width: int) -> Iterator[np.ndarray]:
+    """Play with the agent of a run and draw each step."""
+    from kitae_marl.captions import captioned, shrunk
+    from kitae_marl.evaluation import play_frames
+
+    policy = load_policy(path, env, sample=options.sample)
+    try:
+        for shot in play_frames(policy, env, n_episodes=options.episodes, seed=options.seed):
+            title = f"{path.name}  episode {shot.episode + 1}  step {shot.step}"
+            frame = shrunk(shot.frame, width)
+            yield frame if options.plain else captioned(frame, title, shot.returns)
+    except RenderError as error:
+        raise RenderError(f"{game} cannot be filmed: {error}") from error
 
 
 def plot(options: Plot) -> dict[str, Any]:

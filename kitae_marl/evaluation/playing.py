@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 
+from kitae_marl.errors import RenderError
 from kitae_marl.evaluation.results import Evaluation, is_zero_sum, joined
 from kitae_marl.types import AgentPyTree, Policy
 from kitae_marl.vector import VecParallelEnv
@@ -149,10 +150,26 @@ def seated(policies: Mapping[str, Policy]) -> Policy:
     return act
 
 
+class Shot(NamedTuple):
+    """One frame of an episode.
+
+    Attributes:
+        frame: the picture, uint8 ``[H, W, 3]``.
+        episode: number of the episode, from 0 on.
+        step: joint steps taken in it.
+        returns: every agent's sum of rewards in it so far.
+    """
+
+    frame: np.ndarray
+    episode: int
+    step: int
+    returns: dict[str, float]
+
+
 def play_frames(
     policy: Policy, env: VecParallelEnv, *, n_episodes: int = 1, seed: int = 0
-) -> Iterator[tuple[np.ndarray, dict[str, float]]]:
-    """Play in environment 0 and yield ``(frame, returns so far)`` before each step.
+) -> Iterator[Shot]:
+    """Play in environment 0 and yield a picture before each step, and the returns at each end.
 
     Args:
         policy: chooses the actions.
@@ -160,23 +177,37 @@ def play_frames(
         n_episodes: episodes of environment 0 to show.
         seed: seed of its first episode.
 
-    Yields:
-        The frame, uint8 ``[H, W, 3]``, and every agent's sum of rewards in this episode so far.
-
     Raises:
         ValueError: if ``n_episodes`` is below 1.
+        RenderError: if the game gives no picture.
     """
     if n_episodes < 1:
         raise ValueError(f"expected at least one episode, got {n_episodes}.")
     observations, infos = env.reset(seed=seed)
-    totals = dict.fromkeys(env.possible_agents, 0.0)
-    yield env.render(0), dict(totals)
-    while n_episodes:
+    shot = Shot(_picture(env), 0, 0, dict.fromkeys(env.possible_agents, 0.0))
+    while True:
+        yield shot
         observations, rewards, _, _, infos = env.step(policy(observations, infos))
-        totals = {agent: total + float(rewards[agent][0]) for agent, total in totals.items()}
+        returns = {a: total + float(rewards[a][0]) for a, total in shot.returns.items()}
+        shot = shot._replace(step=shot.step + 1, returns=returns)
         if "_final_observation" in infos and infos["_final_observation"][0]:
-            n_episodes -= 1
-            if not n_episodes:
+            yield shot  # the picture is that before the last step: the game has reset itself
+            if shot.episode + 1 == n_episodes:
                 return
-            totals = dict.fromkeys(env.possible_agents, 0.0)
-        yield env.render(0), dict(totals)
+            shot = Shot(shot.frame, shot.episode + 1, 0, dict.fromkeys(returns, 0.0))
+        shot = shot._replace(frame=_picture(env))
+
+
+def _picture(env: VecParallelEnv) -> np.ndarray:
+    """Draw environment 0."""
+    try:
+        frame: Any = env.render(0)
+    except Exception as error:
+        raise RenderError(f"expected a picture from render(), got an error: {error}") from error
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:
+        kind = type(frame).__name__ if not isinstance(frame, np.ndarray) else frame.shape
+        raise RenderError(
+            f"expected a picture [H, W, 3] of uint8 from render(), got {kind}; the game does not "
+            "render, or not with render_mode='rgb_array'."
+        )
+    return frame

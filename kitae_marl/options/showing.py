@@ -11,12 +11,16 @@ from kitae_marl.options.fields import Positional
 
 @dataclass(frozen=True)
 class Watch:
-    """Write a film of the agent of a run at play."""
+    """Write a film of agents at play, with the rewards so far; several runs stand side by side."""
 
-    run: Positional[str]
-    """Path of a run folder, or name of a run in the runs folder."""
+    run: Positional[tuple[str, ...]]
+    """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds."""
     out: Path = Path("watch.gif")
     """File to write: .gif, or .mp4 with the extra kitae-marl[video]."""
+    fps: float | None = None
+    """Frames a second; None: as the game says."""
+    plain: bool = False
+    """Show the game's own pictures, without words."""
     episodes: int = 3
     """Episodes to show."""
     sample: bool = False
