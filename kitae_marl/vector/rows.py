@@ -67,8 +67,9 @@ class Rows:
 
     def enter(self, row: int, record: Record) -> None:
         """Note who is in the game."""
-        self.in_game[row] = False
-        self.in_game[row, [column for _, column in record.members]] = True
+        self.in_game[row] = record.full
+        if record.members and not record.full:
+            self.in_game[row, [column for _, column in record.members]] = True
 
     def truncate(self, row: int) -> None:
         """Truncate everybody who is in the game."""

@@ -67,16 +67,27 @@ class TurnBasedParallelEnv(_LeanBase):
         rewards = dict(core.rewards)
         terminations, truncations = dict(core.terminations), dict(core.truncations)
         infos = dict(core.infos)
-        observations = self._observe(list(core.agents))
-        if all(terminations[agent] or truncations[agent] for agent in observations):
-            self.agents = []
-        else:
-            remove_dead(core)
-            self.agents = list(core.agents)
-        if self.agents and len(self.agents) < len(observations):  # the game goes on without some
-            observations.update(self._observe(self.agents))
+        self.agents = list(core.agents)
+        observations = self._observe(self.agents)
+        if any(terminations.values()) or any(truncations.values()):
+            self._let_go(observations, terminations, truncations)
         self._mark(observations, infos)
         return observations, rewards, terminations, truncations, infos
+
+    def _let_go(
+        self,
+        observations: dict[str, Any],
+        terminations: dict[str, bool],
+        truncations: dict[str, bool],
+    ) -> None:
+        """Let the dead leave; the others, if any, observe anew, for their turn may have come."""
+        if all(terminations[agent] or truncations[agent] for agent in observations):
+            self.agents = []
+            return
+        remove_dead(self.core)
+        self.agents = list(self.core.agents)
+        if len(self.agents) < len(observations):
+            observations.update(self._observe(self.agents))
 
     def _observe(self, agents: list[str]) -> dict[str, Any]:
         """Observe for these agents."""
