@@ -15,6 +15,8 @@ SMALL = {
     "speaker_listener": ["--seeds", "0", "--env-steps", "2048", "--episodes", "16"],
     "multiwalker": ["--env-steps", "2048", "--episodes", "2"],
     "cartpole": ["--seeds", "0", "--env-steps", "2048", "--episodes", "8"],
+    "compiled_spread": ["--seeds", "0", "1", "--env-steps", "2048", "--episodes", "8"],
+    "compiled_connect_four": ["--env-steps", "2048", "--n-envs", "64", "--episodes", "4"],
     "custom_environment": ["--env-steps", "2048", "--episodes", "8"],
 }
 
