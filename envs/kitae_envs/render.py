@@ -46,9 +46,14 @@ class _Canvas:
         box = [_SCALE * v for v in (x, y, x + width, y + height)]
         self._draw.rounded_rectangle(box, _SCALE * radius, fill=fill)
 
-    def text(self, x: float, y: float, text: str, size: float, color: Color = BLACK) -> None:
+    def text(
+        self, x: float, y: float, text: str, size: float, color: Color = BLACK, halo: bool = False
+    ) -> None:
         font = ImageFont.load_default(_SCALE * size)
-        self._draw.text((_SCALE * x, _SCALE * y), text, fill=color, font=font, anchor="mm")
+        place, stroke = (_SCALE * x, _SCALE * y), 2 * _SCALE if halo else 0
+        self._draw.text(
+            place, text, color, font, anchor="mm", stroke_width=stroke, stroke_fill=WHITE
+        )
 
     def finish(self) -> np.ndarray:
         return np.asarray(self._image.resize(self.size, Image.Resampling.BOX))
@@ -72,25 +77,37 @@ def particles(
         words: what speaking agents say.
         pixels: width and height.
     """
-    canvas = _Canvas(pixels, pixels, WHITE)
+    canvas = _Canvas(pixels, pixels, (236, 239, 243))
     reach = max(1.2, float(np.abs(position).max()) + 0.15)
     unit = pixels / 2 / reach
-    edge = pixels / 2 - unit, pixels / 2 + unit
-    for i in (0, 1):
-        canvas.line(edge[i], edge[0], edge[i], edge[1], (225, 225, 225), 1)
-        canvas.line(edge[0], edge[i], edge[1], edge[i], (225, 225, 225), 1)
+    canvas.panel(pixels / 2 - unit, pixels / 2 - unit, 2 * unit, 2 * unit, WHITE, unit / 12)
     n = len(agents)
+    where = np.stack([pixels / 2 + position[:, 0] * unit, pixels / 2 - position[:, 1] * unit], 1)
+    radii = np.maximum(3.0, np.asarray(sizes) * unit)
     for i in [*range(n, len(position)), *range(n)]:
-        x, y = pixels / 2 + position[i, 0] * unit, pixels / 2 - position[i, 1] * unit
-        red, green, blue = (int(255 * min(1.0, c)) for c in colors[i])
-        radius = max(3.0, float(sizes[i]) * unit)
-        canvas.disc(x, y, radius, (red, green, blue), BLACK)
-        if i < n:
-            canvas.text(x, y - radius - pixels / 40, agents[i], pixels / 36, GREY)
+        fill = _rgb(colors[i])
+        canvas.disc(*where[i], radii[i], fill, BLACK if i < n else None)
+        if i >= n and radii[i] < pixels / 20:  # a target with a light middle; obstacles have none
+            canvas.disc(*where[i], 0.55 * radii[i], _lighter(fill))
+    for i, name in enumerate(agents):  # above all discs
+        x, y = where[i]
+        canvas.text(x, y - radii[i] - pixels / 40, name, pixels / 34, _rgb(colors[i], 0.6), True)
     for row, (agent, word) in enumerate(words.items()):
         y = pixels * (0.97 - 0.045 * row)
-        canvas.text(pixels / 2, y, f"{agent} says {word}", pixels / 28, BLACK)
+        canvas.text(pixels / 2, y, f"{agent} says {word}", pixels / 28, BLACK, True)
     return canvas.finish()
+
+
+def _rgb(color: tuple[float, float, float], share: float = 1.0) -> Color:
+    """Return a colour of [0, 1] in bytes, darkened to a share of its brightness."""
+    red, green, blue = (int(255 * share * min(1.0, part)) for part in color)
+    return red, green, blue
+
+
+def _lighter(color: Color) -> Color:
+    """Mix a colour with twice as much white."""
+    red, green, blue = ((part + 2 * 255) // 3 for part in color)
+    return red, green, blue
 
 
 def tictactoe(board: np.ndarray, pixels: int = 300) -> np.ndarray:
@@ -125,7 +142,7 @@ def connect_four(board: np.ndarray, cell: int = 50) -> np.ndarray:
 
 def cards(
     hands: Sequence[str],
-    shared: str,
+    shared: str | None,
     chips: Sequence[int],
     turn: int | None,
     names: Sequence[str],
@@ -135,30 +152,38 @@ def cards(
 
     Args:
         hands: each seat's card.
-        shared: the card on the table; empty while it is hidden.
+        shared: the card on the table, empty while it lies face down; None in games without one.
         chips: what each seat has put in.
         turn: the seat to move; None at the end.
         names: each seat's name.
         note: a line of text at the bottom.
     """
     canvas = _Canvas(360, 400, FELT)
-    for seat, y in ((0, 70), (1, 300)):
+    for seat, y in ((0, 74), (1, 306)):
         ink = GOLD if turn == seat else WHITE
-        _card(canvas, 120, y, hands[seat])
-        canvas.text(120, y - 54, names[seat], 15, ink)
+        if turn == seat:
+            canvas.panel(48, y - 45, 64, 90, GOLD, 10)
+        _card(canvas, 80, y, hands[seat])
+        canvas.text(190, y - 30, names[seat], 17, ink)
         for chip in range(int(chips[seat])):
-            canvas.disc(200 + 22 * (chip % 7), y + 20 - 22 * (chip // 7), 9, RED, WHITE)
-        canvas.text(265, y + 42, f"{int(chips[seat])} in the pot", 13, WHITE)
-    if shared:
-        _card(canvas, 180, 185, shared)
-    canvas.text(180, 385, note, 14, WHITE)
+            canvas.disc(136 + 20 * (chip % 10), y + 2 + 20 * (chip // 10), 9, RED, WHITE)
+        canvas.text(190, y + 34, f"{int(chips[seat])} in the pot", 14, WHITE)
+    if shared is not None:
+        _card(canvas, 180, 190, shared)
+    canvas.text(180, 384, note, 14, WHITE)
     return canvas.finish()
 
 
 def _card(canvas: _Canvas, x: float, y: float, label: str) -> None:
-    """Draw one card around a point."""
+    """Draw one card around a point, face down without a label."""
     canvas.panel(x - 27, y - 40, 54, 80, WHITE, 7)
-    canvas.text(x, y, label, 34, RED if label in ("J", "K") else BLACK)
+    if label:
+        canvas.text(x, y, label, 36, RED if label in ("J", "K") else BLACK)
+    else:
+        canvas.panel(x - 22, y - 35, 44, 70, BLUE, 5)
+        for row in range(-2, 3):
+            for column in (-1, 0, 1):
+                canvas.disc(x + 13 * column, y + 13 * row, 3, GOLD)
 
 
 def moves(names: Sequence[str], labels: Sequence[str], note: str = "") -> np.ndarray:

@@ -150,6 +150,33 @@ def test_mapping_over_seeds_changes_nothing_and_keeps_the_branch() -> None:
     assert "cond[" in str(jax.make_jaxpr(jax.vmap(roll))(keys))
 
 
+def everywhere(jaxpr: Any) -> set[str]:
+    """Names of the primitives that run at every step: those in branches of a cond left out."""
+    names: set[str] = set()
+    for equation in jaxpr.eqns:
+        names.add(equation.primitive.name)
+        if equation.primitive.name == "cond":
+            continue
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                names |= everywhere(inner)
+    return names
+
+
+@pytest.mark.parametrize("id", kitae_envs.ids())
+def test_fresh_starts_are_drawn_only_where_an_episode_ends(id: str) -> None:
+    game, n_envs = kitae_envs.make(id), 16
+    key = jax.random.key(0)
+    state, step = jax.eval_shape(lambda: reset_batch(game, key, n_envs))
+    actions = jax.eval_shape(lambda s: sample_actions(game, key, s), step)
+    traced = jax.make_jaxpr(lambda s, a: step_batch(game, key, s, a))(state, actions)
+    assert "cond" in everywhere(traced.jaxpr)
+    assert "random_bits" not in everywhere(traced.jaxpr)
+    start = jax.make_jaxpr(game.start)(key)
+    assert ("random_bits" in everywhere(start.jaxpr)) != game.fixed_start
+
+
 def test_the_same_key_gives_the_same_games() -> None:
     game = kitae_envs.make("classic/leduc_holdem-v4")
     action = {"player": jnp.full((6, 2), 2)}

@@ -112,4 +112,4 @@ class KuhnPoker(TwoPlayerGame):
         turn = None if bool(state.over) else int(state.turn)
         chips = np.asarray(state.chips).tolist()
         said = " ".join(("pass", "bet")[int(m) - 1] for m in np.asarray(state.moves) if m)
-        return render.cards(hands, "", chips, turn, self.possible_agents, said)
+        return render.cards(hands, None, chips, turn, self.possible_agents, said)
