@@ -2,8 +2,10 @@
 
 A :class:`Probe` names its game, the discount, and what is known: the value of an observation under
 the best policy, and the best action there. The games are PettingZoo parallel environments that
-also check what they are given. The broken variants at the end lie about one thing each, so a
-learner that passes a probe must fail on its broken variant.
+also check what they are given. ``PROBES`` is for every learner; ``MEMORY_PROBES`` and
+``CENTRAL_PROBES`` are for those that remember, or whose critic sees the whole game, and no other
+can pass them. The broken games at the end lie about one thing each: a learner that passes a probe
+must fail on its broken variant. Broken learners are in ``broken_learners``.
 """
 
 from __future__ import annotations
@@ -28,14 +30,18 @@ class Known:
         observation: as the game gives it.
         value: its value under the best policy; None: nothing is said about it.
         action: the best action there; None: any.
-        mask: action mask, where the game gives it by infos.
+        before: the agent's own observations just before in the same episode, where they matter.
+        others: what other agents see at the same time, where it matters.
+        state: the global state, where it matters.
     """
 
     agent: str
     observation: Any
     value: float | None = None
     action: Any = None
-    mask: Any = None
+    before: tuple[Any, ...] = ()
+    others: dict[str, Any] = field(default_factory=dict)
+    state: Any = None
 
 
 @dataclass(frozen=True)
@@ -105,10 +111,15 @@ class ProbeGame(ParallelEnv):
         """Whether an end is a truncation."""
         return self.truncates
 
+    def joins(self, agent: str) -> int:
+        """The time from which an agent is in the game."""
+        return 0
+
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         if seed is not None:
             self.rng = np.random.default_rng(seed)
-        self.agents, self.t = list(self.possible_agents), 0
+        self.t = 0
+        self.agents = [agent for agent in self.possible_agents if not self.joins(agent)]
         self.start()
         return (
             {agent: self.see(agent) for agent in self.agents},
@@ -126,9 +137,13 @@ class ProbeGame(ParallelEnv):
         ended = {agent: self.ends(agent) for agent in self.agents}
         terminated = {agent: ended[agent] and not self.cut(agent) for agent in self.agents}
         truncated = {agent: ended[agent] and self.cut(agent) for agent in self.agents}
-        observations = {agent: self.see(agent) for agent in self.agents}
-        infos = {agent: self.info(agent) for agent in self.agents}
-        self.agents = [agent for agent in self.agents if not ended[agent]]
+        new = [agent for agent in self.possible_agents if self.joins(agent) == self.t]
+        here = self.agents + new
+        observations = {agent: self.see(agent) for agent in here}
+        infos = {agent: self.info(agent) for agent in here}
+        for flags, nothing in ((rewards, 0.0), (terminated, False), (truncated, False)):
+            flags |= dict.fromkeys(new, nothing)
+        self.agents = [agent for agent in here if agent in new or not ended[agent]]
         return observations, rewards, terminated, truncated, infos
 
 
@@ -275,12 +290,9 @@ UNEQUAL_SPACES = Probe(
 
 
 class Continuous(ProbeGame):
-    """One agent's best action lies inside its bounds, the other's on the upper one."""
+    """The best action lies inside the bounds, and where depends on what is seen."""
 
-    agents_and_spaces = {  # noqa: RUF012
-        "inside": (box(1), Box(-2, 2, (1,), np.float32)),
-        "edge": (box(1), Box(0.1, 0.7, (1,), np.float64)),
-    }
+    agents_and_spaces = {"a": (box(1), Box(-2, 2, (1,), np.float32))}  # noqa: RUF012
 
     def start(self) -> None:
         self.x = self.rng.choice([-1, 1])
@@ -289,15 +301,38 @@ class Continuous(ProbeGame):
         return np.float32([self.x])
 
     def pay(self, agent: str, actions: dict[str, Any]) -> float:
-        action = float(actions[agent][0])
-        return -((action - 0.5 * self.x) ** 2) if agent == "inside" else action
+        return -((float(actions[agent][0]) - 0.5 * self.x) ** 2)
 
 
 CONTINUOUS = Probe(
     Continuous,
+    tuple(Known("a", np.float32([x]), 0.0, np.array([0.5 * x])) for x in (-1, 1)),
+    tolerance=0.25,
+    env_steps=16000,
+    settings={"entropy_coef": 0.0},
+)
+
+
+class Bound(ProbeGame):
+    """The best actions lie on the bounds: on the upper one, or on the lower one."""
+
+    agents_and_spaces = {"a": (box(1), Box(0.1, 0.7, (1,), np.float64))}  # noqa: RUF012
+
+    def start(self) -> None:
+        self.x = self.rng.choice([-1, 1])
+
+    def see(self, agent: str) -> Any:
+        return np.float32([self.x])
+
+    def pay(self, agent: str, actions: dict[str, Any]) -> float:
+        return float(self.x * actions[agent][0])
+
+
+BOUND = Probe(
+    Bound,
     (
-        *(Known("inside", np.float32([x]), 0.0, np.array([0.5 * x])) for x in (-1, 1)),
-        *(Known("edge", np.float32([x]), 0.7, np.array([0.7])) for x in (-1, 1)),
+        Known("a", np.float32([1]), 0.7, np.array([0.7])),
+        Known("a", np.float32([-1]), -0.1, np.array([0.1])),
     ),
     tolerance=0.25,
     env_steps=16000,
@@ -334,15 +369,15 @@ class Masked(ProbeGame):
         return float(actions[agent] == self.best)
 
 
-_MASK = np.array([1, 1, 1, 0], np.int8)
 MASKED = Probe(
     Masked,
-    (
-        *(
-            Known("seen", {"observation": np.float32([x]), "action_mask": _MASK}, 1.0, int(x > 0))
-            for x in (-1, 1)
-        ),
-        *(Known("told", np.float32([x]), 1.0, int(x > 0), mask=_MASK) for x in (-1, 1)),
+    tuple(
+        Known(agent, seen, 1.0, int(x > 0))
+        for x in (-1, 1)
+        for agent, seen in (
+            ("seen", {"observation": np.float32([x]), "action_mask": np.int8([1, 1, 1, 0])}),
+            ("told", np.float32([x])),
+        )
     ),
 )
 
@@ -369,6 +404,39 @@ EARLY_DEATH = Probe(
         Known("a_1", np.float32([1, 0, 0, 1]), 1.75),
         Known("a_1", np.float32([0, 1, 0, 1]), 1.5),
         Known("a_1", np.float32([0, 0, 1, 1]), 1.0),
+    ),
+)
+
+
+class LateJoin(ProbeGame):
+    """Pays 1 at every step to those in the game; one agent joins late, and sees zeros then.
+
+    Zeros are also what stands for an agent that is not in the game, worth something else.
+    """
+
+    agents_and_spaces = {f"a_{i}": (box(3), Discrete(2)) for i in range(2)}  # noqa: RUF012
+    length = 4
+
+    def joins(self, agent: str) -> int:
+        return 2 if agent == "a_1" else 0
+
+    def see(self, agent: str) -> Any:
+        if agent == "a_1" and self.t == 2:
+            return np.zeros(3, np.float32)
+        return np.float32([1, self.t / 4, agent == "a_1"])
+
+    def pay(self, agent: str, actions: dict[str, Any]) -> float:
+        return 1.0
+
+
+LATE_JOIN = Probe(
+    LateJoin,
+    (
+        Known("a_0", np.float32([1, 0, 0]), 1.875),
+        Known("a_0", np.float32([1, 0.5, 0]), 1.5),
+        Known("a_0", np.float32([1, 0.75, 0]), 1.0),
+        Known("a_1", np.zeros(3, np.float32), 1.5),
+        Known("a_1", np.float32([1, 0.75, 1]), 1.0),
     ),
 )
 
@@ -449,15 +517,124 @@ DICT_OBSERVATION = Probe(
     env_steps=9600,
 )
 
+
+class Memory(ProbeGame):
+    """A cue is shown at the start, or none, and nothing afterwards; later steps pay what fits it.
+
+    After the start an episode ends with each step by chance. Where there is no cue the start looks
+    like any later step, so a memory that is not emptied takes it for the episode before.
+    """
+
+    agents_and_spaces = {"a": (box(1), Discrete(3))}  # noqa: RUF012
+
+    def start(self) -> None:
+        self.cue, self.over = int(self.rng.choice([-1, 0, 0, 1])), False
+
+    def see(self, agent: str) -> Any:
+        return np.float32([self.cue if self.t == 0 else 0])
+
+    def pay(self, agent: str, actions: dict[str, Any]) -> float:
+        return float(self.t > 0 and actions[agent] == self.cue + 1)
+
+    def note(self, actions: dict[str, Any]) -> None:
+        self.over = self.t > 0 and bool(self.rng.integers(2))
+
+    def ends(self, agent: str) -> bool:
+        return self.over
+
+
+_REMEMBERED = 1 / (1 - 0.5 * 0.5)
+"""Value of 1 for each of the steps to come, where one more comes with probability 0.5."""
+_NOTHING = np.zeros(1, np.float32)
+MEMORY = Probe(
+    Memory,
+    (
+        *(Known("a", np.float32([cue]), 0.5 * _REMEMBERED) for cue in (-1, 1)),
+        *(
+            Known("a", _NOTHING, _REMEMBERED, cue + 1, before=(np.float32([cue]), *blank))
+            for cue in (-1, 0, 1)
+            for blank in ((), (_NOTHING,))
+        ),
+    ),
+    env_steps=25600,
+    tolerance=0.25,
+)
+MEMORY_PROBES = {"memory": MEMORY}
+
+
+class Together(ProbeGame):
+    """Each agent sees one of two signs and is paid their product, and 1 for an action that fits.
+
+    What it sees says nothing of the product: only a critic that sees both signs knows the value.
+    """
+
+    agents_and_spaces = {f"a_{i}": (box(1), Discrete(2)) for i in range(2)}  # noqa: RUF012
+
+    def start(self) -> None:
+        self.x = {a: int(self.rng.choice([-1, 1])) for a in self.possible_agents}
+
+    def see(self, agent: str) -> Any:
+        return np.float32([self.x[agent]])
+
+    def pay(self, agent: str, actions: dict[str, Any]) -> float:
+        return float(self.x["a_0"] * self.x["a_1"] + (actions[agent] == (self.x[agent] > 0)))
+
+
+TOGETHER = Probe(
+    Together,
+    tuple(
+        Known(a, np.float32([x]), x * y + 1.0, int(x > 0), others={b: np.float32([y])})
+        for a, b in (("a_0", "a_1"), ("a_1", "a_0"))
+        for x in (-1, 1)
+        for y in (-1, 1)
+    ),
+    tolerance=0.25,
+    env_steps=9600,
+)
+
+
+class Hidden(ProbeGame):
+    """The reward stands in the global state alone."""
+
+    agents_and_spaces = {"a_0": (box(1), Discrete(2)), "b_0": (box(2), Discrete(2))}  # noqa: RUF012
+    state_space = box(2)
+
+    def start(self) -> None:
+        self.x = self.rng.choice([-1, 1], 2)
+
+    def state(self) -> np.ndarray:
+        return np.float32(self.x)
+
+    def see(self, agent: str) -> Any:
+        return np.ones(1 if agent == "a_0" else 2, np.float32)
+
+    def pay(self, agent: str, actions: dict[str, Any]) -> float:
+        return float(self.x[int(agent == "b_0")] + actions[agent])
+
+
+HIDDEN = Probe(
+    Hidden,
+    tuple(
+        Known(agent, np.ones(1 + i, np.float32), x[i] + 1.0, 1, state=np.float32(x))
+        for i, agent in enumerate(("a_0", "b_0"))
+        for x in ((-1, -1), (-1, 1), (1, -1), (1, 1))
+    ),
+    tolerance=0.25,
+    env_steps=9600,
+)
+CENTRAL_PROBES = {"other's observation": TOGETHER, "global state": HIDDEN}
+
 PROBES: dict[str, Probe] = {
     "one step": ONE_STEP,
-    "two steps": TWO_STEPS,
-    "time limit": TIME_LIMIT,
+    "discount": TWO_STEPS,
+    "truncation": TIME_LIMIT,
     "own reward": OWN_REWARD,
     "unequal spaces": UNEQUAL_SPACES,
     "continuous": CONTINUOUS,
+    "continuous bound": BOUND,
     "masked": MASKED,
     "early death": EARLY_DEATH,
+    "late join": LATE_JOIN,
     "turn-based": TURN_BASED,
     "dict observation": DICT_OBSERVATION,
 }
@@ -500,7 +677,7 @@ class RewardsAreShared(OwnReward):
 
 
 BROKEN: dict[str, tuple[str, Callable[[], ParallelEnv]]] = {
-    "done for terminated": ("time limit", CutsAreDeaths),
+    "done for terminated": ("truncation", CutsAreDeaths),
     "terminated for done": ("early death", DeathsAreCuts),
     "sign of the mover": ("turn-based", MoverSignFlipped),
     "loser not paid": ("turn-based", OnlyTheMoverIsPaid),
