@@ -48,6 +48,7 @@ def test_learns_what_is_known(name, algo, memory, sharing):
     assert faults(teach(agent, probe.game), probe) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_game_fails_the_probe(broken):
     name, game = BROKEN[broken]
@@ -63,7 +64,9 @@ def test_who_remembers_nothing_fails_the_probe_of_memory():
     assert cannot_know(MEMORY_PROBES["memory"], "ippo") != []
 
 
-@pytest.mark.parametrize("name", CENTRAL_PROBES)
+@pytest.mark.parametrize(
+    "name", ["other's observation", pytest.param("global state", marks=pytest.mark.slow)]
+)
 def test_who_sees_only_its_own_view_cannot_know_the_value(name):
     """The policy is learned all the same: it is the value alone that is wrong."""
     found = cannot_know(CENTRAL_PROBES[name], "ippo")
