@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeAlias
 from kitae_marl.errors import ConfigError
 
 MAX_CONFIG_BYTES = 1_000_000
+MAX_WIDTH = 1 << 14
+"""Width of the widest layer; a run folder from elsewhere must not fill the memory."""
 TRACED = (
     "learning_rate",
     "gamma",
@@ -163,6 +165,7 @@ class PPOConfig:
         object.__setattr__(self, "hidden_sizes", tuple(widths))
         for width in self.hidden_sizes:
             _require_count("ppo.hidden_sizes", width)
+            _require(width <= MAX_WIDTH, "ppo.hidden_sizes", f"at most {MAX_WIDTH}", width)
 
 
 @dataclass(frozen=True)
