@@ -14,6 +14,14 @@ from kitae_marl.loops.chunks import CompiledLoop
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
 N_ENVS, N_STEPS = 4, 8
+GRU = {"gru_size": 6, "chunk_length": 4}
+ALL = {
+    "normalize_observation": True,
+    "normalize_return": True,
+    "clip_value": 0.2,
+    "target_kl": 0.02,
+    "agent_id": True,
+}
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
@@ -36,7 +44,7 @@ def config(game: str, n_updates: int = 3, **ppo: Any) -> Config:
 
 
 def make(game: str) -> CompiledVecParallelEnv:
-    return CompiledVecParallelEnv(game, N_ENVS)
+    return CompiledVecParallelEnv(game, N_ENVS, with_state=None)
 
 
 def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:
@@ -45,19 +53,33 @@ def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:
 
 
 @pytest.mark.parametrize(
-    ("game", "share_params"),
+    ("game", "share_params", "algo", "settings"),
     [
-        ("mpe/simple_spread-v3", False),
-        ("mpe/simple_speaker_listener-v4", True),
-        pytest.param("mpe/simple_spread-v3", True, marks=pytest.mark.slow),
-        pytest.param("classic/tictactoe-v3", False, marks=pytest.mark.slow),
-        ("classic/tictactoe-v3", True),
+        ("mpe/simple_spread-v3", False, "ippo", {}),
+        ("mpe/simple_speaker_listener-v4", True, "ippo", {}),
+        ("classic/tictactoe-v3", True, "mappo", GRU),
+        *(
+            pytest.param(*variant, marks=pytest.mark.slow)
+            for variant in [
+                ("mpe/simple_spread-v3", True, "ippo", {}),
+                ("classic/tictactoe-v3", False, "ippo", {}),
+                ("classic/tictactoe-v3", True, "ippo", {}),
+                ("mpe/simple_spread-v3", False, "mappo", GRU | ALL),
+                ("mpe/simple_speaker_listener-v4", True, "mappo", ALL),
+                ("mpe/simple_speaker_listener-v4", False, "ippo", GRU),
+                ("mpe/simple_spread-v3", {"agent_0": "independent", "*": "shared"}, "mappo", GRU),
+            ]
+        ),
     ],
 )
 def test_host_and_compiled_loop_end_with_the_same_parameters(
-    game: str, share_params: bool, monkeypatch: pytest.MonkeyPatch
+    game: str,
+    share_params: Any,
+    algo: str,
+    settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = config(game, share_params=share_params)
+    settings = dataclasses.replace(config(game, share_params=share_params, **settings), algo=algo)
     compiled = Agent(make(game), settings)
     compiled.train(make(game), show=False)
     monkeypatch.setattr("kitae_marl.loops.train.check_env", lambda env: env)
@@ -67,9 +89,15 @@ def test_host_and_compiled_loop_end_with_the_same_parameters(
     assert_same(host.state, compiled.state, tolerance=1e-5)
 
 
-def test_a_run_that_continues_equals_one_that_never_stopped(tmp_path: Any) -> None:
+@pytest.mark.parametrize(
+    ("algo", "settings"),
+    [("ippo", {}), pytest.param("mappo", GRU | ALL, marks=pytest.mark.slow)],
+)
+def test_a_run_that_continues_equals_one_that_never_stopped(
+    algo: str, settings: dict[str, Any], tmp_path: Any
+) -> None:
     game = "mpe/simple_spread-v3"
-    whole = config(game, 6, anneal=False)
+    whole = dataclasses.replace(config(game, 6, anneal=False, **settings), algo=algo)
     half = dataclasses.replace(whole, env_steps=whole.env_steps // 2)
     through = Agent(make(game), whole)
     through.train(make(game), tmp_path / "through", show=False)
