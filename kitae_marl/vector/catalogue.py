@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from gymnasium import spaces
 
 from kitae_marl.groups import group_specs
-from kitae_marl.vector.ids import gymnasium_ids, install_hint, known_ids
+from kitae_marl.vector.ids import MAMUJOCO, gymnasium_ids, install_hint, known_ids
 
 _TABLE = Path(__file__).with_name("catalogue.json")
 _GAMES_NEED = {
@@ -34,9 +34,6 @@ _GAMES_NEED = {
     "classic": ("pygame",),
 }
 _GYMNASIUM_NEEDS = {"box2d": "Box2D", "mujoco": "mujoco", "phys2d": "jax", "tabular": "jax"}
-_MAMUJOCO = ("Ant/2x4", "Ant/4x2", "HalfCheetah/2x3", "HalfCheetah/6x1", "Hopper/3x1",
-             "Humanoid/9|8", "ManySegmentSwimmer/2x1", "Reacher/2x1", "Swimmer/2x1",
-             "Walker2d/2x3")  # fmt: skip
 
 
 class Game(NamedTuple):
@@ -82,7 +79,7 @@ def catalogue(match: str = "") -> list[Game]:
 def _games() -> Iterator[Game]:
     """Generate the rows."""
     listed = {id for id in _table() if id.partition(":")[0] not in ("gymnasium", "openspiel")}
-    listed.update(known_ids(), (f"mamujoco:{scenario}" for scenario in _MAMUJOCO))
+    listed.update(known_ids(), (f"mamujoco:{scenario}" for scenario in MAMUJOCO))
     names = _openspiel_names()
     spiels = [id for id in _table() if id.startswith("openspiel:")]
     listed.update(spiels if names is None else (f"openspiel:{name}" for name in names))

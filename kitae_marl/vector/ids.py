@@ -25,6 +25,11 @@ from kitae_marl.errors import UnknownEnvironmentError
 PREFIXES = ("gymnasium", "envpool", "openspiel", "mamujoco")
 """Families written with a colon, because their names are another package's business."""
 
+MAMUJOCO = ("Ant/2x4", "Ant/4x2", "HalfCheetah/2x3", "HalfCheetah/6x1", "Hopper/3x1",
+            "Humanoid/9|8", "ManySegmentSwimmer/2x1", "Reacher/2x1", "Swimmer/2x1",
+            "Walker2d/2x3")  # fmt: skip
+"""Scenarios of multi-agent MuJoCo, each with a partition of its joints among the agents."""
+
 _INSTALL = {
     "mpe": "mpe2",
     "butterfly": "kitae-marl[butterfly]",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 from collections.abc import Mapping
@@ -12,7 +13,14 @@ from pettingzoo import ParallelEnv
 from pettingzoo.utils.conversions import turn_based_aec_to_parallel
 
 from kitae_marl.errors import UnknownEnvironmentError
-from kitae_marl.vector.ids import EnvId, gymnasium_ids, install_hint, nearest_ids, parse_id
+from kitae_marl.vector.ids import (
+    MAMUJOCO,
+    EnvId,
+    gymnasium_ids,
+    install_hint,
+    nearest_ids,
+    parse_id,
+)
 from kitae_marl.vector.lean import lean
 from kitae_marl.vector.quirks import corrected_arguments
 from kitae_marl.vector.wrappers import GymnasiumParallelEnv, as_parallel
@@ -117,9 +125,7 @@ def _make_stock(env_id: EnvId, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, 
             name = f"magent2.environments.{env_id.module_name}"
             return importlib.import_module(name).parallel_env(**kwargs)
         case "mamujoco":
-            scenario, _, partition = env_id.name.partition("/")
-            robots = importlib.import_module("gymnasium_robotics").mamujoco_v1
-            return robots.parallel_env(scenario=scenario, agent_conf=partition or None, **kwargs)
+            return _make_mamujoco(env_id, kwargs)
         case "openspiel":
             return turn_based_aec_to_parallel(_make_openspiel(env_id, kwargs))
     import pettingzoo
@@ -131,6 +137,22 @@ def _make_stock(env_id: EnvId, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, 
         return turn_based_aec_to_parallel(pettingzoo.make("aec", env_id.text, **kwargs))
     except FailedToImport as error:
         raise ImportError(str(error.__cause__ or error)) from error
+
+
+def _make_mamujoco(env_id: EnvId, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:
+    """Make a scenario of multi-agent MuJoCo; its package has no list of them to look into."""
+    scenario, _, partition = env_id.name.partition("/")
+    robots = importlib.import_module("gymnasium_robotics").mamujoco_v1
+    try:
+        return robots.parallel_env(scenario=scenario, agent_conf=partition or None, **kwargs)
+    except Exception as error:
+        if not str(error).startswith(("UNKNOWN partitioning", "Custom env not implemented")):
+            raise
+        near = [f"mamujoco:{name}" for name in difflib.get_close_matches(env_id.name, MAMUJOCO)]
+        raise UnknownEnvironmentError(
+            f"multi-agent MuJoCo has no scenario and partition {env_id.name!r}; did you mean "
+            f"{' or '.join(map(repr, near or ['mamujoco:HalfCheetah/2x3']))}?"
+        ) from error
 
 
 def _make_openspiel(env_id: EnvId, kwargs: dict[str, Any]) -> Any:

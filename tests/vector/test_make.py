@@ -91,6 +91,13 @@ def test_unknown_ids_name_the_nearest(wrong: str, message: str) -> None:
         make_parallel_env(wrong)
 
 
+@pytest.mark.parametrize("wrong", ["HalfCheeta/2x3", "HalfCheetah/9x9"])
+def test_an_unknown_scenario_of_mujoco_names_the_nearest(wrong: str) -> None:
+    pytest.importorskip("gymnasium_robotics")
+    with pytest.raises(UnknownEnvironmentError, match="'mamujoco:HalfCheetah/2x3'"):
+        make_parallel_env(f"mamujoco:{wrong}")
+
+
 def test_a_missing_package_is_named_with_its_pip_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] in ("pymunk", "envpool")]:
         monkeypatch.delitem(sys.modules, name)
