@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         random_policy,
         summarize,
     )
+    from kitae_marl.evaluation.export import export_policy
     from kitae_marl.loops.train import check_env, process_termination, vectorized_train
     from kitae_marl.many import train_many
     from kitae_marl.seats import frozen, with_seats
@@ -42,6 +43,7 @@ _HOMES = {
     "check_parallel_env": "vector.doctor",
     "compare": "evaluation",
     "evaluate": "evaluation",
+    "export_policy": "evaluation.export",
     "evaluate_sides": "evaluation",
     "frozen": "seats",
     "make_parallel_env": "vector.make",
@@ -69,6 +71,7 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_sides",
+    "export_policy",
     "frozen",
     "make_parallel_env",
     "make_vec_env",

@@ -26,7 +26,7 @@ from kitae_marl.errors import (
 from kitae_marl.options.fields import REGISTRY
 from kitae_marl.options.games import Bench, Doctor, List, Verify
 from kitae_marl.options.playing import Brackets, Compare, Evaluate
-from kitae_marl.options.showing import Plot, Watch
+from kitae_marl.options.showing import Export, Plot, Watch
 from kitae_marl.options.training import Runs, Train
 from kitae_marl.signals import pass_on, stop_on_signal
 
@@ -38,6 +38,7 @@ Command = (
     | Annotated[Brackets, subcommand("brackets")]
     | Annotated[Watch, subcommand("watch")]
     | Annotated[Plot, subcommand("plot")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[List, subcommand("list")]
     | Annotated[Doctor, subcommand("doctor")]
     | Annotated[Verify, subcommand("verify")]

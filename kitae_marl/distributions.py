@@ -189,7 +189,7 @@ def _clipped_normal(space: gym.spaces.Box) -> Distribution:
     ``params`` is the mean beside the log standard deviation, both in the network's units.
     """
     shape, n_axes, size = space.shape, len(space.shape), math.prod(space.shape)
-    low, high = _bounds_in_float32(space)
+    low, high = bounds_in_float32(space)
     bounded = np.isfinite(low) & np.isfinite(high)
     centre = np.where(bounded, low, 0) / 2 + np.where(bounded, high, 0) / 2
     half = np.where(bounded, high, 1) / 2 - np.where(bounded, low, -1) / 2
@@ -246,7 +246,7 @@ def _rows(constant: np.ndarray, x: Array) -> np.ndarray:
     return constant.reshape((1,) * (x.ndim - 1) + (-1,))
 
 
-def _bounds_in_float32(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+def bounds_in_float32(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     """Return flat bounds in float32, rounded inwards so that actions stay in the space."""
     low, high = (bound.reshape(-1).astype(np.float32) for bound in (space.low, space.high))
     inf = np.float32(np.inf)

@@ -174,6 +174,15 @@ class TestWatch:
         assert not (folder / "no.gif").exists()
 
 
+class TestExport:
+    def test_arrays_and_module(self, call, folder):
+        result, text = call("export", "other", "--out", "spread.npz")
+        assert result["agents"] == ["agent_0", "agent_1", "agent_2"]
+        assert (folder / "spread.npz").read_bytes()[:2] == b"PK"
+        assert "class Policy" in (folder / "spread.py").read_text()
+        assert "from spread import Policy" in text
+
+
 class TestBrackets:
     def test_measured(self, call):
         result, text = call("brackets", "mpe/simple_spread-v3", *FEW, "--env-kwargs", '{"N": 2}')
@@ -201,6 +210,8 @@ class TestBrackets:
         (["compare", "other", "board"], "runs of one game"),
         (["compare", "other", "many", "--out", "c.gif"], "ends in .png or"),
         (["plot", "other", "board"], "runs of one game"),
+        (["export", "missing"], "no run at 'missing'"),
+        (["export", "other", "--out", "policy.zip"], "ends in .npz"),
         (["watch", "other", "--out", "film.png"], "ends in .gif or .mp4"),
         (["watch", "other", "--episodes", "0"], "at least one episode"),
         (["watch", "other", "--fps", "0"], "a positive number of frames a second"),

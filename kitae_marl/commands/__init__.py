@@ -7,11 +7,11 @@ from typing import Any
 
 from kitae_marl.commands.games import bench, doctor, list_games, verify
 from kitae_marl.commands.playing import brackets, compare, evaluate
-from kitae_marl.commands.showing import plot, watch
+from kitae_marl.commands.showing import export, plot, watch
 from kitae_marl.commands.training import show_runs, train
 from kitae_marl.options.games import Bench, Doctor, List, Verify
 from kitae_marl.options.playing import Brackets, Compare, Evaluate
-from kitae_marl.options.showing import Plot, Watch
+from kitae_marl.options.showing import Export, Plot, Watch
 from kitae_marl.options.training import Runs, Train
 
 RUN: dict[type, Callable[[Any], dict[str, Any]]] = {
@@ -22,6 +22,7 @@ RUN: dict[type, Callable[[Any], dict[str, Any]]] = {
     Brackets: brackets,
     Watch: watch,
     Plot: plot,
+    Export: export,
     List: list_games,
     Doctor: doctor,
     Verify: verify,

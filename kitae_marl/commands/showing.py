@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kitae_marl import runs
 from kitae_marl.commands.loading import (
     Game,
     find_all,
@@ -20,7 +21,7 @@ from kitae_marl.commands.loading import (
 )
 from kitae_marl.errors import ConfigError, EnvError, RenderError
 from kitae_marl.logger import say
-from kitae_marl.options.showing import Plot, Watch
+from kitae_marl.options.showing import Export, Plot, Watch
 from kitae_marl.outputs import require_output
 
 WIDTHS = 800, 400
@@ -162,3 +163,22 @@ def _references(game: Game, options: Plot) -> dict[str, float]:
     if entry["against"] is not None:
         return {}
     return {name: side[tag]["mean"] for name, side in rows.items() if tag in side}
+
+
+def export(options: Export) -> dict[str, Any]:
+    """Write policies that need nothing but NumPy."""
+    from kitae_marl.agent import Agent
+    from kitae_marl.evaluation.export import export_policy
+
+    path = runs.find_run(options.run, options.runs_dir)
+    require_output(options.out, (".npz",))
+    agent = Agent.load(path, step=options.step)
+    arrays, module = export_policy(agent, options.out)
+    say(f"wrote {arrays} ({arrays.stat().st_size} bytes) and {module}")
+    say(f"  from {module.stem} import Policy; Policy({str(arrays)!r}).act(agent, observation)")
+    return {
+        "run_dir": str(path),
+        "out": str(arrays),
+        "module": str(module),
+        "agents": agent.possible_agents,
+    }

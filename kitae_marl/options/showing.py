@@ -59,3 +59,21 @@ class Plot:
     """Folder that holds the run folders."""
     json: bool = False
     """Print one JSON object as the last line."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the policies of a run as arrays, with a NumPy module that acts with them."""
+
+    run: Positional[str]
+    """Path of a run folder, or name of a run in the runs folder."""
+    out: Path = Path("policy.npz")
+    """File to write, .npz; the module stands beside it, under the same name with .py."""
+    step: int | None = None
+    """Joint step of the checkpoint; None: the newest."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds the run folders."""
+    seed: int = 0
+    """Not used, nothing here is random; accepted as everywhere."""
+    json: bool = False
+    """Print one JSON object as the last line."""

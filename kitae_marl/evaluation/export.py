@@ -1,0 +1,98 @@
+"""Export of trained policies, for use without JAX and without this package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kitae_marl.distributions import bounds_in_float32
+from kitae_marl.moments import Moments, standard_deviation
+from kitae_marl.networks import feature_space
+from kitae_marl.outputs import replacing, require_output
+from kitae_marl.spaces import space_to_json
+
+if TYPE_CHECKING:
+    from kitae_marl.agent import Agent
+    from kitae_marl.groups import GroupSpec
+
+SOURCE = Path(__file__).parent / "exported_policy.py"
+
+
+def export_policy(agent: Agent, out: str | Path) -> tuple[Path, Path]:
+    """Write the policies of all agents as arrays, and beside them the module that acts with them.
+
+    Args:
+        agent: the trained agent.
+        out: path ending in ``.npz``; the module gets the same name with ``.py``.
+
+    Returns:
+        Paths of both files.
+
+    Raises:
+        ValueError: as ``require_output``, or if a file that is no exported module has its name.
+    """
+    out = require_output(out, (".npz",))
+    module, source = out.with_suffix(".py"), SOURCE.read_text(encoding="utf-8")
+    first_line = source.partition("\n")[0]
+    if module.exists() and not module.read_text(errors="replace").startswith(first_line):
+        raise ValueError(
+            f"{module} is in the way: the module that acts gets this name; choose another --out."
+        )
+    about: dict[str, Any] = {"format": 1, "agents": {}, "groups": {}}
+    arrays: dict[str, np.ndarray] = {}
+    for number, group in enumerate(agent.groups):
+        prefix = f"group_{number}"
+        about["groups"][group.name] = {"prefix": prefix, **_describe(group, agent)}
+        for name, array in _arrays(group, agent):
+            arrays[f"{prefix}/{name}"] = np.asarray(array)
+    for name in agent.possible_agents:
+        (group,) = (group for group in agent.groups if name in group.agents)
+        about["agents"][name] = {"group": group.name, "index": group.agents.index(name)}
+    with replacing(out) as temporary:
+        np.savez(temporary, about=np.array(json.dumps(about)), **arrays)  # pyright: ignore[reportArgumentType]
+    with replacing(module) as temporary:
+        temporary.write_text(source, encoding="utf-8")
+    return out, module
+
+
+def _describe(group: GroupSpec, agent: Agent) -> dict[str, Any]:
+    """Say how the arrays of a group are put together."""
+    ppo = agent.config.ppo
+    return {
+        "share_params": group.share_params,
+        "n_agents": group.n_agents,
+        "agent_id": ppo.agent_id and group.share_params and group.n_agents > 1,
+        "space": space_to_json(feature_space(group.observation_space)),
+        "action_space": space_to_json(group.action_space),
+        "n_layers": len(ppo.hidden_sizes),
+        "activation": ppo.activation,
+        "gru_size": ppo.gru_size,
+    }
+
+
+def _arrays(group: GroupSpec, agent: Agent) -> Iterator[tuple[str, Any]]:
+    """Yield the arrays of a group by name: parameters, moments of observations, bounds."""
+    state = agent.state[group.name]
+    yield from _flat(state.params["actor"]["params"], "")
+    if agent.config.ppo.normalize_observation:
+        yield from _flat(state.moments["observation"], "moments/")
+    if hasattr(group.action_space, "low"):
+        space: Any = group.action_space
+        yield from zip(("low", "high"), bounds_in_float32(space), strict=True)
+
+
+def _flat(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested dicts and tuples, names joined by ``/``."""
+    if isinstance(tree, Moments):
+        yield f"{path}mean", tree.mean
+        yield f"{path}deviation", standard_deviation(tree)
+    elif isinstance(tree, Mapping | tuple):
+        pairs = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+        for name, part in pairs:
+            yield from _flat(part, f"{path}{name}/")
+    else:
+        yield path.rstrip("/"), tree

@@ -1,0 +1,146 @@
+"""A policy trained by kitae_marl, in NumPy alone.
+
+    policy = Policy("policy.npz")
+    action = policy.act("agent_0", observation)  # the most probable action
+
+An observation is what the agent's observation space holds, or a batch with any leading axes. A
+recurrent policy remembers, agent by agent, the observations of its own decisions: call ``act`` only
+when the agent is to act, and ``reset`` when an episode begins. The file is data, never executed.
+"""
+
+import json
+
+import numpy as np
+
+
+class Policy:
+    """The policies of all agents of a game; ``agents`` names them."""
+
+    def __init__(self, path):
+        with np.load(path, allow_pickle=False) as file:
+            self._arrays = {name: file[name] for name in file.files if name != "about"}
+            self._about = json.loads(str(file["about"]))
+        if self._about.get("format") != 1:
+            raise ValueError(f"expected a policy of format 1, got {self._about.get('format')!r}")
+        self.agents = list(self._about["agents"])
+        self._nets = {agent: self._load(**place) for agent, place in self._about["agents"].items()}
+        self.reset()
+
+    def _load(self, group, index):
+        """Pick what one agent acts with; independent agents have an axis of their own."""
+        about = self._about["groups"][group]
+        prefix = f"{about['prefix']}/"
+        arrays = {k[len(prefix) :]: v for k, v in self._arrays.items() if k.startswith(prefix)}
+        if not about["share_params"]:
+            arrays = {k: v[index] if k not in ("low", "high") else v for k, v in arrays.items()}
+        return about, arrays, index
+
+    def reset(self, agent=None):
+        """Forget what an agent, or every agent, has seen."""
+        if agent is None:
+            self._memory = {}
+        self._memory.pop(agent, None)
+
+    def act(self, agent, observation, action_mask=None):
+        """Return the most probable action; one that a mask of zeros and ones allows."""
+        about, arrays, index = self._nets[agent]
+        if isinstance(observation, dict) and "action_mask" in observation:
+            action_mask = observation["action_mask"] if action_mask is None else action_mask
+            observation = {k: v for k, v in observation.items() if k != "action_mask"}
+            if list(observation) == ["observation"]:
+                observation = observation["observation"]
+        x = _encode(about["space"], observation, arrays, "moments", [0])
+        if about["agent_id"]:
+            one_hot = np.eye(about["n_agents"], dtype=np.float32)[index]
+            x = np.concatenate([x, np.broadcast_to(one_hot, (*x.shape[:-1], len(one_hot)))], -1)
+        for i in range(about["n_layers"]):
+            x = _dense(x, arrays, f"MLP_0/Dense_{i}")
+            x = np.tanh(x) if about["activation"] == "tanh" else np.maximum(x, 0)
+        if about["gru_size"]:
+            x = self._memory[agent] = _gru(x, self._memory.get(agent), arrays)
+        out = _dense(x, arrays, "Dense_0")
+        if action_mask is not None:
+            out = np.where(np.asarray(action_mask) != 0, out, np.float32(-1e9))
+        return _most_probable(about["action_space"], out, arrays)
+
+
+def _encode(space, x, arrays, path, n_images):
+    """Turn an observation into a vector behind its leading axes; ``n_images`` counts images."""
+    kind = space["type"]
+    if kind in ("Dict", "Tuple"):
+        parts = space["spaces"]
+        parts = sorted(parts.items()) if kind == "Dict" else list(enumerate(parts))
+        vectors = [_encode(p, x[k], arrays, f"{path}/{k}", n_images) for k, p in parts]
+        return np.concatenate(vectors, axis=-1)
+    x = np.asarray(x)
+    if kind == "Discrete":
+        return np.eye(space["n"], dtype=np.float32)[x - space["start"]]
+    if kind == "MultiDiscrete":
+        nvec, start = np.array(space["nvec"]), np.array(space["start"])
+        index = (x - start).reshape(*x.shape[: x.ndim - nvec.ndim], -1)
+        hot = [np.eye(n, dtype=np.float32)[index[..., i]] for i, n in enumerate(nvec.reshape(-1))]
+        return np.concatenate(hot, axis=-1)
+    shape = space["shape"] if isinstance(space["shape"], list) else [space["shape"]]
+    lead = x.shape[: x.ndim - len(shape)]
+    if f"{path}/mean" in arrays:
+        x = np.clip((x - arrays[f"{path}/mean"]) / arrays[f"{path}/deviation"], -10, 10)
+    is_bytes = space.get("dtype") == "uint8"
+    x = x.astype(np.float32) / np.float32(255 if is_bytes else 1)
+    if is_bytes and len(shape) == 3:
+        x = _convolve(x.reshape(-1, *shape), arrays, f"Encoder_0/ImageEncoder_{n_images[0]}")
+        n_images[0] += 1
+    return x.reshape(*lead, int(np.prod(x.shape)) // max(1, int(np.prod(lead))))
+
+
+def _convolve(x, arrays, name):
+    """Three convolutions for large images, two with zeros around for small ones."""
+    large = min(x.shape[1:3]) >= 36
+    for i, stride in enumerate((4, 2, 1) if large else (1, 2)):
+        kernel, bias = arrays[f"{name}/Conv_{i}/kernel"], arrays[f"{name}/Conv_{i}/bias"]
+        if not large:
+            missing = [max((-(-n // stride) - 1) * stride + 3 - n, 0) for n in x.shape[1:3]]
+            x = np.pad(x, ((0, 0), *((m // 2, m - m // 2) for m in missing), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
+        windows = windows[:, ::stride, ::stride]
+        x = np.maximum(np.tensordot(windows, kernel, axes=((3, 4, 5), (2, 0, 1))) + bias, 0)
+    return x
+
+
+def _dense(x, arrays, name):
+    """Multiply and add."""
+    return x @ arrays[f"{name}/kernel"] + arrays[f"{name}/bias"]
+
+
+def _gru(x, memory, arrays):
+    """Return the next memory of a gated recurrent unit."""
+    kernel = arrays["GRU_0/kernel"]
+    if memory is None:
+        memory = np.zeros((*x.shape[:-1], len(kernel)), np.float32)
+    reset, update, new = np.split(_dense(x, arrays, "GRU_0/Dense_0"), 3, axis=-1)
+    from_reset, from_update, from_new = np.split(memory @ kernel, 3, axis=-1)
+    new = np.tanh(new + _sigmoid(reset + from_reset) * from_new)
+    update = _sigmoid(update + from_update)
+    return (1 - update) * new + update * memory
+
+
+def _sigmoid(x):
+    """Logistic function."""
+    return 1 / (1 + np.exp(-x))
+
+
+def _most_probable(space, out, arrays):
+    """Mode of the distribution whose parameters the network returned."""
+    if space["type"] == "Discrete":
+        return np.argmax(out, axis=-1) + space["start"]
+    if space["type"] == "MultiDiscrete":
+        parts = np.split(out, np.cumsum(space["nvec"])[:-1], axis=-1)
+        return np.stack([np.argmax(part, axis=-1) for part in parts], axis=-1) + space["start"]
+    shape = space["shape"] if isinstance(space["shape"], list) else [space["shape"]]
+    if space["type"] == "MultiBinary":
+        return (out > 0).astype(np.int8).reshape(*out.shape[:-1], *shape)
+    low, high = arrays["low"], arrays["high"]  # the network's -1 and 1 stand for them
+    bounded = np.isfinite(low) & np.isfinite(high)
+    low_, high_ = np.where(bounded, low, -1) / 2, np.where(bounded, high, 1) / 2
+    half = np.where(high_ > low_, high_ - low_, 1)
+    action = np.clip(out * half + np.where(bounded, low_ + high_, 0), low, high)
+    return action.astype(np.float32).reshape(*out.shape[:-1], *shape)

@@ -1,0 +1,206 @@
+"""Exported policies act as the agent does, on 1,000 observations of every kind, in NumPy alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import jax
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from kitae_marl.agent import Agent
+from kitae_marl.config import Config, PPOConfig
+from kitae_marl.evaluation.export import SOURCE, export_policy
+from kitae_marl.groups import map_leaves
+from kitae_marl.types import TrainState
+
+
+def box(low: list, high: list) -> spaces.Box:
+    return spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
+
+
+N = 1000
+BOX = spaces.Box(-np.inf, np.inf, (5,), np.float32)
+IMAGE = spaces.Box(0, 255, (8, 9, 3), np.uint8)
+MIXED = spaces.Dict(
+    b=spaces.Tuple([spaces.Discrete(3, start=2), spaces.MultiBinary(4), BOX]),
+    a=spaces.MultiDiscrete([2, 3], start=[1, 0]),
+    image=IMAGE,
+    bytes=spaces.Box(0, 255, (3,), np.uint8),
+)
+MASKED = spaces.Dict(observation=BOX, action_mask=spaces.Box(0, 1, (6,), np.int8))
+FOUR = spaces.Discrete(4, start=1)
+
+CASES: dict[str, tuple[spaces.Space, spaces.Space, dict[str, Any]]] = {
+    "mlp": (BOX, FOUR, {}),
+    "relu, independent": (BOX, FOUR, {"activation": "relu", "share_params": False}),
+    "no hidden layer": (BOX, FOUR, {"hidden_sizes": ()}),
+    "small image": (IMAGE, FOUR, {}),
+    "two images": (spaces.Tuple([IMAGE, spaces.Box(0, 255, (5, 4, 1), np.uint8)]), FOUR, {}),
+    "large image": (spaces.Box(0, 255, (40, 37, 2), np.uint8), FOUR, {}),
+    "mixed": (MIXED, FOUR, {}),
+    "mixed, normalised": (MIXED, FOUR, {"normalize_observation": True}),
+    "normalised, independent": (
+        BOX,
+        FOUR,
+        {"normalize_observation": True, "share_params": False},
+    ),
+    "agent ids": (BOX, FOUR, {"agent_id": True}),
+    "mask": (MASKED, spaces.Discrete(6), {}),
+    "masked parts": (MASKED, spaces.MultiDiscrete([4, 2], start=[1, 3]), {}),
+    "bits": (BOX, spaces.MultiBinary([2, 2]), {}),
+    "continuous": (BOX, box([-2.0, 0.5], [1.0, 0.75]), {}),
+    "half open": (BOX, box([[-np.inf], [0.0]], [[1.0], [np.inf]]), {}),
+    "gru": (BOX, FOUR, {"gru_size": 6}),
+    "gru, independent": (BOX, FOUR, {"gru_size": 6, "share_params": False}),
+}
+
+
+class Spaces:
+    """Agents and spaces, no game."""
+
+    possible_agents = ("cat_0", "cat_1", "dog_0")
+
+    def __init__(self, observation: gym.Space, action: gym.Space) -> None:
+        self._spaces = observation, action
+
+    def observation_space(self, agent: str) -> gym.Space:
+        return self._spaces[0] if agent != "dog_0" else BOX
+
+    def action_space(self, agent: str) -> gym.Space:
+        return self._spaces[1] if agent != "dog_0" else spaces.Discrete(9)
+
+
+def make_agent(observation: gym.Space, action: gym.Space, settings: dict[str, Any]) -> Agent:
+    """Make an agent whose parameters and moments are random, so that actions differ."""
+    settings = {"hidden_sizes": (7, 6), **settings}
+    agent = Agent(Spaces(observation, action), Config(ppo=PPOConfig(**settings)))
+    generator = np.random.default_rng(0)
+
+    def shaken(x: Any) -> Any:
+        if not np.issubdtype(x.dtype, np.floating):
+            return x
+        return np.asarray(x) + 0.3 * generator.standard_normal(x.shape, np.float32)
+
+    def shaken_state(state: TrainState) -> TrainState:
+        moments = jax.tree.map(lambda x: abs(shaken(x)) + 0.1, state.moments)  # variances, too
+        return state._replace(params=jax.tree.map(shaken, state.params), moments=moments)
+
+    agent.state = {name: shaken_state(state) for name, state in agent.state.items()}
+    return agent
+
+
+def draw(space: gym.Space) -> Any:
+    """Draw 1,000 observations, stacked."""
+    space.seed(1)
+    samples = [space.sample() for _ in range(N)]
+    for sample in samples:
+        if isinstance(sample, dict) and "action_mask" in sample:
+            sample["action_mask"][:1] = 1  # something is allowed in both parts
+            sample["action_mask"][-1:] = 1
+    return map_leaves(lambda *xs: np.stack(xs), samples[0], *samples[1:])
+
+
+def load(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("exported", path.with_suffix(".py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Policy(path)
+
+
+SLOW = ("two images", "large image")
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CASES]
+)
+def test_it_acts_as_the_agent_does(tmp_path, case):
+    observation_space, action_space, settings = CASES[case]
+    agent = make_agent(observation_space, action_space, settings)
+    export_policy(agent, tmp_path / "policy.npz")
+    policy = load(tmp_path / "policy.npz")
+    assert policy.agents == ["cat_0", "cat_1", "dog_0"]
+    space = {
+        name: Spaces(observation_space, action_space).observation_space(name)
+        for name in policy.agents
+    }
+    observations = {name: draw(space[name]) for name in policy.agents}
+    varied = False
+    infos = {"_final_observation": np.zeros(N, bool)}
+    for step in range(3 if settings.get("gru_size") else 1):
+        expected = agent.select_action(observations, infos if step else {})
+        for name in policy.agents:
+            got = policy.act(name, observations[name])
+            assert got.shape == expected[name].shape
+            if case in ("continuous", "half open"):
+                np.testing.assert_allclose(got, expected[name], rtol=1e-5, atol=1e-5)
+            else:
+                assert (got == expected[name]).mean() >= 0.999  # but for ties to the last bit
+            varied |= len(np.unique(got)) > 1
+    assert varied
+
+
+@pytest.mark.usefixtures("quick_compilation")
+class TestUse:
+    @pytest.fixture
+    def exported(self, tmp_path):
+        agent = make_agent(BOX, FOUR, {"gru_size": 4})
+        export_policy(agent, tmp_path / "policy.npz")
+        return tmp_path / "policy.npz"
+
+    def test_it_needs_nothing_but_numpy(self, exported):
+        code = (
+            "import sys, numpy as np, policy\n"
+            "p = policy.Policy('policy.npz')\n"
+            "print(int(p.act('cat_0', np.zeros(5, np.float32))) in range(1, 5))\n"
+            "print(sorted({'jax', 'flax', 'gymnasium', 'kitae_marl'} & sys.modules.keys()))"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", code], cwd=exported.parent, capture_output=True, text=True
+        )
+        assert ran.stdout.split() == ["True", "[]"], ran.stderr
+        assert len(SOURCE.read_text().splitlines()) < 150
+
+    def test_memory_is_kept_by_agent_until_reset(self, exported):
+        policy = load(exported)
+        seen = np.ones(5, np.float32)
+        policy.act("cat_0", seen)
+        first = policy._memory["cat_0"]
+        policy.act("cat_1", seen)
+        assert (policy._memory["cat_0"] == first).all()
+        policy.act("cat_0", seen)
+        assert (policy._memory["cat_0"] != first).any()
+        policy.reset("cat_0")
+        assert set(policy._memory) == {"cat_1"}
+        policy.reset()
+        assert not policy._memory
+
+    def test_the_file_holds_no_pickle(self, exported):
+        with np.load(exported, allow_pickle=False) as file:
+            assert all(file[name].dtype != object for name in file.files)
+
+    def test_a_file_of_another_kind(self, exported, tmp_path):
+        np.savez(tmp_path / "other.npz", about=np.array('{"format": 2}'))
+        policy = load(exported)
+        with pytest.raises(ValueError, match="format 1, got 2"):
+            type(policy)(tmp_path / "other.npz")
+
+    def test_what_is_in_the_way_stays(self, tmp_path):
+        agent = make_agent(BOX, FOUR, {})
+        (tmp_path / "policy.py").write_text("mine")
+        with pytest.raises(ValueError, match="in the way"):
+            export_policy(agent, tmp_path / "policy.npz")
+        assert (tmp_path / "policy.py").read_text() == "mine"
+        with pytest.raises(ValueError, match=r"ends in \.npz"):
+            export_policy(agent, tmp_path / "policy.zip")
+        export_policy(agent, tmp_path / "again.npz")
+        export_policy(agent, tmp_path / "again.npz")
