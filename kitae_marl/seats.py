@@ -164,10 +164,11 @@ def policy_for(
     """
     player = agent.player(seed=seed)
     others = [(a, group) for group in player.groups for a in group.agents if a not in agents]
+    if not others:
+        return partial(player.select_action, sample=sample)
 
     def policy(observations: Any, infos: Mapping[str, Any]) -> dict[str, Any]:
-        if others:
-            observations, infos = _with_nothing_of(others, observations, infos)
+        observations, infos = _with_nothing_of(others, observations, infos)
         chosen = player.select_action(observations, infos, sample=sample)
         return {agent: chosen[agent] for agent in agents}
 

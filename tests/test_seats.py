@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from small_games import LENGTH, Clock
 
 from kitae_marl import Agent, Config, PPOConfig, evaluate, frozen, make_vec_env, with_seats
+from kitae_marl.cli import main
 from kitae_marl.errors import NoCheckpointError, UnsafePathError
 from kitae_marl.seats import policy_for, seated_as_told
 from kitae_marl.vector import SubProcVecParallelEnv, VecParallelEnv
@@ -343,3 +345,36 @@ class TestConfig:
             seated_as_told(
                 CompiledVecParallelEnv(TICTACTOE, N_ENVS), {"player_2": "frozen:x"}, Path(runs)
             )
+
+
+class TestCommands:
+    def test_train_evaluate_and_watch_with_seats(self, tmp_path, monkeypatch, capsys):
+        """A run of one side keeps its opponent; a run of both sides is given one."""
+        monkeypatch.chdir(tmp_path)
+        small = ["--n-envs", "4", "--ppo.n-steps", "8", "--ppo.hidden-sizes", "8", "--json"]
+        small += ["--ppo.n-minibatches", "2", "--ppo.n-epochs", "1", "--env-steps", "64"]
+
+        def result(*args: str) -> dict[str, Any]:
+            main([*args])
+            return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+
+        result("train", TICTACTOE, "--run", "both", *small)
+        one = ["--seats", '{"player_1": "frozen:both"}', "--run", "one", "--n-workers", "0"]
+        assert "player_2" in result("train", TICTACTOE, *one, *small)["returns"]
+        play = ["--episodes", "6", "--n-envs", "2", "--n-workers", "0", "--json"]
+        played = result("evaluate", "one", *play)
+        assert (played["seats"], played["episodes"]) == ({"player_1": "frozen:both"}, 6)
+        assert {"player_2"} < set(played["returns"])
+        assert "player_1" not in played["returns"]
+        other = result("evaluate", "both", "--seats", '{"player_2": "random"}', *play)
+        assert "player_1" in other["returns"]
+        assert "player_2" not in other["returns"]
+        film = ["--episodes", "1", "--seats", '{"player_*": "random"}']
+        with pytest.raises(SystemExit) as caught:  # nobody is left
+            main(["watch", "both", *film])
+        assert caught.value.code == 2
+        film[-1] = '{"player_1": "random"}'
+        assert result("watch", "one", *film, "--json")
+        with pytest.raises(SystemExit) as caught:  # the run plays player_2 alone
+            main(["evaluate", "one", "--seats", '{"player_2": "module:function"}', *play])
+        assert caught.value.code == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,10 +59,13 @@ class SeedRuns(NamedTuple):
         return Game(self.config.env_id, kwargs, self.config.seats)
 
 
-def find_all(names: Iterable[str], runs_dir: Path) -> list[SeedRuns]:
+def find_all(
+    names: Iterable[str], runs_dir: Path, seats: Mapping[str, str] | None = None
+) -> list[SeedRuns]:
     """Find all runs that the names stand for, and gather those that differ by seed alone.
 
-    Settings that say where a run is computed or saved, not what it learns, may differ too.
+    Settings that say where a run is computed or saved, not what it learns, may differ too. What
+    ``seats`` names counts before the seats that the runs were trained with.
 
     Raises:
         ConfigError: without names.
@@ -72,6 +75,9 @@ def find_all(names: Iterable[str], runs_dir: Path) -> list[SeedRuns]:
     for name in names:
         for path in runs.find_runs(name, runs_dir):
             config = runs.read_config(path)
+            if seats:
+                kept = {p: seat for p, seat in config.seats.items() if p not in seats}
+                config = dataclasses.replace(config, seats={**seats, **kept})
             same = dataclasses.replace(
                 config, seed=0, n_workers=None, backend="auto", save_every=1
             ).to_json()
@@ -125,13 +131,22 @@ def open_game(
 
 
 def load_policy(path: Path, env: Any, *, sample: bool) -> Policy:
-    """Load the agent of a run as a policy for these environments."""
+    """Load the agent of a run as a policy for all agents of these environments.
+
+    Raises:
+        ConfigError: if it does not know one of them.
+        ValueError: if it knows them with other spaces.
+    """
     from kitae_marl.agent import Agent
+    from kitae_marl.seats import policy_for
 
-    agent = Agent.load(path)
-    require_spaces(env, agent.possible_agents, agent.groups)
-
-    def policy(observations: Any, infos: Any) -> Any:
-        return agent.select_action(observations, infos, sample=sample)
-
-    return policy
+    agent, agents = Agent.load(path), list(env.possible_agents)
+    unknown = [name for name in agents if name not in agent.possible_agents]
+    if unknown:
+        raise ConfigError(
+            f"seats: the run {path.name} plays {agent.possible_agents}, not {unknown}; give these "
+            "a seat (--seats).",
+            "seats",
+        )
+    require_spaces(env, agents, agent.groups)
+    return policy_for(agent, agents, sample=sample)

@@ -33,7 +33,7 @@ def watch(options: Watch) -> dict[str, Any]:
     from kitae_marl.captions import side_by_side
     from kitae_marl.video import ENDINGS, write_video
 
-    gathered = find_all(options.run, options.runs_dir)
+    gathered = find_all(options.run, options.runs_dir, options.seats)
     require_output(options.out, ENDINGS)
     if options.episodes < 1 or (options.fps is not None and options.fps <= 0):
         raise ConfigError(

@@ -33,6 +33,8 @@ class PlayingRuns(Playing):
 
     sample: bool = False
     """Sample actions as in training, instead of taking the most probable ones."""
+    seats: JsonObject = field(default_factory=dict)
+    """Who plays agents in place of the run: ``{"player_2": "random"}``, as for ``train``."""
     against: str | None = None
     """Opponent that plays the other sides: ``random``, ``oracle`` or a run; each side in turn."""
     allow_import: bool = False

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kitae_marl.options.fields import Positional
+from kitae_marl.options.fields import JsonObject, Positional
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Watch:
     """Show the game's own pictures, without words."""
     episodes: int = 3
     """Episodes to show."""
+    seats: JsonObject = field(default_factory=dict)
+    """Who plays agents in place of the run: ``{"player_2": "random"}``, as for ``train``."""
     sample: bool = False
     """Sample actions as in training, instead of taking the most probable ones."""
     allow_import: bool = False
