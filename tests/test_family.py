@@ -11,13 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from kitae_envs.parallel import GameParallelEnv
+from small_games import Clock
 from test_ppo import finite, make_groups, rollout, same_bits
 
+from kitae_marl.agent import Agent
 from kitae_marl.algos import get_algorithm, ppo
 from kitae_marl.config import Config, PPOConfig
 from kitae_marl.groups import GroupSpec
 from kitae_marl.ops import remember
 from kitae_marl.types import Experience
+from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
 T, E = 8, 4
 STATE = gym.spaces.Box(-9, 9, (5,), np.float32)
@@ -253,3 +258,61 @@ def test_critics_see_only_who_is_there():
     dirty = experience._replace(next_observation=experience.next_observation | {"b": junk})
     before, after = (first.update(first.state, x) for x in (experience, dirty))
     assert same_bits(before, after)
+
+
+@pytest.fixture(scope="module")
+def agent() -> Agent:
+    return Agent(Clock(), make_config("ippo", **GRU))
+
+
+class TestPlaying:
+    @staticmethod
+    def remembered(agent: Agent, **infos: Any) -> np.ndarray:
+        """What the policy of the hands remembers after it has chosen once more."""
+        shapes = {a: agent.groups[i].observation_space.shape for a, i in PLACES.items()}
+        seen = {name: np.ones((2, *shape), np.float32) for name, shape in shapes.items()}
+        agent.select_action(seen, infos)
+        return np.asarray(agent._playing["hand"])
+
+    def test_memory_begins_anew_with_an_episode_and_waits_with_its_agent(self, agent):
+        first = self.remembered(agent, reset=np.ones(2, bool))
+        second = self.remembered(agent)
+        assert (first != second).any()
+        ended = np.array([True, False])
+        third = self.remembered(agent, _final_observation=ended)
+        np.testing.assert_array_equal(third[0], first[0])
+        assert (third[1] != first[1]).any()
+        waiting = {"active": {"hand_0": np.array([True, False])}}
+        fourth = self.remembered(agent, **waiting)
+        np.testing.assert_array_equal(fourth[1, 0], third[1, 0])
+        assert (fourth[0, 0] != third[0, 0]).any()
+        assert (fourth[:, 1] != third[:, 1]).any()
+        np.testing.assert_array_equal(self.remembered(agent, reset=np.ones(2, bool)), first)
+
+    def test_players_remember_for_themselves(self, agent):
+        first = self.remembered(agent, reset=np.ones(2, bool))
+        np.testing.assert_array_equal(self.remembered(agent.player()), first)
+
+
+PLACES = {"hand_0": 0, "hand_1": 0, "bell_0": 1}
+
+
+def test_a_vector_without_states_is_refused_where_the_critic_looks_at_them():
+    config = replace(make_config("mappo"), env_id="mpe/simple_spread-v3")
+    env = CompiledVecParallelEnv("mpe/simple_spread-v3", E)
+    agent = Agent(env, config)
+    assert agent.groups[0].state_space == env.state_space
+    host = SubProcVecParallelEnv([GameOf(env.game)] * E, n_workers=0)
+    with pytest.raises(ValueError, match="make it with with_state=True"):
+        agent.train(host, show=False)
+    assert host.closed
+
+
+class GameOf:
+    """Makes the ParallelEnv of a game."""
+
+    def __init__(self, game: Any) -> None:
+        self.game = game
+
+    def __call__(self) -> GameParallelEnv:
+        return GameParallelEnv(self.game)

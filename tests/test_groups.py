@@ -74,6 +74,15 @@ class TestGrouping:
         assert [g.share_params for g in groups] == [True, False]
         assert [g.share_params for g in groups_of(spaces, share_params=False)] == [False, False]
 
+    def test_a_group_is_split_where_its_agents_match_different_patterns(self):
+        spaces = dict.fromkeys(["b_0", "a_0", "a_1", "a_2"], SMALL)
+        groups = groups_of(spaces, share_params={"a_1": "independent", "*": "shared"})
+        assert [(g.name, g.agents, g.share_params) for g in groups] == [
+            ("b", ("b_0",), True),
+            ("a_0", ("a_0", "a_2"), True),
+            ("a_1", ("a_1",), False),
+        ]
+
     def test_errors_say_what_to_do(self):
         with pytest.raises(ValueError, match=r"no pattern .* matches 'x_0'.*add a pattern"):
             groups_of({"x_0": SMALL}, share_params={"y*": True})
