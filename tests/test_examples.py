@@ -26,7 +26,7 @@ def test_example_runs(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), *SMALL[name]]
     environment = {**os.environ, "NPROC": "1"}
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Traceback" not in done.stderr
@@ -38,7 +38,7 @@ def test_command_line_trains_on_a_game_of_your_own(tmp_path: Path) -> None:
     options = ["--env-steps", "256", "--n-envs", "2", "--n-workers", "0", "--runs-dir", tmp_path]
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES)}
     done = subprocess.run(
-        [*command, *map(str, options)], env=environment, capture_output=True, text=True, timeout=300
+        [*command, *map(str, options)], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "done: 256 steps" in done.stdout

@@ -50,10 +50,9 @@ class _Canvas:
         self, x: float, y: float, text: str, size: float, color: Color = BLACK, halo: bool = False
     ) -> None:
         font = ImageFont.load_default(_SCALE * size)
-        place, stroke = (_SCALE * x, _SCALE * y), 2 * _SCALE if halo else 0
-        self._draw.text(
-            place, text, color, font, anchor="mm", stroke_width=stroke, stroke_fill=WHITE
-        )
+        place, width = (_SCALE * x, _SCALE * y), 2 * _SCALE if halo else 0
+        border = {"stroke_width": width, "stroke_fill": WHITE}
+        self._draw.text(place, text, fill=color, font=font, anchor="mm", **border)
 
     def finish(self) -> np.ndarray:
         return np.asarray(self._image.resize(self.size, Image.Resampling.BOX))
@@ -86,9 +85,10 @@ def particles(
     radii = np.maximum(3.0, np.asarray(sizes) * unit)
     for i in [*range(n, len(position)), *range(n)]:
         fill = _rgb(colors[i])
-        canvas.disc(*where[i], radii[i], fill, BLACK if i < n else None)
+        x, y = where[i]
+        canvas.disc(x, y, radii[i], fill, BLACK if i < n else None)
         if i >= n and radii[i] < pixels / 20:  # a target with a light middle; obstacles have none
-            canvas.disc(*where[i], 0.55 * radii[i], _lighter(fill))
+            canvas.disc(x, y, 0.55 * radii[i], _lighter(fill))
     for i, name in enumerate(agents):  # above all discs
         x, y = where[i]
         canvas.text(x, y - radii[i] - pixels / 40, name, pixels / 34, _rgb(colors[i], 0.6), True)
