@@ -164,9 +164,16 @@ class TestPatterns:
 
 @pytest.fixture(scope="module")
 def tag_agent() -> Agent:
-    """Independent parameters, so that each agent of a group has its own."""
+    """Independent parameters, so that each agent of a group has its own; and a memory."""
     env = CompiledVecParallelEnv("mpe/simple_tag-v3", N_ENVS)
-    ppo = PPOConfig(n_steps=N_STEPS, n_minibatches=2, hidden_sizes=(8,), share_params=False)
+    ppo = PPOConfig(
+        n_steps=N_STEPS,
+        n_minibatches=2,
+        hidden_sizes=(8,),
+        share_params=False,
+        gru_size=8,
+        chunk_length=N_STEPS,
+    )
     return Agent(env, Config(env_id="mpe/simple_tag-v3", n_envs=N_ENVS, ppo=ppo))
 
 
@@ -207,6 +214,7 @@ class TestFrozen:
         plain_step, seated_step_of = jax.jit(game.game.step), jax.jit(inside.game.step)
         state, step = jax.jit(game.game.init)(key)
         seated_state = jax.jit(inside.game.init)(key)[0]
+        player = tag_agent.player()
         for t in range(3):
             mine = {"adversary": np.array([t]), "agent": np.array([4 - t])}
             batch = {n: np.asarray(x)[None] for n, x in step.observation.items()}
@@ -215,7 +223,7 @@ class TestFrozen:
                 for name, members in game.game.groups.items()
                 for i, agent in enumerate(members)
             }
-            played = tag_agent.player().select_action(observations)
+            played = player.select_action(observations)
             joint = {
                 "adversary": np.array([played["adversary_0"][0], t, played["adversary_2"][0]]),
                 "agent": mine["agent"],
