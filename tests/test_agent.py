@@ -31,6 +31,8 @@ from kitae_marl.types import IAgent
 from kitae_marl.vector import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
+CLOCKED = ("speed/", "env/step_ms")
+"""What metrics begin with that a clock has measured."""
 N_ENVS, N_UPDATES = 2, 6
 # episodes are as long as rollouts, so a continuation starts where the whole run starts an episode
 CONFIG = Config(
@@ -270,7 +272,7 @@ class TestContinuing:
         """What was logged, without what depends on the machine."""
         with (path / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
-        return [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in rows]
+        return [{k: v for k, v in row.items() if not k.startswith(CLOCKED)} for row in rows]
 
     def test_a_finished_run_has_nothing_left_to_do(self, agent, whole_run):
         summary = agent.resume(make_env(), whole_run[0], show=False)

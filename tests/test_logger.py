@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from kitae_marl import logger as module
-from kitae_marl.logger import Logger, MetricsFile, PlainDisplay, make_display, say, say_error
+from kitae_marl.logger import (
+    FLUSH_SECONDS,
+    Logger,
+    MetricsFile,
+    PlainDisplay,
+    make_display,
+    say,
+    say_error,
+)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -120,6 +128,71 @@ class TestLogger:
         (tmp_path / "metrics.csv").write_text("step\n5\n")
         MetricsFile(tmp_path / "metrics.csv", resume_step=0)
         assert rows(tmp_path) == []
+
+
+def records(data: bytes) -> list[bytes]:
+    """The whole records of a TensorBoard file, every checksum compared; a torn tail is left out."""
+    from tensorboardX.crc32c import crc32c
+
+    def masked(part: bytes) -> int:
+        crc = crc32c(part)
+        return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+    found = []
+    while len(data) >= 12:
+        length, check = struct.unpack("<QI", data[:12])
+        assert check == masked(data[:8])
+        if len(data) < 12 + length + 4:
+            break
+        record = data[12 : 12 + length]
+        assert struct.unpack("<I", data[12 + length : 16 + length]) == (masked(record),)
+        found.append(record)
+        data = data[16 + length :]
+    return found
+
+
+@pytest.mark.faults
+class TestTornFiles:
+    """A killed trainer: what was written can be read, up to the step of the checkpoint."""
+
+    def test_records_are_whole_up_to_a_torn_tail(self, tmp_path):
+        logger = make(tmp_path)
+        for step in range(1, 6):
+            logger.add_scalar("x", float(step), step)
+            logger.flush_step(step)
+        logger.close()
+        (file,) = (tmp_path / "logs").iterdir()
+        data = file.read_bytes()
+        whole = records(data)
+        assert len(whole) == 1 + 5
+        for cut in range(1, 40):
+            assert records(data[:-cut]) == whole[: len(records(data[:-cut]))]
+            assert len(records(data[:-cut])) >= 4
+
+    def test_steps_after_the_checkpoint_are_made_void(self, tmp_path):
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        for resume_step in (0, 20):
+            logger = make(tmp_path, resume_step=resume_step)
+            for step in (10, 20, 30):
+                if step > resume_step:
+                    logger.add_scalar("x", float(step), step)
+                    logger.flush_step(step)
+            logger.close()
+        newest = max((tmp_path / "logs").iterdir(), key=lambda path: path.name.rsplit(".", 1)[1])
+        loaded = [Event.FromString(record) for record in records(newest.read_bytes())]
+        starts = [e.step for e in loaded if e.session_log.status == SessionLog.START]
+        assert starts == [21]
+
+    def test_little_is_lost_without_a_close(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(module, "FLUSH_SECONDS", 0.0)
+        logger = make(tmp_path)
+        logger.add_scalar("x", 1.0, 1)
+        logger.flush_step(1)
+        (file,) = (tmp_path / "logs").iterdir()
+        assert len(records(file.read_bytes())) == 2
+        assert 0 < FLUSH_SECONDS <= 10
+        logger.close()
 
 
 class TestRefusingDisk:

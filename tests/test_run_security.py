@@ -315,7 +315,8 @@ class TestTerminal:
         assert "evil" in printed.out
         assert not set(printed.err + printed.out) & set("\x1b\x07\u202e")
 
-    def test_neither_can_a_warning(self, copy, capfd):
+    @pytest.mark.slow
+    def test_neither_can_a_warning(self, copy):
         """A damaged checkpoint is warned of with what its reader says."""
         env = {**ENVIRONMENT, "PYTHONWARNINGS": "default"}
         evil = copy.parent.parent / "e\x1b[2Jvil"
