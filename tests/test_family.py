@@ -54,7 +54,7 @@ VARIANTS = {
     "mappo of the state, memory": Variant("mappo", True, True, ALL | GRU),
     "mappo, memory, independent": Variant("mappo", False, False, ALL | GRU),
 }
-QUICK = ("ippo", "mappo, memory", "mappo of the state, independent")
+QUICK = ("ippo", "mappo, memory")
 EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 
 
