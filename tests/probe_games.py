@@ -210,7 +210,10 @@ TWO_STEPS = Probe(
 
 
 class TimeLimit(ProbeGame):
-    """Pays 1 at every step. For one agent the end is a time limit, for the other it is the end."""
+    """Pays 1 at every step. One agent is cut off at any time, for the other the end is the end.
+
+    The cut comes at random, so that a critic with memory learns of every step that may follow it.
+    """
 
     agents_and_spaces = {  # noqa: RUF012
         "cut": (box(1), Discrete(2)),
@@ -223,6 +226,9 @@ class TimeLimit(ProbeGame):
 
     def pay(self, agent: str, actions: dict[str, Any]) -> float:
         return 1.0
+
+    def ends(self, agent: str) -> bool:
+        return self.rng.random() < 0.25 if agent == "cut" else self.t == self.length
 
     def cut(self, agent: str) -> bool:
         return agent == "cut"
