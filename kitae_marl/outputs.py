@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,17 @@ def replacing(out: Path) -> Iterator[Path]:
     os.close(handle)
     try:
         yield Path(name)
+        os.chmod(name, _permissions(out))
         os.replace(name, out)
     except BaseException:
         os.unlink(name)
         raise
+
+
+def _permissions(out: Path) -> int:
+    """Those of the file that is replaced, else those that the user's mask gives to a new one."""
+    if out.exists():
+        return stat.S_IMODE(out.stat().st_mode)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask

@@ -15,6 +15,7 @@ import pytest
 
 from kitae_marl import runs
 from kitae_marl.cli import main, parse
+from kitae_marl.commands.training import program_as_called
 from kitae_marl.errors import ConfigError
 from kitae_marl.options.training import Train
 
@@ -163,6 +164,15 @@ class TestTrain:
         assert Path(result["run_dir"]) == trained / "here" / "small"
         assert "step 96/96" in out
         assert f"kitae-marl evaluate small --runs-dir {'here'}" in out
+
+    @pytest.mark.parametrize(("on_path", "said"), [(True, "kitae-marl"), (False, None)])
+    def test_what_it_says_to_call_can_be_called(self, tmp_path, monkeypatch, on_path, said):
+        program = tmp_path / "kitae-marl"
+        program.write_text("")
+        program.chmod(0o755)
+        monkeypatch.setattr(sys, "argv", [str(program), "train"])
+        monkeypatch.setenv("PATH", str(tmp_path) if on_path else os.devnull)
+        assert program_as_called() == (said or str(program))
 
     def test_the_run_folder(self, trained):
         run = trained / "here" / "small"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import shlex
+import shutil
+import sys
 import threading
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -79,11 +82,16 @@ def _seated(options: Train, env: Any) -> Any:
 def _result(summary: dict[str, Any], path: Path, **more: Any) -> dict[str, Any]:
     """Say what a run came to, and return the JSON that says so."""
     returns = {tag.removeprefix("return/"): x for tag, x in summary["returns"].items()}
-    shown = {tag: f"{value:.2f}" for tag, value in returns.items()}
     say(f"done: {summary['env_steps']} steps, {summary['env_steps_per_s']:.0f} env steps/s")
-    say(f"return per episode, last {runs.WINDOW} episodes: {shown or 'no episode ended yet'}")
+    say(f"return per episode, last {runs.WINDOW} episodes: {_in_words(returns)}")
     kept = {key: summary[key] for key in runs.COUNTS}
     return {**kept, **more, "returns": returns, "run_dir": str(path)}
+
+
+def _in_words(returns: dict[str, float]) -> str:
+    """Show returns by name in one line."""
+    shown = ", ".join(f"{name} {value:.2f}" for name, value in returns.items())
+    return shown or "no episode ended yet"
 
 
 def train_set(options: Train, path: Path) -> dict[str, Any]:
@@ -105,8 +113,7 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
         tag: fmean(r["returns"][tag] for r in results.values() if tag in r["returns"])
         for tag in sorted(tags)
     }
-    shown = {tag: f"{value:.2f}" for tag, value in returns.items()}
-    say(f"mean over {len(results)} seeds: {shown or 'no episode ended yet'}")
+    say(f"mean over {len(results)} seeds: {_in_words(returns)}")
     _say_where_to_look(options, path)
     return {
         "run_dir": str(path),
@@ -224,16 +231,28 @@ def _run_folder(options: Train) -> Path:
 
 
 def _say_where_to_look(options: Train, path: Path) -> None:
-    """Tell what to do next."""
+    """Tell what to do next, as commands that can be copied."""
+    program = program_as_called()
     where = (
         ""
         if options.runs_dir == Path("runs")
         else f" --runs-dir {shlex.quote(str(options.runs_dir))}"
     )
     say(f"the run is in {path}")
-    say(f"  kitae-marl evaluate {path.name}{where}")
-    say(f"  kitae-marl watch {path.name}{where} --out {path.name}.gif")
-    say(f"  tensorboard --logdir {shlex.quote(str(path if runs.is_set(path) else path / 'logs'))}")
+    say(f"  {program} evaluate {path.name}{where}")
+    say(f"  {program} watch {path.name}{where} --out {path.name}.gif")
+    logs = shlex.quote(str(path if runs.is_set(path) else path / "logs"))
+    needed = "" if find_spec("tensorboard") else "  # pip install tensorboard"
+    say(f"  tensorboard --logdir {logs}{needed}")
+
+
+def program_as_called() -> str:
+    """The command as it was called, where the shell does not find it by its name alone."""
+    name, called = "kitae-marl", Path(sys.argv[0])
+    found = shutil.which(name)
+    if called.name != name or not called.exists() or (found and called.samefile(found)):
+        return name
+    return shlex.quote(str(called))
 
 
 def show_runs(options: Runs) -> dict[str, Any]:

@@ -10,7 +10,21 @@ from tyro.conf import Positional, arg
 
 from kitae_marl.config import Sharing
 
-__all__ = ["REGISTRY", "JsonObject", "Positional", "arg"]
+__all__ = [
+    "REGISTRY",
+    "GameId",
+    "GameIds",
+    "JsonObject",
+    "Positional",
+    "RunName",
+    "RunNames",
+    "arg",
+]
+
+GameId = Annotated[str, arg(metavar="ID")]
+GameIds = Annotated[tuple[str, ...], arg(metavar="[ID ...]", help_behavior_hint="(default: none)")]
+RunName = Annotated[str, arg(metavar="RUN")]
+RunNames = Annotated[tuple[str, ...], arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)")]
 
 
 def _json_object(text: list[str]) -> dict[str, Any]:

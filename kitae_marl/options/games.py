@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from kitae_marl.options.fields import JsonObject, Positional
+from kitae_marl.options.fields import GameId, JsonObject, Positional, arg
 
 
 @dataclass(frozen=True)
 class List:
     """List the games that can be trained on."""
 
-    match: Positional[str] = ""
+    match: Annotated[Positional[str], arg(metavar="[TEXT]")] = ""
     """Show only ids that contain this."""
     seed: int = 0
     """Not used by anything random here; accepted as everywhere."""
@@ -24,7 +24,7 @@ class List:
 class Doctor:
     """Play random episodes of a game and report what it does."""
 
-    env_id: Positional[str]
+    env_id: Positional[GameId]
     """Id of the game."""
     env_kwargs: JsonObject = field(default_factory=dict)
     """Keyword arguments of the game."""
@@ -40,7 +40,7 @@ class Doctor:
 class Verify:
     """Compare a compiled game with its original, move by move."""
 
-    env_id: Positional[str]
+    env_id: Positional[GameId]
     """Id of the game."""
     env_kwargs: JsonObject = field(default_factory=dict)
     """Keyword arguments of the game."""
@@ -60,7 +60,7 @@ class Bench:
 
     what: Positional[Literal["vector", "train", "compiled"]]
     """``vector``: stepping; ``train``: the whole of training; ``compiled``: a compiled game."""
-    env_id: Positional[str]
+    env_id: Positional[GameId]
     """Id of the game."""
     env_kwargs: JsonObject = field(default_factory=dict)
     """Keyword arguments of the game."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from kitae_marl.options.fields import JsonObject, Positional, arg
+from kitae_marl.options.fields import GameIds, JsonObject, Positional, RunName, RunNames, arg
 
 Seeds = Annotated[tuple[int, ...], arg(aliases=["--seed"])]
 
@@ -47,9 +47,8 @@ class PlayingRuns(Playing):
 class Evaluate(PlayingRuns):
     """Play whole episodes with the agents of runs, the random policy and the oracle beside them."""
 
-    run: Positional[tuple[str, ...]]
+    run: Positional[RunNames]
     """Runs: paths of run folders or names in the runs folder; a name may stand for several seeds.
-
     Runs that differ by seed alone are one result."""
     oracle: bool = True
     """Play the scripted oracle too, where the game has one."""
@@ -59,9 +58,9 @@ class Evaluate(PlayingRuns):
 class Compare(PlayingRuns):
     """Tell how probable it is that one run (or set of seeds) is better than another."""
 
-    run_a: Positional[str]
+    run_a: Positional[RunName]
     """Path of a run folder, or name of a run or of a set of seeds in the runs folder."""
-    run_b: Positional[str]
+    run_b: Positional[RunName]
     """The same; a run of the same game."""
     out: Path | None = None
     """Draw the comparison into this file (.png, .pdf, .svg); needs kitae-marl[plot]."""
@@ -71,7 +70,7 @@ class Compare(PlayingRuns):
 class Brackets(Playing):
     """Measure what the random policy and the scripted oracle get in games; without ids: list."""
 
-    env_id: Positional[tuple[str, ...]] = ()
+    env_id: Positional[GameIds] = ()
     """Ids of games."""
     env_kwargs: JsonObject = field(default_factory=dict)
     """Keyword arguments of the games."""

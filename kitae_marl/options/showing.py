@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kitae_marl.options.fields import JsonObject, Positional
+from kitae_marl.options.fields import JsonObject, Positional, RunName, RunNames
 
 
 @dataclass(frozen=True)
 class Watch:
     """Write a film of agents at play, with the rewards so far; several runs stand side by side."""
 
-    run: Positional[tuple[str, ...]]
+    run: Positional[RunNames]
     """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds."""
     out: Path = Path("watch.gif")
     """File to write: .gif, or .mp4 with the extra kitae-marl[video]."""
@@ -41,7 +41,7 @@ class Watch:
 class Plot:
     """Draw learning curves of runs of one game; runs that differ by seed alone are one curve."""
 
-    run: Positional[tuple[str, ...]]
+    run: Positional[RunNames]
     """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds."""
     out: Path = Path("curve.png")
     """File to write: .png, .pdf or .svg."""
@@ -67,7 +67,7 @@ class Plot:
 class Export:
     """Write the policies of a run as arrays, with a NumPy module that acts with them."""
 
-    run: Positional[str]
+    run: Positional[RunName]
     """Path of a run folder, or name of a run in the runs folder."""
     out: Path = Path("policy.npz")
     """File to write, .npz; the module stands beside it, under the same name with .py."""

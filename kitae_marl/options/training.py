@@ -16,7 +16,7 @@ from kitae_marl.options.fields import JsonObject, Positional, arg
 class Train(Config):
     """Train agents on a game and keep the run in a folder."""
 
-    env_id: Positional[str] = "mpe/simple_spread-v3"
+    env_id: Annotated[Positional[str], arg(metavar="[ID]")] = "mpe/simple_spread-v3"
     """Id of the game, as listed by ``kitae-marl list``."""
     env_kwargs: JsonObject = field(default_factory=dict)
     """Keyword arguments of the game."""

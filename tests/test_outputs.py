@@ -1,0 +1,41 @@
+"""Files that commands write."""
+
+import os
+
+import pytest
+
+from kitae_marl.outputs import replacing
+
+
+@pytest.fixture
+def mask():
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+def test_a_new_file_has_the_permissions_of_any_other(tmp_path, mask):
+    out = tmp_path / "film.gif"
+    with replacing(out) as name:
+        name.write_bytes(b"new")
+    assert out.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(tmp_path) == ["film.gif"]
+
+
+def test_a_file_that_is_replaced_keeps_its_own(tmp_path, mask):
+    out = tmp_path / "film.gif"
+    out.write_bytes(b"old")
+    out.chmod(0o604)
+    with replacing(out) as name:
+        name.write_bytes(b"new")
+    assert out.read_bytes() == b"new"
+    assert out.stat().st_mode & 0o777 == 0o604
+
+
+def test_after_an_error_the_file_is_as_it_was(tmp_path):
+    out = tmp_path / "film.gif"
+    out.write_bytes(b"old")
+    with pytest.raises(IsADirectoryError), replacing(out) as name:
+        name.write_bytes(tmp_path.read_bytes())
+    assert out.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["film.gif"]
