@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import select
 import sys
+from contextlib import suppress
 from pathlib import Path
-from signal import Signals
-from typing import Annotated, Any
+from signal import SIGINT, SIGPIPE, Signals
+from typing import Annotated, Any, NoReturn
 
 import tyro
 from tyro.conf import subcommand
@@ -90,7 +92,8 @@ def main(args: list[str] | None = None) -> None:
     """Run a command.
 
     Exits with 0; with 1 where something failed, or ``verify`` found a difference; with 2 after bad
-    input, with 74 where the disk refused a checkpoint, with 130 or 143 after a signal.
+    input, with 74 where the disk refused a checkpoint, with 130 or 143 after a signal, with 141
+    where nobody reads the output any more.
     """
     early: list[int] = []
 
@@ -101,19 +104,42 @@ def main(args: list[str] | None = None) -> None:
     try:
         with stop_on_signal(end):
             _run(sys.argv[1:] if args is None else args)
-    except (KeyboardInterrupt, SystemExit) as error:
+    except BaseException as error:
         if early:
-            # It may have come in the middle of an import, which leaves the module's lock held: so
-            # nothing is imported here, and no thread that may need the module is waited for.
-            print(f"stopped by {Signals(early[0]).name}", file=sys.stderr, flush=True)
-            sys.stdout.flush()
-            os._exit(128 + early[0])
-        sys.exit(130 if isinstance(error, KeyboardInterrupt) else error.code)
-    except (KitaeError, ValueError, TypeError, OSError, ImportError) as error:
+            _stop_at_once(early[0])
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(128 + SIGINT)
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(128 + SIGPIPE)
+        if not isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError):
+            raise
         from kitae_marl.logger import say_error
 
         say_error(f"error: {error}")
         sys.exit(_exit_code(error))
+
+
+def _stop_at_once(number: int) -> NoReturn:
+    """End the process after a signal.
+
+    It may have come in the middle of an import, which leaves the module's lock held: so nothing is
+    imported here, and no thread that may need the module is waited for.
+    """
+    with suppress(BrokenPipeError):
+        print(f"stopped by {Signals(number).name}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    os._exit(128 + number)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe whose reader (``head``) has gone; then it is shut."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # a pipe without a reader is told without asking
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    # Python writes out what is left when it ends, which must not fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def _run(args: list[str]) -> None:

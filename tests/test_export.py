@@ -6,7 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import jax
@@ -193,6 +193,11 @@ class TestUse:
         policy = load(exported)
         with pytest.raises(ValueError, match="format 1, got 2"):
             type(policy)(tmp_path / "other.npz")
+
+    def test_what_is_in_the_way_is_seen_before_the_work(self, tmp_path):
+        (tmp_path / "policy.py").write_text("mine")
+        with pytest.raises(ValueError, match="in the way"):
+            export_policy(cast(Any, None), tmp_path / "policy.npz")
 
     def test_what_is_in_the_way_stays(self, tmp_path):
         agent = make_agent(BOX, FOUR, {})

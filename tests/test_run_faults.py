@@ -427,6 +427,13 @@ class TestSignals:
             assert error.strip().splitlines() == [f"stopped by {number.name}"]
         assert "Traceback" not in out + error
 
+    def test_where_nobody_reads_the_output(self, tmp_path):
+        with start("list", cwd=tmp_path) as process:
+            assert process.stdout and process.stderr
+            process.stdout.close()  # as ``head`` does
+            assert process.stderr.read() == ""
+        assert process.returncode == 128 + signal.SIGPIPE
+
     @pytest.mark.slow
     def test_while_compiling_and_it_can_go_on(self, whole, tmp_path):
         run = tmp_path / "runs" / "x"

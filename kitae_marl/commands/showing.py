@@ -168,10 +168,10 @@ def _references(game: Game, options: Plot) -> dict[str, float]:
 def export(options: Export) -> dict[str, Any]:
     """Write policies that need nothing but NumPy."""
     from kitae_marl.agent import Agent
-    from kitae_marl.evaluation.export import export_policy
+    from kitae_marl.evaluation.export import export_policy, require_outputs
 
     path = runs.find_run(options.run, options.runs_dir)
-    require_output(options.out, (".npz",))
+    require_outputs(options.out)
     agent = Agent.load(path, step=options.step)
     arrays, module = export_policy(agent, options.out)
     say(f"wrote {arrays} ({arrays.stat().st_size} bytes) and {module}")

@@ -33,15 +33,9 @@ def export_policy(agent: Agent, out: str | Path) -> tuple[Path, Path]:
         Paths of both files.
 
     Raises:
-        ValueError: as ``require_output``, or if a file that is no exported module has its name.
+        ValueError: as ``require_outputs``.
     """
-    out = require_output(out, (".npz",))
-    module, source = out.with_suffix(".py"), SOURCE.read_text(encoding="utf-8")
-    first_line = source.partition("\n")[0]
-    if module.exists() and not module.read_text(errors="replace").startswith(first_line):
-        raise ValueError(
-            f"{module} is in the way: the module that acts gets this name; choose another --out."
-        )
+    out, module = require_outputs(out)
     about: dict[str, Any] = {"format": 1, "agents": {}, "groups": {}}
     arrays: dict[str, np.ndarray] = {}
     for number, group in enumerate(agent.groups):
@@ -55,7 +49,24 @@ def export_policy(agent: Agent, out: str | Path) -> tuple[Path, Path]:
     with replacing(out) as temporary:
         np.savez(temporary, about=np.array(json.dumps(about)), **arrays)  # pyright: ignore[reportArgumentType]
     with replacing(module) as temporary:
-        temporary.write_text(source, encoding="utf-8")
+        temporary.write_text(SOURCE.read_text(encoding="utf-8"), encoding="utf-8")
+    return out, module
+
+
+def require_outputs(out: str | Path) -> tuple[Path, Path]:
+    """Return the paths of arrays and module, sure to be free or an older export's.
+
+    Raises:
+        ValueError: as ``require_output``, or if a file that is no exported module has its name.
+    """
+    out = require_output(out, (".npz",))
+    module = out.with_suffix(".py")
+    require_output(module, (".py",))
+    first_line = SOURCE.read_text(encoding="utf-8").partition("\n")[0]
+    if module.exists() and not module.read_text(errors="replace").startswith(first_line):
+        raise ValueError(
+            f"{module} is in the way: the module that acts gets this name; choose another --out."
+        )
     return out, module
 
 
