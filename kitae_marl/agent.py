@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import fnmatch
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,15 +16,11 @@ from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
 from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
-from kitae_marl.groups import AgentDict, GroupSpec, group_specs, split_masks, stack, starts
-from kitae_marl.keys import EVALUATE, EXPLORE, INIT, UPDATE, key_for
+from kitae_marl.groups import AgentDict, GroupSpec, first_match, group_specs
+from kitae_marl.keys import EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.loops.update import skip_nonfinite
-from kitae_marl.ops import remember
+from kitae_marl.player import Player
 from kitae_marl.types import AgentPyTree, TrainState
-
-KEYS_AHEAD = 256
-"""Keys derived in one call: deriving one inside each policy call costs a third of that call."""
-_NO_KEYS = np.zeros((0, 2), np.uint32)
 
 
 class Agent:
@@ -69,7 +63,7 @@ class Agent:
                 f"expected an environment with possible_agents, got {type(env).__name__}; wrap a "
                 "Gymnasium one by kitae_marl.check_env."
             )
-        told = [a for a in env.possible_agents for p in config.seats if fnmatch.fnmatchcase(a, p)]
+        told = [agent for agent in env.possible_agents if first_match(agent, config.seats)]
         if told:
             raise ValueError(
                 f"expected an environment without the agents that have seats in the config, got "
@@ -88,58 +82,38 @@ class Agent:
         self, possible_agents: list[str], groups: tuple[GroupSpec, ...], config: Config
     ) -> None:
         """Make keys, compiled functions and first parameters."""
-        # One synchronous call is faster than one that is queued, at the size of a policy call.
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
-        self.config = config
-        self.possible_agents = possible_agents
-        self.groups = groups
-        self.algorithm = get_algorithm(config.algo)
+        self.config, self.possible_agents, self.groups = config, possible_agents, groups
+        self._player = Player(possible_agents, groups, config, jax.random.key(config.seed))
+        self.algorithm = self._player.algorithm
         self.carry: Any = ()
-        self.step = 0
+        self.step = self.learned_step = 0
         self.stopping = 0
         self.first_update_at = 0.0
-        self.learned_step = 0
         self._game: Any = ()
         self._checkpoints: RunCheckpointer | None = None
-        self._selected = 0
-        self._playing: Any = ()
-        self.root_key = jax.random.key(config.seed)
         self._compile()
-        self.state = self._init(self.root_key)
 
     def _compile(self) -> None:
-        """Call the algorithm's factories and jit each function, once."""
+        """Call the algorithm's factories, jit each function once, draw the first parameters."""
         algorithm, groups, config = self.algorithm, self.groups, self.config
         train_state = algorithm.train_state_factory(groups, config)
-        explore = remember(algorithm.explore_factory(groups, config))
-        select = remember(algorithm.select_factory(groups, config))
         process = algorithm.process_experience_factory(groups, config)
         update_step = skip_nonfinite(algorithm.update_step_factory(groups, config))
 
         def init(root: jax.Array) -> Any:
             return train_state(key_for(root, INIT, 0))
 
-        def sample(state: Any, key: np.ndarray, *inputs: Any) -> Any:
-            return explore(state, jax.random.wrap_key_data(jax.numpy.asarray(key)), *inputs)
-
-        def keys(root: jax.Array, purpose: Any, first: Any) -> jax.Array:
-            steps = first + jax.numpy.arange(KEYS_AHEAD, dtype=np.uint32)
-            many = jax.vmap(lambda step: key_for(root, purpose, step))(steps)
-            return jax.random.key_data(many)
-
         def update(state: Any, root: jax.Array, step: Any, experience: Any) -> Any:
             process_key, update_key = jax.random.split(key_for(root, UPDATE, step))
             return update_step(state, update_key, process(state, process_key, experience))
 
-        self._init = jax.jit(init)
-        self._first_carry = algorithm.carry_factory(groups, config)
-        self._recurrent = bool(jax.tree.leaves(jax.eval_shape(lambda: self._first_carry(1))))
-        self._sample = jax.jit(sample)
-        self._keys = jax.jit(keys)
-        self._keys_ahead: dict[int, tuple[int, np.ndarray]] = {}
-        self._agents_of = {group.name: group.agents for group in groups}
-        self._select = jax.jit(select)
         self._update = jax.jit(update, donate_argnums=0)
+        self.state = jax.jit(init)(self.root_key)
+
+    @property
+    def root_key(self) -> jax.Array:
+        """The key every other one is derived from."""
+        return self._player.root_key
 
     @property
     def state(self) -> dict[str, TrainState]:
@@ -148,17 +122,7 @@ class Agent:
 
     @state.setter
     def state(self, state: dict[str, TrainState]) -> None:
-        self._state = state
-        # Acting reads the actor alone; the fewer leaves, the faster the call.
-        self._policy = {
-            name: TrainState(
-                {"actor": s.params["actor"]},
-                (),
-                (),
-                moments={name: m for name, m in dict(s.moments).items() if name == "observation"},
-            )
-            for name, s in state.items()
-        }
+        self._state = self._player.state = state
 
     def explore(
         self, observations: AgentPyTree, infos: Mapping[str, Any] | None = None
@@ -173,12 +137,10 @@ class Agent:
         Returns:
             ``(actions, log_probs)`` by agent, NumPy arrays ``[E, ...]`` and ``[E]``.
         """
-        features, masks = split_masks(observations, infos or {}, self.groups)
-        key = self._key(EXPLORE, self.step)
-        memory = self._memory(self.carry, features, infos or {})
-        action, log_prob, self.carry = self._sample(self._policy, key, features, masks, *memory)
+        sampled = self._player.sample(EXPLORE, self.step, self.carry, observations, infos or {})
+        action, log_prob, self.carry = sampled
         self.step += 1
-        return self._by_agent(action), self._by_agent(log_prob)
+        return action, log_prob
 
     def select_action(
         self,
@@ -194,55 +156,15 @@ class Agent:
         say that an episode has begun, as those of ``reset`` do, and when the number of
         environments changes.
         """
-        features, masks = split_masks(observations, infos or {}, self.groups)
-        memory = self._memory(self._playing, features, infos or {})
-        if sample:
-            key = self._key(EVALUATE, self._selected)
-            action, _, self._playing = self._sample(self._policy, key, features, masks, *memory)
-            self._selected += 1
-        else:
-            action, self._playing = self._select(self._policy, features, masks, *memory)
-        return self._by_agent(action)
+        return self._player.select_action(observations, infos, sample=sample)
 
-    def player(self, *, seed: int | None = None) -> Agent:
-        """Return an agent that plays with copies of the present parameters and learns nothing.
+    def player(self, *, seed: int | None = None) -> Player:
+        """Return what plays with copies of the present parameters and learns nothing.
 
         Args:
             seed: seed of what it samples; None: that of this agent, from the start.
         """
-        player = copy.copy(self)
-        player._selected, player._keys_ahead = 0, {}
-        player._playing = ()
-        player.state = jax.tree.map(jax.numpy.array, self._policy)
-        if seed is not None:
-            player.root_key = jax.random.key(seed)
-        return player
-
-    def _memory(self, carry: Any, features: Any, infos: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-        """Return memory, where it begins anew, and for whom it advances; all () if feed-forward."""
-        if not self._recurrent:
-            return (), (), ()
-        first = jax.tree.leaves(features)[0]
-        n_envs = first.shape[0]
-        if not carry or jax.tree.leaves(carry)[0].shape[0] != n_envs:
-            carry = self._first_carry(n_envs)
-        active = infos.get("active", {})
-        if any(agent not in active for agent in self.possible_agents):
-            everybody = dict.fromkeys(self.possible_agents, np.ones(n_envs, bool))
-            active = everybody | dict(active)
-        return carry, starts(infos, n_envs), stack(active, self.groups)
-
-    def _by_agent(self, stacked: Any) -> AgentDict:
-        """Fetch stacked arrays and view them by agent; fetching means the inputs have been read."""
-        return AgentDict({name: np.asarray(x) for name, x in stacked.items()}, self._agents_of)
-
-    def _key(self, purpose: int, step: int) -> np.ndarray:
-        """Return ``key_for(root, purpose, step)`` as data; many are derived in one call."""
-        first, keys = self._keys_ahead.get(purpose, (0, _NO_KEYS))
-        if not first <= step < first + len(keys):
-            first, keys = step, np.asarray(self._keys(self.root_key, purpose, np.uint32(step)))
-            self._keys_ahead[purpose] = first, keys
-        return keys[step - first]
+        return self._player.player(seed=seed)
 
     def make_buffer(self, n_envs: int) -> RolloutBuffer:
         """Return an empty rollout store.
@@ -251,7 +173,7 @@ class Agent:
             ValueError: if ``n_envs`` is not the number the config was made for.
         """
         self.require_n_envs(n_envs)
-        self.carry = self._first_carry(n_envs)
+        self.carry = self._player.first_carry(n_envs)
         return RolloutBuffer(self.config.ppo.n_steps)
 
     def require_n_envs(self, n_envs: int) -> None:
@@ -315,8 +237,8 @@ class Agent:
 
     def load_state(self, run_state: RunState) -> None:
         """Continue from a RunState of an agent with the same groups and config."""
-        self.root_key = jax.random.wrap_key_data(jax.numpy.asarray(run_state.root_key))
-        self._keys_ahead.clear()
+        root_key = jax.random.wrap_key_data(jax.numpy.asarray(run_state.root_key))
+        self._player.root_key = root_key
         self.state = jax.tree.map(jax.numpy.array, run_state.state)  # copies: updates donate them
         self.step = self.learned_step = int(run_state.step)
         self._game = ()

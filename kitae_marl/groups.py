@@ -96,14 +96,24 @@ def _by_pattern(
         return [(share_params, agents)]
     parts: dict[str, list[str]] = {}
     for agent in agents:
-        matching = [p for p in share_params if fnmatch.fnmatchcase(agent, p)]
-        if not matching:
+        pattern = first_match(agent, share_params)
+        if pattern is None:
             raise ValueError(
                 f"no pattern of share_params matches {agent!r}; got {list(share_params)}; "
                 'add a pattern for it, for instance "*": "shared".'
             )
-        parts.setdefault(matching[0], []).append(agent)
+        parts.setdefault(pattern, []).append(agent)
     return [(share_params[p] == "shared", tuple(part)) for p, part in parts.items()]
+
+
+def first_match(agent: str, patterns: Iterable[str]) -> str | None:
+    """Return the first shell pattern that matches the name of an agent, None if none does.
+
+    Example:
+        >>> first_match("cat_1", ["dog_*", "cat_[12]", "*"])
+        'cat_[12]'
+    """
+    return next((p for p in patterns if fnmatch.fnmatchcase(agent, p)), None)
 
 
 def require_spaces(env: Any, possible_agents: list[str], groups: Iterable[GroupSpec]) -> None:
@@ -257,6 +267,24 @@ def starts(infos: Mapping[str, Any], n_envs: int) -> np.ndarray:
         if name in infos:
             return np.asarray(infos[name], bool)
     return np.zeros(n_envs, bool)
+
+
+def active_agents(
+    infos: Mapping[str, Any], groups: Iterable[GroupSpec], n_envs: int
+) -> dict[str, Any]:
+    """Stack who is alive and to act, ``{group: bool [E, A]}``: all of whom infos say nothing.
+
+    Example:
+        >>> box = gym.spaces.Box(0, 1, (2,))
+        >>> told = {"active": {"a_0": np.array([True, False])}}
+        >>> active_agents(told, [GroupSpec("a", ("a_0", "a_1"), box, box)], 2)["a"].tolist()
+        [[True, True], [False, True]]
+    """
+    groups, active = tuple(groups), infos.get("active", {})
+    untold = [agent for group in groups for agent in group.agents if agent not in active]
+    if untold:
+        active = {**active, **dict.fromkeys(untold, np.ones(n_envs, bool))}
+    return stack(active, groups)
 
 
 def without_mask(observation: Any) -> Any:

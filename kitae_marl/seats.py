@@ -6,7 +6,6 @@ that are left. Compiled games ask random and frozen seats inside their own progr
 
 from __future__ import annotations
 
-import fnmatch
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,9 +18,10 @@ import numpy as np
 from kitae_marl.agent import Agent
 from kitae_marl.config import FROZEN
 from kitae_marl.evaluation import random_policy
-from kitae_marl.groups import GroupSpec, require_spaces, without_mask
+from kitae_marl.groups import GroupSpec, first_match, require_spaces, without_mask
 from kitae_marl.networks import feature_space, zeros
 from kitae_marl.ops import remember
+from kitae_marl.player import Player
 from kitae_marl.runs import run_path
 from kitae_marl.types import Policy
 from kitae_marl.vector.seated import HostSeat, SeatedVecParallelEnv
@@ -36,7 +36,7 @@ _LOG = logging.getLogger("kitae_marl.seats")
 class Frozen(NamedTuple):
     """A trained agent that plays and learns nothing more; made by :func:`frozen`."""
 
-    agent: Agent
+    player: Player
     sample: bool
 
 
@@ -56,7 +56,7 @@ def frozen(run: str | Path | Agent, *, step: int | None = None, sample: bool = T
         if step is not None:
             raise ValueError(f"expected a step with a run only, got step={step} with an agent.")
         return Frozen(run.player(), sample)
-    return Frozen(Agent.load(run, step=step), sample)
+    return Frozen(Agent.load(run, step=step).player(), sample)
 
 
 def with_seats(env: Any, seats: Mapping[str, str | Frozen | Policy]) -> Any:
@@ -107,11 +107,10 @@ def _matches(env: Any, patterns: Mapping[str, Any]) -> dict[str, tuple[str, ...]
     """Return the agents of each pattern, the first that matches an agent counting."""
     found: dict[str, list[str]] = {}
     for agent in env.possible_agents:
-        for pattern in patterns:
-            if fnmatch.fnmatchcase(agent, pattern):
-                found.setdefault(pattern, []).append(agent)
-                break
-    idle = [p for p in patterns if not fnmatch.filter(env.possible_agents, p)]
+        pattern = first_match(agent, patterns)
+        if pattern is not None:
+            found.setdefault(pattern, []).append(agent)
+    idle = [p for p in patterns if not any(first_match(a, [p]) for a in env.possible_agents)]
     if idle or not patterns or sum(map(len, found.values())) == len(env.possible_agents):
         raise ValueError(
             f"expected patterns of seats that match some of {list(env.possible_agents)} and leave "
@@ -124,13 +123,13 @@ def _matches(env: Any, patterns: Mapping[str, Any]) -> dict[str, tuple[str, ...]
 def _require_seat(seat: Any, agents: tuple[str, ...], env: Any) -> None:
     """Raise unless a seat is of a known kind and can play for these agents."""
     if isinstance(seat, Frozen):
-        missing = [agent for agent in agents if agent not in seat.agent.possible_agents]
+        missing = [agent for agent in agents if agent not in seat.player.possible_agents]
         if missing:
             raise ValueError(
                 f"expected a frozen agent that knows {list(agents)}, got one that plays "
-                f"{seat.agent.possible_agents}; give {missing} another seat."
+                f"{seat.player.possible_agents}; give {missing} another seat."
             )
-        require_spaces(_only(env, agents), list(agents), seat.agent.groups)
+        require_spaces(_only(env, agents), list(agents), seat.player.groups)
     elif seat != "random" and not callable(seat):
         raise TypeError(
             f"expected 'random', frozen(run) or a function (observations, infos) -> actions as the "
@@ -149,7 +148,11 @@ def _only(env: Any, agents: Sequence[str]) -> Any:
 
 
 def policy_for(
-    agent: Agent, agents: Sequence[str], *, sample: bool = False, seed: int | None = None
+    agent: Agent | Player,
+    agents: Sequence[str],
+    *,
+    sample: bool = False,
+    seed: int | None = None,
 ) -> Policy:
     """Return a trained agent's policy for some of the agents that it knows.
 
@@ -196,7 +199,7 @@ def _host_seat(seat: Any, agents: tuple[str, ...], env: Any) -> HostSeat:
     if seat == "random":
         return HostSeat(agents, partial(random_policy, _only(env, agents)))
     if isinstance(seat, Frozen):
-        policy = partial(policy_for, seat.agent, agents, sample=seat.sample)
+        policy = partial(policy_for, seat.player, agents, sample=seat.sample)
         return HostSeat(agents, lambda seed: policy(seed=seed))
     return HostSeat(agents, lambda seed: seat)
 
@@ -207,7 +210,7 @@ def _compiled_seat(seat: Any, agents: tuple[str, ...], game: Game) -> Seat:
 
     if seat == "random":
         return random_seat(game, agents)
-    player = seat.agent.player()
+    player = seat.player
     choose = _policy_function(player, seat.sample)
 
     def act(key: Any, view: View, memory: Any) -> tuple[dict[str, Any], Any]:
@@ -250,7 +253,7 @@ def _batch_of_one(
     return observations, masks, active
 
 
-def _policy_function(player: Agent, sample: bool) -> Callable[..., tuple[Any, Any]]:
+def _policy_function(player: Player, sample: bool) -> Callable[..., tuple[Any, Any]]:
     """Return ``(key, observation, action_mask, carry, reset, active) -> (action, carry)``."""
     state, groups, config = player.state, player.groups, player.config
     explore = remember(player.algorithm.explore_factory(groups, config))

@@ -29,7 +29,7 @@ LEVELS = {
     ],
     2: ["loops.update"],
     3: ["algos"],
-    4: ["checkpoint", "logger", "vector", "video", "captions", "memory"],
+    4: ["player", "checkpoint", "logger", "vector", "video", "captions", "memory"],
     5: ["loops.metrics", "loops.train", "loops.compiled", "loops.chunks", "keeping"],
     6: ["running"],
     7: ["agent"],

@@ -20,6 +20,7 @@ from kitae_marl.algos import get_algorithm, ppo
 from kitae_marl.config import Config, PPOConfig
 from kitae_marl.groups import GroupSpec
 from kitae_marl.ops import remember
+from kitae_marl.player import Player
 from kitae_marl.types import Experience
 from kitae_marl.vector import SubProcVecParallelEnv
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
@@ -261,37 +262,37 @@ def test_critics_see_only_who_is_there():
 
 
 @pytest.fixture(scope="module")
-def agent() -> Agent:
-    return Agent(Clock(), make_config("ippo", **GRU))
+def player() -> Player:
+    return Agent(Clock(), make_config("ippo", **GRU)).player()
 
 
 class TestPlaying:
     @staticmethod
-    def remembered(agent: Agent, **infos: Any) -> np.ndarray:
+    def remembered(player: Player, **infos: Any) -> np.ndarray:
         """What the policy of the hands remembers after it has chosen once more."""
-        shapes = {a: agent.groups[i].observation_space.shape for a, i in PLACES.items()}
+        shapes = {a: player.groups[i].observation_space.shape for a, i in PLACES.items()}
         seen = {name: np.ones((2, *shape), np.float32) for name, shape in shapes.items()}
-        agent.select_action(seen, infos)
-        return np.asarray(agent._playing["hand"])
+        player.select_action(seen, infos)
+        return np.asarray(player.memory["hand"])
 
-    def test_memory_begins_anew_with_an_episode_and_waits_with_its_agent(self, agent):
-        first = self.remembered(agent, reset=np.ones(2, bool))
-        second = self.remembered(agent)
+    def test_memory_begins_anew_with_an_episode_and_waits_with_its_agent(self, player):
+        first = self.remembered(player, reset=np.ones(2, bool))
+        second = self.remembered(player)
         assert (first != second).any()
         ended = np.array([True, False])
-        third = self.remembered(agent, _final_observation=ended)
+        third = self.remembered(player, _final_observation=ended)
         np.testing.assert_array_equal(third[0], first[0])
         assert (third[1] != first[1]).any()
         waiting = {"active": {"hand_0": np.array([True, False])}}
-        fourth = self.remembered(agent, **waiting)
+        fourth = self.remembered(player, **waiting)
         np.testing.assert_array_equal(fourth[1, 0], third[1, 0])
         assert (fourth[0, 0] != third[0, 0]).any()
         assert (fourth[:, 1] != third[:, 1]).any()
-        np.testing.assert_array_equal(self.remembered(agent, reset=np.ones(2, bool)), first)
+        np.testing.assert_array_equal(self.remembered(player, reset=np.ones(2, bool)), first)
 
-    def test_players_remember_for_themselves(self, agent):
-        first = self.remembered(agent, reset=np.ones(2, bool))
-        np.testing.assert_array_equal(self.remembered(agent.player()), first)
+    def test_players_remember_for_themselves(self, player):
+        first = self.remembered(player, reset=np.ones(2, bool))
+        np.testing.assert_array_equal(self.remembered(player.player()), first)
 
 
 PLACES = {"hand_0": 0, "hand_1": 0, "bell_0": 1}

@@ -429,7 +429,8 @@ class TestSignals:
 
     def test_where_nobody_reads_the_output(self, tmp_path):
         with start("list", cwd=tmp_path) as process:
-            assert process.stdout and process.stderr
+            assert process.stdout
+            assert process.stderr
             process.stdout.close()  # as ``head`` does
             assert process.stderr.read() == ""
         assert process.returncode == 128 + signal.SIGPIPE

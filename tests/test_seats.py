@@ -250,9 +250,9 @@ class TestFrozen:
         env = with_seats(clocks(), {"bell_0": "random"})
         agent = Agent(env, config("clock"))
         seat = frozen(agent)
-        before = jax.tree.map(np.array, seat.agent.state)
+        before = jax.tree.map(np.array, seat.player.state)
         agent.train(env, show=False)
-        jax.tree.map(np.testing.assert_array_equal, before, seat.agent.state)
+        jax.tree.map(np.testing.assert_array_equal, before, seat.player.state)
         with pytest.raises(ValueError, match="with a run only"):
             frozen(agent, step=3)
 
