@@ -256,6 +256,10 @@ def split_masks(
     return features, masks
 
 
+STARTS = ("reset", "_final_observation", "_final_obs")
+"""Infos that say where an episode has begun, ``[E]``, whichever there is."""
+
+
 def starts(infos: Mapping[str, Any], n_envs: int) -> np.ndarray:
     """Return which environments are at the start of an episode, ``[E]``, by infos of their vector.
 
@@ -263,7 +267,7 @@ def starts(infos: Mapping[str, Any], n_envs: int) -> np.ndarray:
         >>> starts({}, 2).tolist(), starts({"reset": np.ones(2, bool)}, 2).tolist()
         ([False, False], [True, True])
     """
-    for name in ("reset", "_final_observation", "_final_obs"):
+    for name in STARTS:
         if name in infos:
             return np.asarray(infos[name], bool)
     return np.zeros(n_envs, bool)

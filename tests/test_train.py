@@ -7,13 +7,16 @@ import threading
 from typing import Any
 
 import gymnasium as gym
+import jax
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from pettingzoo import ParallelEnv
 from small_games import LENGTH, Clock
 
+from kitae_marl.agent import Agent
 from kitae_marl.buffer import RolloutBuffer
+from kitae_marl.config import Config, PPOConfig
 from kitae_marl.groups import AgentDict, group_specs, unstack
 from kitae_marl.loops import train
 from kitae_marl.loops.train import check_env, first_seed, process_termination, vectorized_train
@@ -80,6 +83,25 @@ def make_env(**options: Any) -> SubProcVecParallelEnv:
     return SubProcVecParallelEnv([lambda: Clock(**options)] * N_ENVS, n_workers=0)
 
 
+class PlainVector:
+    """A vector of somebody else's: what training needs, and infos that say nothing."""
+
+    def __init__(self, **options: Any) -> None:
+        self._env = make_env(**options)
+        self.num_envs, self.possible_agents = N_ENVS, self._env.possible_agents
+        self.observation_space = self._env.observation_space
+        self.action_space = self._env.action_space
+
+    def reset(self, seed: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        return dict(self._env.reset(seed=seed)[0]), {}
+
+    def step(self, actions: dict[str, Any]) -> tuple[Any, ...]:
+        return (*map(dict, self._env.step(actions)[:4]), {})
+
+    def close(self) -> None:
+        self._env.close()
+
+
 @pytest.mark.parametrize(
     ("function", "parameters"),
     {
@@ -118,6 +140,11 @@ class TestCheckEnv:
         assert check_env(vector) is vector
         assert isinstance(vector, VecParallelEnv)
         vector.close()
+
+    def test_a_vector_of_your_own_needs_little(self):
+        env = PlainVector()
+        assert check_env(env) is env
+        env.close()
 
     def test_a_gymnasium_environment_gets_one_agent(self):
         env = check_env(gym.make("CartPole-v1"))
@@ -274,6 +301,34 @@ class TestVectorizedTrain:
         np.testing.assert_array_equal(reward[:, 0, 0], agent.experiences[0].action[0][:, 0, 0])
         assert agent.experiences[0].active[0].all()
         assert reward.dtype == np.float32
+
+    def test_a_vector_whose_infos_say_nothing(self):
+        stored = []
+        for env in (make_env(), PlainVector()):
+            agent = FakeAgent(env, n_steps=LENGTH + 3)
+            vectorized_train(0, agent, env, LENGTH + 3, AlgoType.ON_POLICY)
+            stored.append(agent.experiences[0])
+        told, silent = (experience._asdict() for experience in stored)
+        for experience in (told, silent):
+            del experience["next_observation"]  # where an episode ended the last one is not told
+            assert [x.tolist() for x in experience["next_reset"]] == [
+                [[t + 1 == LENGTH] * N_ENVS for t in range(LENGTH + 3)]
+            ]
+            experience["reset"] = [x[1:] for x in experience["reset"]]
+        for name, arrays in told.items():
+            np.testing.assert_equal(silent[name], arrays, err_msg=name)
+
+    def test_an_agent_with_a_memory_learns_from_such_a_vector(self):
+        env = PlainVector()
+        ppo = PPOConfig(n_steps=16, chunk_length=4, gru_size=4, n_minibatches=1, n_epochs=1)
+        agent = Agent(env, Config(n_envs=N_ENVS, env_steps=2 * 16 * N_ENVS, ppo=ppo))
+        before = jax.device_get(agent.state["hand"].params)
+        summary = agent.train(env, show=False)
+        assert summary["env_steps"] == 2 * 16 * N_ENVS
+        assert not summary["returns"]
+        after = jax.device_get(agent.state["hand"].params)
+        moved = jax.tree.leaves(jax.tree.map(lambda x, y: np.abs(x - y).max(), before, after))
+        assert 0 < min(moved) <= max(moved) < 1
 
     def test_the_rest_of_a_rollout_is_not_learned_from(self):
         agent, _, _ = self.run(LENGTH + 3)

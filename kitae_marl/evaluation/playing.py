@@ -36,7 +36,7 @@ def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int 
             f"expected a function (observations, infos) -> actions, got {type(policy).__name__}; "
             "of an Agent pass agent.select_action."
         )
-    if not hasattr(env, "num_envs") or not hasattr(env, "possible_agents"):
+    if not hasattr(env, "num_envs") or not hasattr(env, "groups"):
         raise TypeError(
             f"expected a vector of parallel environments, got {type(env).__name__}; make one by "
             "make_vec_env, or from Gymnasium's by check_env."

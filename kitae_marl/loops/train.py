@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.groups import AgentDict, GroupSpec, map_leaves, split_masks, stack, starts
+from kitae_marl.groups import (
+    STARTS,
+    AgentDict,
+    GroupSpec,
+    active_agents,
+    map_leaves,
+    split_masks,
+    stack,
+    starts,
+)
 from kitae_marl.loops.metrics import count_skipped, log_env, log_episodes, log_update
 from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, IAgent, Writer
 from kitae_marl.vector import VecParallelEnv
@@ -120,7 +129,10 @@ def vectorized_train(
         agent: explores and learns. Where it has an attribute ``stopping`` that becomes true, the
             loop ends before the next step.
         env: a vector of parallel environments, or anything that ``check_env`` accepts; a single
-            environment becomes a vector of one.
+            environment becomes a vector of one. A vector of your own needs ``num_envs``,
+            ``possible_agents``, the spaces, ``reset``, ``step`` and ``close``; where its infos are
+            silent, all agents act all the time, final observations are those that the step
+            returned, and no returns are logged.
         n_env_steps: joint steps of the whole run, each of them a step of every environment. What is
             left at the end and fills no rollout is not learned from.
         algo_type: on-policy; off-policy algorithms are not there yet.
@@ -207,13 +219,14 @@ def _train(
         global_step = step * env.num_envs
         carry = getattr(agent, "carry", ())
         actions, log_probs = agent.explore(observations, infos)
-        buffer.add(_before(observations, actions, log_probs, infos, groups))
+        buffer.add(_before(observations, actions, log_probs, infos, groups, env.num_envs))
         buffer.add({"carry": carry, "reset": starts(infos, env.num_envs)})
         if with_state:
             buffer.add({"state": env.state()})
         observations, rewards, terminated, truncated, infos = env.step(actions)
+        infos = _with_ends(infos, terminated, truncated)
         true_next = process_termination(global_step, observations, infos, writer)
-        buffer.add(_after(true_next, rewards, terminated, truncated, infos, groups))
+        buffer.add(_after(true_next, rewards, terminated, truncated, infos, groups, env.num_envs))
         buffer.add({"next_reset": starts(infos, env.num_envs)})
         if with_state:
             buffer.add({"next_state": _true_next_state(env, infos)})
@@ -241,12 +254,26 @@ def first_seed(seed: int, start_step: int) -> int:
     return int(words[0]) % (2**31 - 2**20)
 
 
+def _with_ends(
+    infos: Mapping[str, Any], terminated: AgentPyTree, truncated: AgentPyTree
+) -> Mapping[str, Any]:
+    """Say where new episodes begin, for a vector that does not say who is active.
+
+    Such a one has all agents at play all the time: an episode has ended where each has a flag up.
+    """
+    if "active" in infos or any(name in infos for name in STARTS):
+        return infos
+    ended = [np.logical_or(terminated[agent], truncated[agent]) for agent in terminated]
+    return {**infos, "reset": np.all(ended, axis=0)}
+
+
 def _before(
     observations: AgentPyTree,
     actions: AgentPyTree,
     log_probs: AgentPyTree,
     infos: Mapping[str, Any],
     groups: tuple[GroupSpec, ...],
+    n_envs: int,
 ) -> dict[str, Any]:
     """What is known before the environment steps, stacked by group."""
     features, masks = split_masks(observations, infos, groups)
@@ -255,7 +282,7 @@ def _before(
         "action": stack(actions, groups),
         "log_prob": stack(log_probs, groups),
         "action_mask": masks,
-        "active": stack(infos["active"], groups),
+        "active": active_agents(infos, groups, n_envs),
     }
 
 
@@ -266,6 +293,7 @@ def _after(
     truncated: AgentPyTree,
     infos: Mapping[str, Any],
     groups: tuple[GroupSpec, ...],
+    n_envs: int,
 ) -> dict[str, Any]:
     """What is known after the environment has stepped, stacked by group."""
     features, _ = split_masks(next_observations, infos, groups)
@@ -274,7 +302,7 @@ def _after(
         "terminated": stack(terminated, groups),
         "truncated": stack(truncated, groups),
         "next_observation": features,
-        "next_active": stack(infos["active"], groups),
+        "next_active": active_agents(infos, groups, n_envs),
     }
 
 

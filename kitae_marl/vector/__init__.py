@@ -75,7 +75,8 @@ class VecParallelEnv(Protocol):
 
     ``infos`` holds, beside anything else:
 
-    * ``"active"``: ``{agent: bool [E]}``, the agent is alive and is to act on this observation;
+    * ``"active"``: ``{agent: bool [E]}``, the agent is alive and is to act on this observation
+      (training takes an agent that is not there for active);
     * ``"reset"``: bool ``[E]``, all True, on ``reset``: every episode begins;
     * ``"action_mask"``: ``{agent: int8 [E, n]}`` for the agents whose actions are masked;
     * on steps where an episode ended: ``"_final_observation"`` (bool ``[E]``, where),

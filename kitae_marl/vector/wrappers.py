@@ -120,8 +120,8 @@ def as_parallel(env: Any) -> Any:
 
 
 def is_vec_parallel(env: Any) -> bool:
-    """Whether an environment follows the ``VecParallelEnv`` protocol, seen by its attributes."""
-    wanted = ("num_envs", "possible_agents", "groups", "step_async", "step_wait", "closed")
+    """Whether an environment is a vector of parallel ones, by what training needs of it."""
+    wanted = ("num_envs", "possible_agents", "observation_space", "action_space", "reset", "step")
     return not isinstance(env, gym.vector.VectorEnv) and all(hasattr(env, name) for name in wanted)
 
 
