@@ -30,6 +30,7 @@ from kitae_marl.manifest import (
     require_intact,
     require_leaves,
 )
+from kitae_marl.runs import is_step
 
 KEEP = 3
 """Checkpoints kept in a run folder, the newest ones."""
@@ -250,11 +251,6 @@ class RunCheckpointer:
         self.manifest = manifest
         game = _put_back(template.game, restored["game"]) if "game" in restored else ()
         return restored["state"]._replace(game=game)
-
-
-def is_step(name: str) -> bool:
-    """Whether a folder in ``checkpoints`` has the name of a step."""
-    return name.isascii() and name.isdecimal()
 
 
 @contextmanager

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from kitae_marl.errors import (
 )
 from kitae_marl.groups import GroupSpec
 from kitae_marl.locks import LOCK
+from kitae_marl.outputs import replacing
 from kitae_marl.spaces import space_from_json, space_to_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -159,7 +158,12 @@ def member(path: Path, seed: int) -> Path:
 def has_checkpoints(path: Path) -> bool:
     """Whether a run folder holds anything that a checkpoint has left, be it damaged."""
     folder = path / "checkpoints"
-    return folder.is_dir() and any(part.name.isdecimal() for part in folder.iterdir())
+    return folder.is_dir() and any(is_step(part.name) for part in folder.iterdir())
+
+
+def is_step(name: str) -> bool:
+    """Whether a folder in ``checkpoints`` has the name of a step."""
+    return name.isascii() and name.isdecimal()
 
 
 def find_runs(run: str | Path, runs_dir: str | Path = "runs") -> list[Path]:
@@ -240,15 +244,9 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: to a temporary name, then renamed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    """Write a file whole or not at all, its line ends as they are."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def read_json(path: Path) -> Any:

@@ -43,10 +43,7 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
     game = group.game
     with _opened(game, options) as env:
         protocol = _protocol(game, env, options)
-        evaluations = [
-            protocol.play(load_policy(path, env, sample=options.sample), env)
-            for path in group.paths
-        ]
+        evaluations = _play_all(group, protocol, env, options)
         played = protocol.references(env, *game[:2], oracle=options.oracle and not game.seats)
     random, oracle = played[0].summary(), played[1] and played[1].summary()
     own = summarize(evaluations)
@@ -141,13 +138,7 @@ def compare(options: Compare) -> dict[str, Any]:
         check_out(options.out)
     with _opened(game, options) as env:
         protocol = _protocol(game, env, options)
-        played = [
-            [
-                protocol.play(load_policy(path, env, sample=options.sample), env)
-                for path in side.paths
-            ]
-            for side in sides
-        ]
+        played = [_play_all(side, protocol, env, options) for side in sides]
     a, b = (summarize(side) for side in played)
     result = {
         **game._asdict(),
