@@ -82,7 +82,7 @@ def with_seats(env: Any, seats: Mapping[str, str | Frozen | Policy]) -> Any:
     Example:
         ``with_seats(env, {"adversary_*": frozen("first"), "agent_0": "random"})``
     """
-    if not hasattr(env, "num_envs") or not hasattr(env, "possible_agents"):
+    if not all(hasattr(env, name) for name in ("num_envs", "possible_agents", "step_async")):
         raise TypeError(
             f"expected a vector of parallel environments, got {type(env).__name__}; make one by "
             "make_vec_env."
