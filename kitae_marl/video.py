@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def write_video(out: str | Path, frames: Iterable[np.ndarray], *, fps: float) ->
     out = require_output(out, ENDINGS)
     if fps <= 0:
         raise ValueError(f"expected a positive number of frames a second, got {fps}.")
-    with replacing(out) as temporary:
+    with replacing(out) as temporary, warnings.catch_warnings():
+        # JAX warns of every fork; this one becomes ffmpeg at once.
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
         return _encode(str(temporary), out.suffix.lower(), frames, fps)
 
 

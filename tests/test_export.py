@@ -184,6 +184,10 @@ class TestUse:
         policy.reset()
         assert not policy._memory
 
+    def test_an_agent_of_another_game(self, exported):
+        with pytest.raises(ValueError, match=r"one of the agents \[.*\], got 'dog_0'"):
+            load(exported).act("dog_0", np.ones(5, np.float32))
+
     def test_the_file_holds_no_pickle(self, exported):
         with np.load(exported, allow_pickle=False) as file:
             assert all(file[name].dtype != object for name in file.files)

@@ -43,6 +43,8 @@ class Policy:
 
     def act(self, agent, observation, action_mask=None):
         """Return the most probable action; one that a mask of zeros and ones allows."""
+        if agent not in self._nets:
+            raise ValueError(f"expected one of the agents {self.agents}, got {agent!r}")
         about, arrays, index = self._nets[agent]
         if isinstance(observation, dict) and "action_mask" in observation:
             action_mask = observation["action_mask"] if action_mask is None else action_mask
