@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import select
 import sys
@@ -93,8 +94,10 @@ def main(args: list[str] | None = None) -> None:
 
     Exits with 0; with 1 where something failed, or ``verify`` found a difference; with 2 after bad
     input, with 74 where the disk refused a checkpoint, with 130 or 143 after a signal, with 141
-    where nobody reads the output any more.
+    where nobody reads the output any more. With ``--json`` the last line is a JSON object after a
+    failure, too: ``error`` and ``exit_code``.
     """
+    args = sys.argv[1:] if args is None else args
     early: list[int] = []
 
     def end(number: int) -> None:
@@ -103,23 +106,40 @@ def main(args: list[str] | None = None) -> None:
 
     try:
         with stop_on_signal(end):
-            _run(sys.argv[1:] if args is None else args)
+            code = _run(args)
     except BaseException as error:
         if early:
-            _stop_at_once(early[0])
-        if isinstance(error, KeyboardInterrupt):
-            sys.exit(128 + SIGINT)
+            _stop_at_once(early[0], args)
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             sys.exit(128 + SIGPIPE)
-        if not isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError):
+        code = _exit_code(error)
+        known = isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError)
+        if known:
+            from kitae_marl.logger import say_error
+
+            say_error(f"error: {error}")
+        _end_json(args, str(error) if known else _REASONS.get(code, repr(error)), code)
+        if not known and not isinstance(error, KeyboardInterrupt):
             raise
-        from kitae_marl.logger import say_error
-
-        say_error(f"error: {error}")
-        sys.exit(_exit_code(error))
+    if code:
+        sys.exit(code)
 
 
-def _stop_at_once(number: int) -> NoReturn:
+_REASONS: dict[Any, str] = {
+    2: "bad command line; standard error says what was expected",
+    130: "stopped by SIGINT",
+    143: "stopped by SIGTERM",
+}
+"""What an exit code means that comes without a message."""
+
+
+def _end_json(args: list[str], reason: str, code: Any) -> None:
+    """With ``--json``, say as JSON that a command has failed."""
+    if "--json" in args and code:
+        print(json.dumps({"error": reason, "exit_code": code}), flush=True)
+
+
+def _stop_at_once(number: int, args: list[str]) -> NoReturn:
     """End the process after a signal.
 
     It may have come in the middle of an import, which leaves the module's lock held: so nothing is
@@ -127,6 +147,7 @@ def _stop_at_once(number: int) -> NoReturn:
     """
     with suppress(BrokenPipeError):
         print(f"stopped by {Signals(number).name}", file=sys.stderr, flush=True)
+        _end_json(args, _REASONS[128 + number], 128 + number)
         sys.stdout.flush()
     os._exit(128 + number)
 
@@ -142,8 +163,8 @@ def _nobody_reads() -> bool:
     return True
 
 
-def _run(args: list[str]) -> None:
-    """Parse and run a command, with warnings as single lines; print its JSON."""
+def _run(args: list[str]) -> int:
+    """Parse and run a command, with warnings as single lines; print its JSON; return exit code."""
     command = parse(args)
     _set_up_xla()
     from kitae_marl import commands, runs  # imports what parsing does not need
@@ -153,12 +174,17 @@ def _run(args: list[str]) -> None:
         result = commands.RUN[type(command)](command)
     if command.json:
         print(runs.json_text(result), flush=True)
-    if result.get("ok") is False:
-        sys.exit(1)
+    return int(result.get("ok") is False)
 
 
-def _exit_code(error: Exception) -> int:
+def _exit_code(error: BaseException) -> Any:
     """Tell bad input (2) from what failed on the way (1, or 74 for a checkpoint not written)."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + SIGINT
+    if isinstance(error, SystemExit):
+        return error.code
+    if not isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError):
+        return 1
     if isinstance(error, CheckpointWriteError):
         return 74
     if str(getattr(error, "remote_type", "")).endswith("UnknownEnvironmentError"):

@@ -14,6 +14,8 @@ from kitae_marl.errors import ConfigError
 MAX_CONFIG_BYTES = 1_000_000
 MAX_WIDTH = 1 << 14
 """Width of the widest layer; a run folder from elsewhere must not fill the memory."""
+MAX_LAYERS = 64
+"""Hidden layers of the deepest network."""
 TRACED = (
     "learning_rate",
     "gamma",
@@ -109,7 +111,7 @@ class PPOConfig:
     normalize_advantage: bool = True
     """Give the advantages of each minibatch mean 0 and standard deviation 1."""
     hidden_sizes: tuple[int, ...] = (64, 64)
-    """Widths of the hidden layers, of the actor and of the critic."""
+    """Widths of the hidden layers, of the actor and of the critic; none: linear."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Nonlinearity of the hidden layers."""
     share_params: Sharing = True
@@ -149,8 +151,16 @@ class PPOConfig:
             if getattr(self, name) is not None:
                 _require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6, above=True)
         _require_count("ppo.gru_size", self.gru_size, 0)
+        _require(self.gru_size <= MAX_WIDTH, "ppo.gru_size", f"at most {MAX_WIDTH}", self.gru_size)
         _require_count("ppo.chunk_length", self.chunk_length)
         _require_sharing(self.share_params)
+        shared = self.share_params is True or "shared" in dict(self.share_params or {}).values()
+        _require(
+            shared or not self.agent_id,
+            "ppo.agent_id",
+            "false where no parameters are shared",
+            self.agent_id,
+        )
         _require(
             not self.gru_size or self.n_steps % self.chunk_length == 0,
             "ppo.chunk_length",
@@ -162,6 +172,7 @@ class PPOConfig:
         )
         widths = self.hidden_sizes
         _require(isinstance(widths, list | tuple), "ppo.hidden_sizes", "a list of widths", widths)
+        _require(len(widths) <= MAX_LAYERS, "ppo.hidden_sizes", f"at most {MAX_LAYERS}", len(widths))
         object.__setattr__(self, "hidden_sizes", tuple(widths))
         for width in self.hidden_sizes:
             _require_count("ppo.hidden_sizes", width)
@@ -256,7 +267,9 @@ class Config:
             ConfigError: for text that is not JSON, is over 1 MB, or has an unknown key or a value
                 out of range; the message names the key.
         """
-        if len(text.encode()) > MAX_CONFIG_BYTES:
+        if not isinstance(text, str):
+            raise ConfigError(f"expected a config as JSON text, got {type(text).__name__}.")
+        if len(text.encode(errors="surrogatepass")) > MAX_CONFIG_BYTES:
             raise ConfigError(f"expected a config of at most {MAX_CONFIG_BYTES} bytes, got more.")
         try:
             data = json.loads(text)

@@ -69,7 +69,8 @@ def group_specs(
         The groups in order of their first agent.
 
     Raises:
-        ValueError: if a name in ``possible_agents`` is not unique, or no pattern matches an agent.
+        ValueError: if a name in ``possible_agents`` is not unique, no pattern matches an agent, or
+            a pattern matches none.
     """
     if not possible_agents:
         raise ValueError("expected at least one agent, got none; possible_agents must name all.")
@@ -79,6 +80,13 @@ def group_specs(
     def spaces(agent: str) -> tuple[gym.Space, gym.Space]:
         return observation_space(agent), action_space(agent)
 
+    if isinstance(share_params, Mapping):
+        idle = [p for p in share_params if not fnmatch.filter(possible_agents, p)]
+        if idle:
+            raise ValueError(
+                f"expected patterns of share_params that match some of {list(possible_agents)}, "
+                f"got {idle}, which match none; leave them out."
+            )
     groups = []
     for stem, agents in agent_groups(possible_agents, spaces).items():
         parts = _by_pattern(agents, share_params)

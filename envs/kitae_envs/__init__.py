@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+import typing
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,17 +71,37 @@ def make(id: str, **kwargs: Any) -> Game:
     Raises:
         ValueError: if there is no such game (the message names the nearest ids), or an argument is
             out of its range.
-        TypeError: if the game does not take an argument.
+        TypeError: if the game does not take an argument, or takes another kind of value.
     """
-    full = resolve(id)
+    full = resolve(id) if isinstance(id, str) else None
     if full is None:
-        near = difflib.get_close_matches(id, ids(), n=3, cutoff=0.3)
+        near = difflib.get_close_matches(str(id)[:100], ids(), n=3, cutoff=0.3)
+        meant = f"did you mean {', '.join(near)}? " if near else ""
         raise ValueError(
-            f"expected the id of a compiled game, got {id!r}; did you mean {', '.join(near)}? "
+            f"expected the id of a compiled game, got {str(id)[:100]!r}; {meant}"
             "kitae_envs.ids() lists all."
         )
     kwargs = {key: value for key, value in kwargs.items() if key not in _PICTURES}
     if kwargs.pop("benchmark_data", False):
         raise ValueError("expected benchmark_data=False: compiled games give no infos; got True.")
     module, name = _GAMES[full].split(":")
-    return getattr(importlib.import_module(f"kitae_envs.games.{module}"), name)(**kwargs)
+    game = getattr(importlib.import_module(f"kitae_envs.games.{module}"), name)
+    _require_kinds(full, game, kwargs)
+    return game(**kwargs)
+
+
+def _require_kinds(id: str, game: type, kwargs: dict[str, Any]) -> None:
+    """Raise a TypeError unless a game takes these arguments, of these types."""
+    kinds = {**typing.get_type_hints(game.__init__)}
+    kinds.pop("return", None)
+    for name, value in kwargs.items():
+        if name not in kinds:
+            raise TypeError(
+                f"{name}: expected one of the arguments of {id}, {', '.join(kinds) or 'none'}; "
+                f"got {name}={value!r}."
+            )
+        wanted = typing.get_args(kinds[name]) or (kinds[name],)
+        given = (int, float) if type(value) is int else (type(value),)
+        if not set(given) & set(wanted):
+            what = " or ".join("None" if kind is type(None) else kind.__name__ for kind in wanted)
+            raise TypeError(f"{name}: expected {what} for {id}, got {value!r}.")

@@ -146,10 +146,12 @@ def summarize(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         ``describe`` says; ``outcomes`` of all episodes where they are zero-sum.
 
     Raises:
-        ValueError: without evaluations.
+        ValueError: without evaluations, or where they are of other agents.
+        TypeError: for something else.
     """
     if not evaluations:
         raise ValueError("expected the evaluation of at least one run, got none.")
+    _require_evaluations(evaluations)
     together = pooled(evaluations)
     unit = "runs" if len(evaluations) > 1 else "episodes"
     summary = {
@@ -163,6 +165,21 @@ def summarize(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     }
     outcomes = together.outcomes()
     return summary if outcomes is None else {**summary, "outcomes": outcomes}
+
+
+def _require_evaluations(evaluations: Sequence[Evaluation]) -> None:
+    """Raise unless these are evaluations of the same agents."""
+    for one in evaluations:
+        if not isinstance(one, Evaluation):
+            raise TypeError(
+                f"expected evaluations, as evaluate returns them, got {type(one).__name__}."
+            )
+        agents, first = list(one.returns), list(evaluations[0].returns)
+        if agents != first:
+            raise ValueError(
+                f"expected evaluations of the same agents, got {first} and {agents}; put runs of "
+                "one game together."
+            )
 
 
 def units(evaluations: Sequence[Evaluation]) -> dict[str, np.ndarray]:
@@ -211,14 +228,11 @@ def compare(a: Sequence[Evaluation], b: Sequence[Evaluation]) -> dict[str, Any]:
 
     Raises:
         ValueError: if a side is empty or the sides have other agents.
+        TypeError: for something else than evaluations.
     """
     if not a or not b:
         raise ValueError("expected at least one run on each side, got none.")
-    if list(a[0].returns) != list(b[0].returns):
-        raise ValueError(
-            f"expected the same agents on both sides, got {list(a[0].returns)} and "
-            f"{list(b[0].returns)}; compare runs of one game."
-        )
+    _require_evaluations([*a, *b])
     over_runs = len(a) > 1 and len(b) > 1
     rows = {tag: _compared(*_strata(tag, a, b, over_runs)) for tag in a[0].values()}
     unit = "runs" if over_runs else "episodes"

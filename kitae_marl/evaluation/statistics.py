@@ -61,8 +61,9 @@ def stratified_bootstrap(
         Low and high end; NaN where no stratum has two values.
 
     Raises:
-        ValueError: without values.
+        ValueError: without values, or for another ``confidence``.
     """
+    _require_confidence(confidence)
     arrays = [np.asarray(stratum, float) for stratum in strata]
     if not arrays or not all(len(array) for array in arrays):
         raise ValueError("expected at least one value in each stratum, got an empty one.")
@@ -106,6 +107,7 @@ def probability_of_improvement(
         >>> probability_of_improvement([np.array([1.0, 2.0])], [np.array([0.0, 2.0])])[0]
         0.625
     """
+    _require_confidence(confidence)
     xs = [np.asarray(stratum, float) for stratum in x]
     ys = [np.asarray(stratum, float) for stratum in y]
     if not xs or not ys or not all(len(part) for part in [*xs, *ys]):
@@ -159,6 +161,12 @@ def _counts(total: int, at_once: int) -> list[int]:
     return [at_once] * (total // at_once) + ([rest] if rest else [])
 
 
+def _require_confidence(confidence: float) -> None:
+    """Raise a ValueError unless this is a share between 0 and 1."""
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"expected a confidence between 0 and 1, got {confidence}.")
+
+
 def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
     """Ends of the interval in the middle of the values."""
     tail = 50 * (1 - confidence)
@@ -177,12 +185,16 @@ def over_seeds(values: Sequence[float], confidence: float = 0.95) -> dict[str, f
         ``mean``, ``stderr``, ``low``, ``high``; all but the mean are NaN for a single value.
 
     Raises:
-        ValueError: without values.
+        ValueError: without values, or for another ``confidence``.
+        TypeError: for something else than numbers.
 
     Example:
         >>> {key: round(x, 3) for key, x in over_seeds([1.0, 2.0, 3.0]).items()}
         {'mean': 2.0, 'stderr': 0.577, 'low': -0.484, 'high': 4.484}
     """
+    _require_confidence(confidence)
+    if np.ndim(values) != 1 or np.asarray(values).dtype.kind not in "biuf":
+        raise TypeError(f"expected a list of numbers, got {values!r}.")
     if not len(values):
         raise ValueError("expected the result of at least one run, got none.")
     mean = float(np.mean(values))

@@ -232,14 +232,14 @@ def nearest_offsets(center: jax.Array, points: jax.Array, count: int | None) -> 
     return pad_rows(offsets[nearest(center, points, count)], count)
 
 
-def check_count(name: str, count: int | None) -> Any:
-    """Return the count, refusing numbers below 1.
+def check_count(name: str, count: int | None, minimum: int = 1) -> Any:
+    """Return the count, refusing numbers below ``minimum``.
 
     Raises:
-        ValueError: if ``count`` is not None and not a positive integer.
+        ValueError: if ``count`` is not None and not an integer of at least ``minimum``.
     """
-    if count is not None and (not isinstance(count, int) or count < 1):
-        raise ValueError(f"expected a positive integer for {name}, got {count!r}.")
+    if count is not None and (not isinstance(count, int) or count < minimum):
+        raise ValueError(f"expected an integer of at least {minimum} for {name}, got {count!r}.")
     return count
 
 

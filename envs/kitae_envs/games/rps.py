@@ -55,6 +55,8 @@ class RockPaperScissors(Game):
     def __init__(self, num_actions: int = 3, max_cycles: int = 15) -> None:
         if num_actions < 3 or num_actions % 2 == 0:
             raise ValueError(f"expected an odd num_actions of at least 3, got {num_actions}.")
+        if max_cycles < 1:
+            raise ValueError(f"expected max_cycles of at least 1, got {max_cycles}.")
         self.possible_agents = ("player_0", "player_1")
         self.num_actions = num_actions
         self.max_cycles = max_cycles

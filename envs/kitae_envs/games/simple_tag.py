@@ -86,6 +86,7 @@ class SimpleTag(ParticleGame):
             for i in range(check_count("num_good", num_good))
         )
         obstacle = Landmark(size=0.2, collide=True, reach=0.9)
+        check_count("num_obstacles", num_obstacles, 0)
         super().__init__(
             World((*adversaries, *good), (obstacle,) * num_obstacles),
             max_cycles=max_cycles,
