@@ -172,7 +172,9 @@ class PPOConfig:
         )
         widths = self.hidden_sizes
         _require(isinstance(widths, list | tuple), "ppo.hidden_sizes", "a list of widths", widths)
-        _require(len(widths) <= MAX_LAYERS, "ppo.hidden_sizes", f"at most {MAX_LAYERS}", len(widths))
+        _require(
+            len(widths) <= MAX_LAYERS, "ppo.hidden_sizes", f"at most {MAX_LAYERS}", len(widths)
+        )
         object.__setattr__(self, "hidden_sizes", tuple(widths))
         for width in self.hidden_sizes:
             _require_count("ppo.hidden_sizes", width)

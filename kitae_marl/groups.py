@@ -80,6 +80,12 @@ def group_specs(
     def spaces(agent: str) -> tuple[gym.Space, gym.Space]:
         return observation_space(agent), action_space(agent)
 
+    groups = []
+    for stem, agents in agent_groups(possible_agents, spaces).items():
+        parts = _by_pattern(agents, share_params)
+        for shares, part in parts:
+            name = stem if len(parts) == 1 else part[0]
+            groups.append(GroupSpec(name, part, *spaces(part[0]), shares, state_space))
     if isinstance(share_params, Mapping):
         idle = [p for p in share_params if not fnmatch.filter(possible_agents, p)]
         if idle:
@@ -87,12 +93,6 @@ def group_specs(
                 f"expected patterns of share_params that match some of {list(possible_agents)}, "
                 f"got {idle}, which match none; leave them out."
             )
-    groups = []
-    for stem, agents in agent_groups(possible_agents, spaces).items():
-        parts = _by_pattern(agents, share_params)
-        for shares, part in parts:
-            name = stem if len(parts) == 1 else part[0]
-            groups.append(GroupSpec(name, part, *spaces(part[0]), shares, state_space))
     return tuple(sorted(groups, key=lambda group: possible_agents.index(group.agents[0])))
 
 

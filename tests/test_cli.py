@@ -99,10 +99,11 @@ class TestParsing:
     def test_bad_input_ends_with_2_and_a_reason(self, args, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit) as caught:
-            main(args)
+            main([*args, "--json"])
         assert caught.value.code == 2
         printed = capsys.readouterr()
         assert printed.err.strip()
+        assert last_json(printed.out)["exit_code"] == 2
         assert "Traceback" not in printed.err
 
     @pytest.mark.parametrize("env_id", ["nowhere:make", f"{GAME}_not"])

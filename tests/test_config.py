@@ -130,3 +130,24 @@ def test_bad_values_are_named(key, value):
         Config.from_json(json.dumps(data))
     assert caught.value.key == key
     assert str(caught.value).startswith(f"{key}: ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"gru_size": 10**7}, "ppo.gru_size"),
+        ({"hidden_sizes": (1,) * 1000}, "ppo.hidden_sizes"),
+        ({"agent_id": True, "share_params": False}, "ppo.agent_id"),
+        ({"agent_id": True, "share_params": {"*": "independent"}}, "ppo.agent_id"),
+    ],
+)
+def test_settings_that_fill_the_memory_or_do_nothing(settings, key):
+    with pytest.raises(ConfigError, match="expected") as caught:
+        PPOConfig(**settings)
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize("text", [None, 3, b"{}", "\ud800"])
+def test_configs_that_are_no_text(text):
+    with pytest.raises(ConfigError, match="expected a config"):
+        Config.from_json(text)

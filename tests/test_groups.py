@@ -86,6 +86,8 @@ class TestGrouping:
     def test_errors_say_what_to_do(self):
         with pytest.raises(ValueError, match=r"no pattern .* matches 'x_0'.*add a pattern"):
             groups_of({"x_0": SMALL}, share_params={"y*": True})
+        with pytest.raises(ValueError, match=r"got \['y\*'\], which match none; leave them out"):
+            groups_of({"x_0": SMALL}, share_params={"*": "shared", "y*": "independent"})
         with pytest.raises(ValueError, match="at least one agent"):
             groups_of({})
         with pytest.raises(ValueError, match=r"expected distinct agent names, got \['x', 'x'\]"):

@@ -218,3 +218,31 @@ def test_intervals_of_the_probability_of_improvement_cover():
         _, low, high = probability_of_improvement([x], [y], n_resamples=500)
         hits += low <= truth <= high
     assert 0.9 <= hits / 400 <= 0.98
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("values", [None, [None], ["a"], [1.0, "x"], np.zeros((2, 2))])
+    def test_no_numbers(self, values):
+        with pytest.raises(TypeError, match="expected a list of numbers"):
+            over_seeds(values)
+
+    @pytest.mark.parametrize("confidence", [0.0, 1.0, 2.0, -1.0, math.nan])
+    def test_confidence(self, confidence):
+        for statistic in (
+            lambda: over_seeds([1.0, 2.0], confidence),
+            lambda: stratified_bootstrap(iqm, [[1.0, 2.0]], confidence=confidence),
+            lambda: probability_of_improvement([[1.0]], [[1.0]], confidence=confidence),
+        ):
+            with pytest.raises(ValueError, match="expected a confidence between 0 and 1"):
+                statistic()
+
+    def test_what_is_no_evaluation(self):
+        with pytest.raises(TypeError, match=r"expected evaluations, .* got int"):
+            summarize([1])  # pyright: ignore[reportArgumentType]
+        with pytest.raises(TypeError, match=r"expected evaluations, .* got str"):
+            compare("x", [played([1.0], [1.0], [1.0])])  # pyright: ignore[reportArgumentType]
+
+    def test_other_agents(self):
+        other = Evaluation({"cat": np.array([1.0])}, np.array([3]), {"cat": ("cat",)})
+        with pytest.raises(ValueError, match="expected evaluations of the same agents"):
+            summarize([played([1.0], [1.0], [1.0]), other])

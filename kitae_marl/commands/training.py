@@ -171,8 +171,8 @@ def _require_all_seeds(options: Train, path: Path) -> None:
     missing = sorted({*runs.read_set(path)} - {*options.all_seeds()})
     if missing:
         raise ConfigError(
-            f"seeds: expected all seeds of the set {path}, got none of {missing}; a set can be "
-            "given more seeds, not fewer.",
+            f"seeds: expected all seeds of the set {path}, got none for {missing}; a set can be "
+            "given more --seeds, not fewer.",
             "seeds",
         )
 

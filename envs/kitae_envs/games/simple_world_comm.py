@@ -60,7 +60,9 @@ class SimpleWorldComm(ParticleGame):
         self.n = num_adversaries + check_count("num_good", num_good)
         first = self.n + check_count("num_obstacles", num_obstacles, 0)
         self.food = range(first, first + check_count("num_food", num_food))
-        self.forests = range(self.food.stop, self.food.stop + check_count("num_forests", num_forests, 0))
+        self.forests = range(
+            self.food.stop, self.food.stop + check_count("num_forests", num_forests, 0)
+        )
         landmarks = (
             *(Landmark(0.2, collide=True, reach=0.9) for _ in range(num_obstacles)),
             *(Landmark(0.03, reach=0.9, color=(0.15, 0.15, 0.65)) for _ in range(num_food)),
