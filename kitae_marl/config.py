@@ -14,6 +14,8 @@ from kitae_marl.errors import ConfigError
 MAX_CONFIG_BYTES = 1_000_000
 MAX_WIDTH = 1 << 14
 """Width of the widest layer; a run folder from elsewhere must not fill the memory."""
+MAX_ENVS = 1 << 20
+"""Environments side by side, each with a seed of its own."""
 MAX_LAYERS = 64
 """Hidden layers of the deepest network."""
 TRACED = (
@@ -225,7 +227,7 @@ class Config:
         backends = ("auto", "compiled", "python")
         _require(self.backend in backends, "backend", f"one of {backends}", self.backend)
         _require_count("seed", self.seed, 0)
-        _require(self.seed < 2**31 - 2**20, "seed", "a seed below 2**31 - 2**20", self.seed)
+        _require(self.seed < 2**31 - MAX_ENVS, "seed", "a seed below 2**31 - 2**20", self.seed)
         for name in ("n_envs", "env_steps", "save_every"):
             _require_count(name, getattr(self, name))
         if self.n_workers is not None:
@@ -236,6 +238,7 @@ class Config:
                 "None with the compiled backend, which has no workers",
                 self.n_workers,
             )
+        _require(self.n_envs <= MAX_ENVS, "n_envs", f"at most {MAX_ENVS}", self.n_envs)
         ppo, rows = self.ppo, self.ppo.n_steps * self.n_envs
         what = "ppo.n_steps * n_envs"
         if ppo.gru_size:

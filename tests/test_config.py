@@ -151,3 +151,8 @@ def test_settings_that_fill_the_memory_or_do_nothing(settings, key):
 def test_configs_that_are_no_text(text):
     with pytest.raises(ConfigError, match="expected a config"):
         Config.from_json(text)
+
+
+def test_a_run_folder_with_absurdly_many_environments():
+    with pytest.raises(ConfigError, match=r"n_envs: expected at most 1048576, got 10{12}\."):
+        Config.from_json('{"n_envs": 1000000000000}')
