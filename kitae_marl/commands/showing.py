@@ -37,8 +37,8 @@ def watch(options: Watch) -> dict[str, Any]:
     require_output(options.out, ENDINGS)
     if options.episodes < 1 or (options.fps is not None and not 0 < options.fps <= 1000):
         raise ConfigError(
-            f"expected at least one episode and a positive number of frames a second (1000 at most), got "
-            f"--episodes {options.episodes} and --fps {options.fps}."
+            f"expected at least one episode and a positive number of frames a second "
+            f"(1000 at most), got --episodes {options.episodes} and --fps {options.fps}."
         )
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     with ExitStack() as stack:
