@@ -185,8 +185,8 @@ class TestUse:
         assert not policy._memory
 
     def test_an_agent_of_another_game(self, exported):
-        with pytest.raises(ValueError, match=r"one of the agents \[.*\], got 'dog_0'"):
-            load(exported).act("dog_0", np.ones(5, np.float32))
+        with pytest.raises(ValueError, match=r"one of the agents \[.*\], got 'nobody'"):
+            load(exported).act("nobody", np.ones(5, np.float32))
 
     def test_the_file_holds_no_pickle(self, exported):
         with np.load(exported, allow_pickle=False) as file:
