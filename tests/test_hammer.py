@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitae_marl import agent as agent_module
+from kitae_marl import player
 from kitae_marl.agent import Agent
 from kitae_marl.algos import get_algorithm
 from kitae_marl.config import Config, PPOConfig
@@ -135,7 +135,7 @@ def make_agent() -> Agent:
     )
     config = Config(n_envs=N_ENVS, ppo=PPOConfig(n_steps=N_STEPS, hidden_sizes=(4,)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(agent_module, "get_algorithm", lambda name: repeating)
+        patch.setattr(player, "get_algorithm", lambda name: repeating)
         return Agent(LiveViews(), config)
 
 

@@ -130,7 +130,7 @@ def actor(action_space, hidden):
 def test_the_first_policy_is_nearly_uniform():
     network, params = actor(spaces.Discrete(4), (16,))
     x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    p = jax.nn.softmax(jax.jit(network.apply)(params, x))
+    p = jax.nn.softmax(jax.jit(network.apply)(params, x)[0])
     np.testing.assert_allclose(p, 0.25, atol=0.02)
     assert not np.allclose(p, 0.25, atol=1e-6)
 
@@ -138,8 +138,8 @@ def test_the_first_policy_is_nearly_uniform():
 def test_a_continuous_policy_has_one_scale_per_axis_and_not_per_state():
     network, params = actor(spaces.Box(-1, 1, (2,)), ())
     x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    out = jax.jit(network.apply)(params, x)
-    assert out.shape == (5, 4)
+    out, carry = jax.jit(network.apply)(params, x)
+    assert (out.shape, carry) == ((5, 4), ())
     np.testing.assert_array_equal(out[:, 2:], -0.5)
     np.testing.assert_allclose(out[:, :2], 0.0, atol=0.1)
 
@@ -158,8 +158,8 @@ def test_critic_gives_one_value_per_row(activation):
     critic = Critic(BOX, (16,), activation)
     params = some_params(critic, BOX)
     x = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
-    assert jax.jit(critic.apply)(params, x).shape == (4, 2)
-    gradient = jax.jit(jax.grad(lambda x: critic.apply(params, x)[1, 0]))(x)
+    assert jax.jit(critic.apply)(params, x)[0].shape == (4, 2)
+    gradient = jax.jit(jax.grad(lambda x: critic.apply(params, x)[0][1, 0]))(x)
     others = np.delete(np.asarray(gradient).reshape(8, 3), 2, axis=0)
     assert (others == 0).all()  # no row looks at another
     assert (gradient[1, 0] != 0).any()
