@@ -4,7 +4,7 @@ Games and learning run inside XLA, on the compiled twin. What was learned is the
 PettingZoo's own game, from both seats, against a player who moves at random.
 
     python examples/compiled_connect_four.py
-    python examples/compiled_connect_four.py --game classic/tictactoe-v3 --env-steps 1500000
+    python examples/compiled_connect_four.py --game classic/tictactoe-v3 --env-steps 5000000
 """
 
 import tyro
@@ -19,8 +19,10 @@ def train(game: str, seed: int, env_steps: int, n_envs: int) -> Agent:
         n_steps=32,
         n_minibatches=8,
         learning_rate=1e-3,
-        entropy_coef=0.02,
+        entropy_coef=0.08,  # much: a player that varies its moves meets the positions of weak ones
+        gae_lambda=0.9,
         hidden_sizes=(128, 128),
+        activation="relu",
     )
     config = Config(env_id=game, seed=seed, n_envs=n_envs, env_steps=env_steps, ppo=ppo)
     env = CompiledVecParallelEnv(game, n_envs)
@@ -32,7 +34,7 @@ def train(game: str, seed: int, env_steps: int, n_envs: int) -> Agent:
 def main(
     game: str = "classic/connect_four-v3",
     seed: int = 0,
-    env_steps: int = 2_000_000,
+    env_steps: int = 8_000_000,
     n_envs: int = 512,
     episodes: int = 500,
 ) -> None:
