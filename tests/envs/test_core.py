@@ -225,7 +225,7 @@ def test_ids_and_names() -> None:
         kitae_envs.make("mpe/simple_tag-v3", benchmark_data=True)
     with pytest.raises(ValueError, match="odd"):
         kitae_envs.make("classic/rps-v2", num_actions=4)
-    with pytest.raises(ValueError, match="positive integer"):
+    with pytest.raises(ValueError, match="an integer of at least 1 for num_good"):
         kitae_envs.make("mpe/simple_tag-v3", num_good=0)
 
 
