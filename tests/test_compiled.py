@@ -64,7 +64,7 @@ def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:
                 ("mpe/simple_spread-v3", True, "ippo", {}),
                 ("classic/tictactoe-v3", False, "ippo", {}),
                 ("classic/tictactoe-v3", True, "ippo", {}),
-                ("mpe/simple_spread-v3", False, "mappo", GRU | ALL),
+                ("mpe/simple_spread-v3", False, "mappo", GRU | ALL | {"agent_id": False}),
                 ("mpe/simple_speaker_listener-v4", True, "mappo", ALL),
                 ("mpe/simple_speaker_listener-v4", False, "ippo", GRU),
                 ("mpe/simple_spread-v3", {"agent_0": "independent", "*": "shared"}, "mappo", GRU),
