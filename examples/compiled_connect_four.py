@@ -19,9 +19,9 @@ def train(game: str, seed: int, env_steps: int, n_envs: int) -> Agent:
         n_steps=32,
         n_minibatches=8,
         learning_rate=1e-3,
-        entropy_coef=0.08,  # much: a player that varies its moves meets the positions of weak ones
+        entropy_coef=0.12,  # much: a player that varies its moves meets the positions of weak ones
         gae_lambda=0.9,
-        hidden_sizes=(128, 128),
+        hidden_sizes=(256, 256),
         activation="relu",
     )
     config = Config(env_id=game, seed=seed, n_envs=n_envs, env_steps=env_steps, ppo=ppo)
