@@ -243,6 +243,9 @@ class Config:
         what = "ppo.n_steps * n_envs"
         if ppo.gru_size:
             rows, what = rows // ppo.chunk_length, f"{what} / ppo.chunk_length"
+        joint_steps = self.n_updates * self.ppo.n_steps  # keys and compiled games count in uint32
+        most = (2**32 - 1) * self.n_envs
+        _require(joint_steps < 2**32, "env_steps", f"at most {most} steps", self.env_steps)
         _require(
             rows % self.ppo.n_minibatches == 0,
             "ppo.n_minibatches",

@@ -97,6 +97,7 @@ BAD = [
     ("n_envs", 0),
     ("n_workers", -1),
     ("env_steps", 0),
+    ("env_steps", 10**12),
     ("save_every", "often"),
     ("ppo.n_steps", 0),
     ("ppo.n_epochs", 1.5),
