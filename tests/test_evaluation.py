@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import kitae_marl
 from kitae_marl.evaluation import (
     evaluate,
     evaluate_sides,
@@ -305,3 +306,16 @@ class TestPictures:
         (tmp_path / "d.png").mkdir()
         with pytest.raises(ValueError, match=message):
             plot_comparison(tmp_path / name, ("A", "B"), {"returns": {}})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: kitae_marl.compare(1, 2), "expected lists of evaluations, got int"),
+        (lambda: kitae_marl.evaluate_sides(1, print, None, 1), "expected a function .* got int"),
+        (lambda: kitae_marl.evaluate_sides(print, print, None, 1), "expected a vector"),
+    ],
+)
+def test_other_things_than_policies_vectors_and_evaluations_are_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()

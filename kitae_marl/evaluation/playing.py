@@ -29,18 +29,7 @@ def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int 
     Raises:
         ValueError: if ``n_episodes`` is below 1.
     """
-    if not isinstance(n_episodes, int) or n_episodes < 1:
-        raise ValueError(f"expected a whole number of episodes, at least one, got {n_episodes!r}.")
-    if not callable(policy):
-        raise TypeError(
-            f"expected a function (observations, infos) -> actions, got {type(policy).__name__}; "
-            "of an Agent pass agent.select_action."
-        )
-    if not hasattr(env, "num_envs") or not hasattr(env, "groups"):
-        raise TypeError(
-            f"expected a vector of parallel environments, got {type(env).__name__}; make one by "
-            "make_vec_env, or from Gymnasium's by check_env."
-        )
+    _require_playable(env, n_episodes, policy)
     share = np.full(env.num_envs, n_episodes // env.num_envs)
     share[: n_episodes % env.num_envs] += 1
     returns: dict[str, list[float]] = {agent: [] for agent in env.possible_agents}
@@ -58,6 +47,23 @@ def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int 
     arrays = {agent: np.asarray(values) for agent, values in returns.items()}
     groups = {group.name: group.agents for group in env.groups}
     return Evaluation(arrays, np.asarray(lengths), groups, is_zero_sum(arrays))
+
+
+def _require_playable(env: Any, n_episodes: Any, *policies: Any) -> None:
+    """Raise unless these are a vector, a number of episodes and policies."""
+    if not isinstance(n_episodes, int) or n_episodes < 1:
+        raise ValueError(f"expected a whole number of episodes, at least one, got {n_episodes!r}.")
+    for policy in policies:
+        if not callable(policy):
+            raise TypeError(
+                "expected a function (observations, infos) -> actions, got "
+                f"{type(policy).__name__}; of an Agent pass agent.select_action."
+            )
+    if not hasattr(env, "num_envs") or not hasattr(env, "groups"):
+        raise TypeError(
+            f"expected a vector of parallel environments, got {type(env).__name__}; make one by "
+            "make_vec_env, or from Gymnasium's by check_env."
+        )
 
 
 def evaluate_sides(
@@ -80,6 +86,7 @@ def evaluate_sides(
     Raises:
         ValueError: for a game of one agent, or ``n_episodes`` below 1.
     """
+    _require_playable(env, n_episodes, policy, opponent)
     agents = env.possible_agents
     if len(agents) < 2:
         raise ValueError(f"expected a game of two agents or more, got one of {agents}.")

@@ -230,6 +230,9 @@ def compare(a: Sequence[Evaluation], b: Sequence[Evaluation]) -> dict[str, Any]:
         ValueError: if a side is empty or the sides have other agents.
         TypeError: for something else than evaluations.
     """
+    for side in (a, b):
+        if not isinstance(side, Sequence):
+            raise TypeError(f"expected lists of evaluations, got {type(side).__name__}.")
     if not a or not b:
         raise ValueError("expected at least one run on each side, got none.")
     _require_evaluations([*a, *b])
