@@ -9,10 +9,9 @@ import gymnasium as gym
 import numpy as np
 import psutil
 import pytest
-from mpe2 import simple_spread_v3
 from vector_games import CountGame, SpaceGame
 
-from kitae_marl.vector import SubProcVecParallelEnv, shared_memory
+from kitae_marl.vector import SubProcVecParallelEnv, make_vec_env, shared_memory
 from kitae_marl.vector.shared_memory import Blocks, Memory, make_blocks
 from kitae_marl.vector.spaces import decode, describe
 
@@ -86,8 +85,7 @@ def test_the_blocks_take_no_more_than_twice_the_data(shape: tuple[int, ...]) -> 
 
 
 def test_worker_memory() -> None:
-    make = simple_spread_v3.parallel_env
-    with SubProcVecParallelEnv([make] * 64, n_workers=2) as vec:
+    with make_vec_env("mpe/simple_spread-v3", 64, n_workers=2) as vec:
         vec.reset(seed=0)
         for _ in range(30):
             vec.step({agent: np.zeros(64, int) for agent in vec.possible_agents})
