@@ -16,10 +16,11 @@ from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
 from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
-from kitae_marl.groups import AgentDict, GroupSpec, first_match, group_specs
+from kitae_marl.groups import GroupSpec, first_match, group_specs
 from kitae_marl.keys import EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.loops.update import skip_nonfinite
 from kitae_marl.player import Player
+from kitae_marl.stacking import AgentDict
 from kitae_marl.types import AgentPyTree, TrainState
 
 

@@ -289,8 +289,8 @@ def _device() -> str:
 
 def policy_call_us(agent: Any, n_calls: int = 500) -> float:
     """Median microseconds of one ``explore``, NumPy to NumPy, all agents and environments."""
-    from kitae_marl.groups import unstack
     from kitae_marl.networks import zeros
+    from kitae_marl.stacking import unstack
 
     lead = {group.name: (agent.config.n_envs, group.n_agents) for group in agent.groups}
     stacked = {g.name: zeros(g.observation_space, *lead[g.name]) for g in agent.groups}

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kitae_marl.groups import map_leaves
+from kitae_marl.stacking import map_leaves
 from kitae_marl.types import Experience
 
 BEFORE = ("observation", "action", "log_prob", "action_mask", "active", "state", "carry", "reset")

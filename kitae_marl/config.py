@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from kitae_marl.checks import is_json, require, require_count, require_number
 from kitae_marl.errors import ConfigError
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -37,33 +38,6 @@ Sharing: TypeAlias = bool | dict[str, Literal["shared", "independent"]]
 """Whether agents of a group share parameters: all or none, or by patterns of agents' names."""
 
 
-def _require(condition: bool, key: str, expected: str, got: Any) -> None:
-    """Raise a ConfigError that names the key, unless the condition holds."""
-    if not condition:
-        raise ConfigError(f"{key}: expected {expected}, got {got!r}.", key)
-
-
-def _require_number(key: str, value: Any, low: float, high: float, *, above: bool = False) -> None:
-    """Require a finite number in [low, high], or (low, high] with ``above``."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    inside = number and low <= value <= high and not (above and value == low)  # NaN is not
-    _require(inside, key, f"a number in {'(' if above else '['}{low}, {high}]", value)
-
-
-def _require_count(key: str, value: Any, minimum: int = 1) -> None:
-    """Require an integer of at least ``minimum``."""
-    good = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
-    _require(good, key, f"an integer of at least {minimum}", value)
-
-
-def _is_json(value: Any) -> bool:
-    """Whether a value is the same after a way through JSON."""
-    try:
-        return json.loads(json.dumps(value, allow_nan=False)) == value
-    except (TypeError, ValueError, RecursionError):
-        return False
-
-
 def is_seat(value: Any) -> bool:
     """Whether a value names who plays a seat: ``random``, or ``frozen:RUN``."""
     if not isinstance(value, str):
@@ -81,7 +55,7 @@ def _require_sharing(value: Any) -> None:
         and all(kind in kinds for kind in value.values())
     )
     expected = f"true, false, or one of {kinds} by pattern of agent names"
-    _require(good, "ppo.share_params", expected, value)
+    require(good, "ppo.share_params", expected, value)
 
 
 @dataclass(frozen=True)
@@ -135,52 +109,50 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         for name in ("n_steps", "n_epochs", "n_minibatches"):
-            _require_count(f"ppo.{name}", getattr(self, name))
-        _require_number("ppo.learning_rate", self.learning_rate, 0.0, 1.0, above=True)
+            require_count(f"ppo.{name}", getattr(self, name))
+        require_number("ppo.learning_rate", self.learning_rate, 0.0, 1.0, above=True)
         for name in ("gamma", "gae_lambda"):
-            _require_number(f"ppo.{name}", getattr(self, name), 0.0, 1.0)
+            require_number(f"ppo.{name}", getattr(self, name), 0.0, 1.0)
         for name in ("clip", "max_grad_norm"):
-            _require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6, above=True)
+            require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6, above=True)
         for name in ("entropy_coef", "value_coef"):
-            _require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6)
+            require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6)
         for name in (
             "anneal", "normalize_advantage", "normalize_observation", "normalize_return",
             "agent_id",
         ):  # fmt: skip
             value = getattr(self, name)
-            _require(isinstance(value, bool), f"ppo.{name}", "true or false", value)
+            require(isinstance(value, bool), f"ppo.{name}", "true or false", value)
         for name in ("clip_value", "target_kl"):
             if getattr(self, name) is not None:
-                _require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6, above=True)
-        _require_count("ppo.gru_size", self.gru_size, 0)
-        _require(self.gru_size <= MAX_WIDTH, "ppo.gru_size", f"at most {MAX_WIDTH}", self.gru_size)
-        _require_count("ppo.chunk_length", self.chunk_length)
+                require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6, above=True)
+        require_count("ppo.gru_size", self.gru_size, 0)
+        require(self.gru_size <= MAX_WIDTH, "ppo.gru_size", f"at most {MAX_WIDTH}", self.gru_size)
+        require_count("ppo.chunk_length", self.chunk_length)
         _require_sharing(self.share_params)
         shared = self.share_params is True or "shared" in dict(self.share_params or {}).values()
-        _require(
+        require(
             shared or not self.agent_id,
             "ppo.agent_id",
             "false where no parameters are shared",
             self.agent_id,
         )
-        _require(
+        require(
             not self.gru_size or self.n_steps % self.chunk_length == 0,
             "ppo.chunk_length",
             f"a divisor of ppo.n_steps = {self.n_steps}",
             self.chunk_length,
         )
-        _require(
+        require(
             self.activation in ("tanh", "relu"), "ppo.activation", "tanh or relu", self.activation
         )
         widths = self.hidden_sizes
-        _require(isinstance(widths, list | tuple), "ppo.hidden_sizes", "a list of widths", widths)
-        _require(
-            len(widths) <= MAX_LAYERS, "ppo.hidden_sizes", f"at most {MAX_LAYERS}", len(widths)
-        )
+        require(isinstance(widths, list | tuple), "ppo.hidden_sizes", "a list of widths", widths)
+        require(len(widths) <= MAX_LAYERS, "ppo.hidden_sizes", f"at most {MAX_LAYERS}", len(widths))
         object.__setattr__(self, "hidden_sizes", tuple(widths))
         for width in self.hidden_sizes:
-            _require_count("ppo.hidden_sizes", width)
-            _require(width <= MAX_WIDTH, "ppo.hidden_sizes", f"at most {MAX_WIDTH}", width)
+            require_count("ppo.hidden_sizes", width)
+            require(width <= MAX_WIDTH, "ppo.hidden_sizes", f"at most {MAX_WIDTH}", width)
 
 
 @dataclass(frozen=True)
@@ -212,41 +184,41 @@ class Config:
     """Settings of the PPO family."""
 
     def __post_init__(self) -> None:
-        _require(isinstance(self.env_id, str) and bool(self.env_id), "env_id", "an id", self.env_id)
-        _require(isinstance(self.env_kwargs, dict), "env_kwargs", "a dict", self.env_kwargs)
-        _require(_is_json(self.env_kwargs), "env_kwargs", "values as in JSON", self.env_kwargs)
-        _require(
+        require(isinstance(self.env_id, str) and bool(self.env_id), "env_id", "an id", self.env_id)
+        require(isinstance(self.env_kwargs, dict), "env_kwargs", "a dict", self.env_kwargs)
+        require(is_json(self.env_kwargs), "env_kwargs", "values as in JSON", self.env_kwargs)
+        require(
             isinstance(self.seats, dict)
             and all(isinstance(p, str) and is_seat(seat) for p, seat in self.seats.items()),
             "seats",
             f"'random' or '{FROZEN}RUN' by pattern",
             self.seats,
         )
-        _require(isinstance(self.ppo, PPOConfig), "ppo", "a PPOConfig", self.ppo)
-        _require(self.algo in ("ippo", "mappo"), "algo", "ippo or mappo", self.algo)
+        require(isinstance(self.ppo, PPOConfig), "ppo", "a PPOConfig", self.ppo)
+        require(self.algo in ("ippo", "mappo"), "algo", "ippo or mappo", self.algo)
         backends = ("auto", "compiled", "python")
-        _require(self.backend in backends, "backend", f"one of {backends}", self.backend)
-        _require_count("seed", self.seed, 0)
-        _require(self.seed < 2**31 - MAX_ENVS, "seed", "a seed below 2**31 - 2**20", self.seed)
+        require(self.backend in backends, "backend", f"one of {backends}", self.backend)
+        require_count("seed", self.seed, 0)
+        require(self.seed < 2**31 - MAX_ENVS, "seed", "a seed below 2**31 - 2**20", self.seed)
         for name in ("n_envs", "env_steps", "save_every"):
-            _require_count(name, getattr(self, name))
+            require_count(name, getattr(self, name))
         if self.n_workers is not None:
-            _require_count("n_workers", self.n_workers, 0)
-            _require(
+            require_count("n_workers", self.n_workers, 0)
+            require(
                 self.backend != "compiled",
                 "n_workers",
                 "None with the compiled backend, which has no workers",
                 self.n_workers,
             )
-        _require(self.n_envs <= MAX_ENVS, "n_envs", f"at most {MAX_ENVS}", self.n_envs)
+        require(self.n_envs <= MAX_ENVS, "n_envs", f"at most {MAX_ENVS}", self.n_envs)
         ppo, rows = self.ppo, self.ppo.n_steps * self.n_envs
         what = "ppo.n_steps * n_envs"
         if ppo.gru_size:
             rows, what = rows // ppo.chunk_length, f"{what} / ppo.chunk_length"
         joint_steps = self.n_updates * self.ppo.n_steps  # keys and compiled games count in uint32
         most = (2**32 - 1) * self.n_envs
-        _require(joint_steps < 2**32, "env_steps", f"at most {most} steps", self.env_steps)
-        _require(
+        require(joint_steps < 2**32, "env_steps", f"at most {most} steps", self.env_steps)
+        require(
             rows % self.ppo.n_minibatches == 0,
             "ppo.n_minibatches",
             f"a divisor of {what} = {rows}",
@@ -290,7 +262,7 @@ class Config:
 
 def _build(cls: Any, data: Any, prefix: str) -> Any:
     """Build a dataclass from a dict, refusing unknown keys."""
-    _require(isinstance(data, dict), prefix.rstrip(".") or "config", "an object", data)
+    require(isinstance(data, dict), prefix.rstrip(".") or "config", "an object", data)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(data) - set(fields))
     if unknown:

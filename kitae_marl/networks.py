@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kitae_marl.distributions import Distribution
-from kitae_marl.groups import without_mask
+from kitae_marl.stacking import without_mask
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": nn.tanh, "relu": nn.relu}
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from kitae_marl.algos import get_algorithm
 from kitae_marl.config import Config
-from kitae_marl.groups import AgentDict, GroupSpec, active_agents, split_masks, starts
+from kitae_marl.groups import GroupSpec
 from kitae_marl.keys import EVALUATE, key_for
 from kitae_marl.ops import remember
+from kitae_marl.stacking import AgentDict, active_agents, split_masks, starts
 from kitae_marl.types import AgentPyTree, TrainState
 
 KEYS_AHEAD = 256

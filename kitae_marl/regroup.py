@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from kitae_marl.groups import map_leaves
+from kitae_marl.stacking import map_leaves
 
 
 def regroup(

@@ -18,11 +18,12 @@ import numpy as np
 from kitae_marl.agent import Agent
 from kitae_marl.config import FROZEN
 from kitae_marl.evaluation import random_policy
-from kitae_marl.groups import GroupSpec, first_match, require_spaces, without_mask
+from kitae_marl.groups import GroupSpec, first_match, require_spaces
 from kitae_marl.networks import feature_space, zeros
 from kitae_marl.ops import remember
 from kitae_marl.player import Player
 from kitae_marl.runs import run_path
+from kitae_marl.stacking import without_mask
 from kitae_marl.types import Policy
 from kitae_marl.vector.seated import HostSeat, SeatedVecParallelEnv
 

@@ -13,7 +13,8 @@ from kitae_marl.agent import Agent
 from kitae_marl.algos.learner import first_carry, is_central, make_learners
 from kitae_marl.config import Config, PPOConfig
 from kitae_marl.evaluation import random_policy
-from kitae_marl.groups import GroupSpec, over_agents, split_masks, stack, starts
+from kitae_marl.groups import GroupSpec, over_agents
+from kitae_marl.stacking import split_masks, stack, starts
 from kitae_marl.vector import SubProcVecParallelEnv
 
 N_ENVS = 16

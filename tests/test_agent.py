@@ -26,7 +26,7 @@ from kitae_marl.errors import (
     NoCheckpointError,
     RunExistsError,
 )
-from kitae_marl.groups import AgentDict
+from kitae_marl.stacking import AgentDict
 from kitae_marl.types import IAgent
 from kitae_marl.vector import SubProcVecParallelEnv
 

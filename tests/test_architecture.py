@@ -12,13 +12,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = {
-    0: ["types", "config", "keys", "errors", "signals", "locks", "outputs"],
+    0: ["types", "config", "checks", "keys", "errors", "signals", "locks", "outputs"],
     1: [
         "ops",
         "networks",
         "moments",
         "distributions",
         "groups",
+        "stacking",
         "regroup",
         "spaces",
         "buffer",
@@ -38,7 +39,17 @@ LEVELS = {
     10: ["options", "commands", "cli", "__main__"],
 }
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
-PURE = ["ops", "networks", "distributions", "groups", "buffer", "keys", "moments", "regroup"]
+PURE = [
+    "ops",
+    "networks",
+    "distributions",
+    "groups",
+    "stacking",
+    "buffer",
+    "keys",
+    "moments",
+    "regroup",
+]
 PURE += ["algos.learner", "algos.ppo", "algos.rollout"]
 PURE += ["loops.update", "loops.compiled", "loops.metrics"]
 # modules that load a heavy dependency inside functions, where it is used

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from kitae_marl.agent import Agent
 from kitae_marl.config import Config, PPOConfig
 from kitae_marl.evaluation.export import SOURCE, export_policy
-from kitae_marl.groups import map_leaves
+from kitae_marl.stacking import map_leaves
 from kitae_marl.types import TrainState
 
 

@@ -8,16 +8,8 @@ import numpy as np
 import pytest
 from kitae_envs.grouping import agent_groups
 
-from kitae_marl.groups import (
-    AgentDict,
-    GroupSpec,
-    group_specs,
-    map_leaves,
-    over_agents,
-    split_masks,
-    stack,
-    unstack,
-)
+from kitae_marl.groups import GroupSpec, group_specs, over_agents
+from kitae_marl.stacking import AgentDict, map_leaves, split_masks, stack, unstack
 
 SMALL, LARGE, MOVES = gym.spaces.Box(0, 1, (2,)), gym.spaces.Box(0, 1, (3,)), gym.spaces.Discrete(5)
 PAIR = GroupSpec("a", ("a_0", "a_1"), SMALL, MOVES)

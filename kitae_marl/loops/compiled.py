@@ -17,11 +17,12 @@ from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
 from kitae_envs.sampling import sample_actions
 
 from kitae_marl.config import Config
-from kitae_marl.groups import GroupSpec, without_mask
+from kitae_marl.groups import GroupSpec
 from kitae_marl.keys import ENVIRONMENT, EXPLORE, UPDATE, key_for
 from kitae_marl.loops.update import skip_nonfinite
 from kitae_marl.ops import remember
 from kitae_marl.regroup import regroup
+from kitae_marl.stacking import without_mask
 from kitae_marl.types import Algorithm, Experience
 
 MAX_CHUNK = 64

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.groups import (
+from kitae_marl.groups import GroupSpec
+from kitae_marl.loops.metrics import count_skipped, log_env, log_episodes, log_update
+from kitae_marl.stacking import (
     STARTS,
     AgentDict,
-    GroupSpec,
     active_agents,
     map_leaves,
     split_masks,
     stack,
     starts,
 )
-from kitae_marl.loops.metrics import count_skipped, log_env, log_episodes, log_update
 from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, IAgent, Writer
 from kitae_marl.vector import VecParallelEnv
 

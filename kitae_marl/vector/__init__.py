@@ -14,7 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     import gymnasium as gym
 
-    from kitae_marl.groups import AgentDict, GroupSpec
+    from kitae_marl.groups import GroupSpec
+    from kitae_marl.stacking import AgentDict
     from kitae_marl.vector.make import make_parallel_env, make_vec_env
     from kitae_marl.vector.subproc import SubProcVecParallelEnv
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.groups import AgentDict, GroupSpec
+from kitae_marl.groups import GroupSpec
+from kitae_marl.stacking import AgentDict
 from kitae_marl.vector.shared_memory import Blocks
 from kitae_marl.vector.spaces import action_leaf
 

@@ -10,7 +10,8 @@ import gymnasium as gym
 import numpy as np
 
 from kitae_marl.errors import ClosedError
-from kitae_marl.groups import AgentDict, group_specs
+from kitae_marl.groups import group_specs
+from kitae_marl.stacking import AgentDict
 from kitae_marl.vector.actions import ActionWriter
 from kitae_marl.vector.shared_memory import Blocks
 from kitae_marl.vector.spaces import action_leaf, leaves, tree

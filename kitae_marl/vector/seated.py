@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from kitae_marl.groups import AgentDict, GroupSpec, group_specs, stack, unstack
+from kitae_marl.groups import GroupSpec, group_specs
+from kitae_marl.stacking import AgentDict, stack, unstack
 from kitae_marl.types import AgentPyTree, Policy
 from kitae_marl.vector import VecParallelEnv, episode_seed
 

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from pettingzoo import ParallelEnv
 
-from kitae_marl.groups import map_leaves
+from kitae_marl.stacking import map_leaves
 from kitae_marl.vector.lean import Step
 
 

@@ -42,7 +42,7 @@ class Leaf:
 
 
 def leaves(space: gym.Space, path: tuple[str | int, ...] = ()) -> Iterator[Leaf]:
-    """Yield the arrays of a space, in the order of ``kitae_marl.groups.map_leaves``.
+    """Yield the arrays of a space, in the order of ``kitae_marl.stacking.map_leaves``.
 
     Raises:
         TypeError: if the space has no fixed-size arrays (``Text``, ``Graph``, ``Sequence``, ...).

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.groups import GroupSpec, map_leaves
+from kitae_marl.groups import GroupSpec
+from kitae_marl.stacking import map_leaves
 from kitae_marl.vector.leaf import DataFault, LeafStage
 from kitae_marl.vector.shared_memory import Blocks
 from kitae_marl.vector.spaces import Leaf, leaves, tree

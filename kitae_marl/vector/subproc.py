@@ -11,7 +11,8 @@ import gymnasium as gym
 import numpy as np
 
 from kitae_marl.errors import ClosedError
-from kitae_marl.groups import AgentDict, GroupSpec
+from kitae_marl.groups import GroupSpec
+from kitae_marl.stacking import AgentDict
 from kitae_marl.vector import channel, requests
 from kitae_marl.vector.actions import ActionWriter
 from kitae_marl.vector.inbox import Inbox, Seeds

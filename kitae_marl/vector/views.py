@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.groups import AgentDict, map_leaves
+from kitae_marl.stacking import AgentDict, map_leaves
 from kitae_marl.vector.shared_memory import Blocks, observed_mask
 
 
