@@ -101,6 +101,64 @@ class TestPlaying:
             evaluate(always(0), clock, n_episodes)
 
 
+class Silent:
+    """A vector that says nothing of the episodes that end."""
+
+    def __init__(self, env, *hidden: str) -> None:
+        self._env, self._hidden = env, hidden
+
+    def __getattr__(self, name: str):
+        return getattr(self._env, name)
+
+    def step(self, actions):
+        *rest, infos = self._env.step(actions)
+        return *rest, {k: v for k, v in infos.items() if k not in self._hidden}
+
+
+class TestEpisodesThatCannotBeCounted:
+    """What would be waited for without end is an error."""
+
+    REPORTS = ("episode", "_episode", "final_observation", "_final_observation")
+
+    @pytest.mark.parametrize("hidden", [REPORTS, ("episode",), ("_episode",)])
+    def test_a_vector_that_reports_no_returns(self, clock, hidden):
+        with pytest.raises(ValueError, match=r"expected infos\['episode'\].*got infos of \['act"):
+            evaluate(always(0), Silent(clock, *hidden), 3)
+        with pytest.raises(ValueError, match=r"expected infos\['episode'\]"):
+            evaluate_sides(always(0), always(1), Silent(clock, *hidden), 3)
+
+    def test_a_film_of_a_vector_that_says_nothing(self):
+        env = make_vec_env(CLOCK, 2, n_workers=0, render_mode="rgb_array")
+        with pytest.raises(ValueError, match=r"expected infos\['episode'\]"):
+            list(play_frames(always(1), Silent(env, *self.REPORTS), n_episodes=2))
+        env.close()
+
+    @pytest.mark.parametrize("max_steps", [7, 8])
+    def test_an_episode_without_end(self, clock, max_steps):
+        """Those of the clock have eight steps."""
+        if max_steps == 8:
+            assert evaluate(always(0), clock, 5, max_steps=8).n_episodes == 5
+            return
+        for play in (
+            lambda: evaluate(always(0), clock, 1, max_steps=7),
+            lambda: evaluate_sides(always(0), always(1), clock, 1, max_steps=7),
+        ):
+            with pytest.raises(ValueError, match="within 7 steps, got one of environment 0 that"):
+                play()
+
+    def test_episodes_that_never_count(self, clock):
+        """As those are that a worker's death cuts; a vector that has only such is no better."""
+
+        def step(actions):
+            *rest, infos = clock.step(actions)
+            return *rest, infos | ({"_episode": np.zeros(2, bool)} if "_episode" in infos else {})
+
+        env = Silent(clock)
+        env.step = step
+        with pytest.raises(ValueError, match="within 30 steps"):
+            evaluate(always(0), env, 1, max_steps=30)
+
+
 class TestOracles:
     @pytest.mark.parametrize("continuous", [False, True], ids=["discrete", "continuous"])
     @pytest.mark.parametrize("env_id", [i for i in ORACLES if i.startswith("mpe/")])

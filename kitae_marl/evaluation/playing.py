@@ -14,7 +14,19 @@ from kitae_marl.types import AgentPyTree, Policy
 from kitae_marl.vector import VecParallelEnv
 
 
-def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int = 0) -> Evaluation:
+MAX_STEPS = 200_000
+"""Joint steps after which an episode counts as one without end; the longest games, Atari's, are cut
+after half as many."""
+
+
+def evaluate(
+    policy: Policy,
+    env: VecParallelEnv,
+    n_episodes: int,
+    *,
+    seed: int = 0,
+    max_steps: int = MAX_STEPS,
+) -> Evaluation:
     """Play whole episodes and collect every agent's return.
 
     Each environment plays its fixed share of the episodes, so short episodes are not counted more
@@ -25,9 +37,11 @@ def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int 
         env: vector environment; it is left open.
         n_episodes: episodes to play, at least 1.
         seed: environment i starts with seed ``seed + i``.
+        max_steps: joint steps in which every episode must end.
 
     Raises:
-        ValueError: if ``n_episodes`` is below 1.
+        ValueError: if ``n_episodes`` is below 1, the vector does not report the returns of an
+            episode that ends, or one does not end within ``max_steps``.
     """
     _require_playable(env, n_episodes, policy)
     share = np.full(env.num_envs, n_episodes // env.num_envs)
@@ -35,8 +49,10 @@ def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int 
     returns: dict[str, list[float]] = {agent: [] for agent in env.possible_agents}
     lengths: list[int] = []
     observations, infos = env.reset(seed=seed)
+    running = _Running(env, max_steps)
     while share.any():
-        observations, _, _, _, infos = env.step(policy(observations, infos))
+        observations, _, terminated, truncated, infos = env.step(policy(observations, infos))
+        running.step(terminated, truncated, infos)
         if "episode" not in infos:
             continue
         for i in np.flatnonzero(infos["_episode"] & (share > 0)):
@@ -47,6 +63,44 @@ def evaluate(policy: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int 
     arrays = {agent: np.asarray(values) for agent, values in returns.items()}
     groups = {group.name: group.agents for group in env.groups}
     return Evaluation(arrays, np.asarray(lengths), groups, is_zero_sum(arrays))
+
+
+class _Running:
+    """The episodes that run, of a vector that may not say how they end; none may run for ever."""
+
+    def __init__(self, env: VecParallelEnv, max_steps: int) -> None:
+        self._max_steps = max_steps
+        self._steps = np.zeros(env.num_envs, np.int64)
+        self._out = np.zeros((len(env.possible_agents), env.num_envs), np.bool_)
+
+    def step(
+        self, terminated: AgentPyTree, truncated: AgentPyTree, infos: Mapping[str, Any]
+    ) -> None:
+        """Take note of a step.
+
+        Raises:
+            ValueError: if an episode ended without a report, or does not end.
+        """
+        self._steps += 1
+        for out, agent in zip(self._out, terminated, strict=True):
+            out |= terminated[agent] | truncated[agent]
+        ended = self._out.all(axis=0)
+        reported = {"episode", "_episode"} <= infos.keys()
+        if ended.any() and not reported:
+            raise ValueError(
+                "expected infos['episode'] ('return' and 'length' by agent) and its mask "
+                f"infos['_episode'] where an episode ends, got infos of {sorted(infos)}; make the "
+                "vector by make_vec_env, or wrap it by check_env."
+            )
+        self._out[:, ended] = False
+        if reported:
+            self._steps[infos["_episode"]] = 0
+        if self._steps.max() >= self._max_steps:
+            raise ValueError(
+                f"expected every episode to end within {self._max_steps} steps, got one of "
+                f"environment {self._steps.argmax()} that goes on; give the game a limit "
+                "(max_episode_steps, or an argument of its own), or a larger max_steps."
+            )
 
 
 def _require_playable(env: Any, n_episodes: Any, *policies: Any) -> None:
@@ -67,7 +121,13 @@ def _require_playable(env: Any, n_episodes: Any, *policies: Any) -> None:
 
 
 def evaluate_sides(
-    policy: Policy, opponent: Policy, env: VecParallelEnv, n_episodes: int, *, seed: int = 0
+    policy: Policy,
+    opponent: Policy,
+    env: VecParallelEnv,
+    n_episodes: int,
+    *,
+    seed: int = 0,
+    max_steps: int = MAX_STEPS,
 ) -> Evaluation:
     """Play each side of a game against an opponent, as many episodes each.
 
@@ -79,12 +139,13 @@ def evaluate_sides(
         env: vector environment; it is left open.
         n_episodes: episodes for each side.
         seed: as for ``evaluate``; the same for each side.
+        max_steps: as for ``evaluate``.
 
     Returns:
         The returns that the agents had when ``policy`` played them.
 
     Raises:
-        ValueError: for a game of one agent, or ``n_episodes`` below 1.
+        ValueError: for a game of one agent, and as ``evaluate``.
     """
     _require_playable(env, n_episodes, policy, opponent)
     agents = env.possible_agents
@@ -99,6 +160,7 @@ def evaluate_sides(
                 env,
                 n_episodes,
                 seed=seed,
+                max_steps=max_steps,
             )
             for side in sides
         }
@@ -174,7 +236,12 @@ class Shot(NamedTuple):
 
 
 def play_frames(
-    policy: Policy, env: VecParallelEnv, *, n_episodes: int = 1, seed: int = 0
+    policy: Policy,
+    env: VecParallelEnv,
+    *,
+    n_episodes: int = 1,
+    seed: int = 0,
+    max_steps: int = MAX_STEPS,
 ) -> Iterator[Shot]:
     """Play in environment 0 and yield a picture before each step, and the returns at each end.
 
@@ -183,18 +250,21 @@ def play_frames(
         env: vector environment whose games render ``rgb_array``.
         n_episodes: episodes of environment 0 to show.
         seed: seed of its first episode.
+        max_steps: as for ``evaluate``.
 
     Raises:
-        ValueError: if ``n_episodes`` is below 1.
+        ValueError: as ``evaluate``.
         RenderError: if the game gives no picture.
     """
     if n_episodes < 1:
         raise ValueError(f"expected at least one episode, got {n_episodes}.")
     observations, infos = env.reset(seed=seed)
     shot = Shot(_picture(env), 0, 0, dict.fromkeys(env.possible_agents, 0.0))
+    running = _Running(env, max_steps)
     while True:
         yield shot
-        observations, rewards, _, _, infos = env.step(policy(observations, infos))
+        observations, rewards, terminated, truncated, infos = env.step(policy(observations, infos))
+        running.step(terminated, truncated, infos)
         returns = {a: total + float(rewards[a][0]) for a, total in shot.returns.items()}
         shot = shot._replace(step=shot.step + 1, returns=returns)
         if "_final_observation" in infos and infos["_final_observation"][0]:
