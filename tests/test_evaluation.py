@@ -122,7 +122,7 @@ class TestEpisodesThatCannotBeCounted:
 
     @pytest.mark.parametrize("hidden", [REPORTS, ("episode",), ("_episode",)])
     def test_a_vector_that_reports_no_returns(self, clock, hidden):
-        with pytest.raises(ValueError, match=r"expected infos\['episode'\].*got infos of \['act"):
+        with pytest.raises(ValueError, match=r"expected infos\['episode'\].*got infos of \["):
             evaluate(always(0), Silent(clock, *hidden), 3)
         with pytest.raises(ValueError, match=r"expected infos\['episode'\]"):
             evaluate_sides(always(0), always(1), Silent(clock, *hidden), 3)

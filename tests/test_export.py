@@ -149,13 +149,26 @@ def test_it_acts_as_the_agent_does(tmp_path, case):
     assert varied
 
 
-@pytest.mark.usefixtures("quick_compilation")
+WHOLE = MIXED.sample()
+
+
+@pytest.fixture(scope="module")
+def exported_cases(tmp_path_factory, quick_compilation) -> dict[str, Path]:
+    """Exports of a few kinds."""
+    folder = tmp_path_factory.mktemp("exported")
+    kinds = {name: CASES[name] for name in ("mlp", "mixed", "mask")}
+    kinds["start at two"] = (spaces.Discrete(3, start=2), FOUR, {})
+    kinds["policy"] = CASES["gru"]
+    paths = {name: folder / f"{name.replace(' ', '_')}.npz" for name in kinds}
+    for name, path in paths.items():
+        export_policy(make_agent(*kinds[name]), path)
+    return paths
+
+
 class TestUse:
     @pytest.fixture
-    def exported(self, tmp_path):
-        agent = make_agent(BOX, FOUR, {"gru_size": 4})
-        export_policy(agent, tmp_path / "policy.npz")
-        return tmp_path / "policy.npz"
+    def exported(self, exported_cases):
+        return exported_cases["policy"]
 
     def test_it_needs_nothing_but_numpy(self, exported):
         code = (
@@ -188,14 +201,62 @@ class TestUse:
         with pytest.raises(ValueError, match=r"one of the agents \[.*\], got 'nobody'"):
             load(exported).act("nobody", np.ones(5, np.float32))
 
+    @pytest.mark.parametrize(
+        ("case", "observation", "error"),
+        [
+            ("mlp", np.zeros(4, np.float32), r"cat_0 expected .*'Box'.*got float32 \(4,\)"),
+            ("mlp", np.zeros((5, 1), np.float32), r"got float32 \(5, 1\)"),
+            ("mlp", np.float32(1), r"got float32 \(\)"),
+            ("mlp", [0, 0, np.nan, 0, 0], "expected finite Box .*nan"),
+            ("mlp", ["a"] * 5, "expected finite Box .*'a'"),
+            ("mlp", None, "expected finite Box .*object"),
+            ("mlp", {"x": np.zeros(5)}, "expected finite Box .*object"),
+            (
+                "mixed",
+                {**WHOLE, "image": np.zeros((9, 8, 3), np.uint8)},
+                r"\[8, 9, 3\].*got uint8 \(9, 8, 3\)",
+            ),
+            ("mixed", {**WHOLE, "bytes": np.zeros(3, np.float32)}, "got float32"),
+            ("mixed", {"a": np.ones(2, int)}, "KeyError\\('b'\\)"),
+            ("mixed", np.zeros(5), "IndexError"),
+            ("mask", {"observation": np.zeros(5)}, "'Box'"),
+            ("mask", np.zeros(5), r"cat_0 expected a mask \(6,\), got None"),
+            (
+                "mask",
+                {"observation": np.zeros(5), "action_mask": np.ones(5)},
+                r"mask \(6,\), got arr",
+            ),
+            (
+                "mask",
+                {"observation": np.zeros(5), "action_mask": np.ones((2, 6))},
+                r"a mask \(6,\), got array",
+            ),
+            ("start at two", 1, "expected finite Discrete"),
+            ("start at two", 5, "IndexError"),
+            ("start at two", 2.0, "expected finite Discrete .*float"),
+        ],
+    )
+    def test_what_no_observation_can_be(self, exported_cases, case, observation, error):
+        with pytest.raises(ValueError, match=error):
+            load(exported_cases[case]).act("cat_0", observation)
+
+    def test_an_error_leaves_the_memory_as_it_was(self, exported):
+        policy = load(exported)
+        policy.act("cat_0", np.ones(5))
+        before = policy._memory["cat_0"]
+        for observation, mask in ((np.ones(4), None), (np.ones((2, 5)), None), (np.ones(5), [1])):
+            with pytest.raises(ValueError, match="expected"):
+                policy.act("cat_0", observation, mask)
+        assert policy._memory["cat_0"] is before
+
     def test_the_file_holds_no_pickle(self, exported):
         with np.load(exported, allow_pickle=False) as file:
             assert all(file[name].dtype != object for name in file.files)
 
     def test_a_file_of_another_kind(self, exported, tmp_path):
-        np.savez(tmp_path / "other.npz", about=np.array('{"format": 2}'))
+        np.savez(tmp_path / "other.npz", about=np.array('{"format": 1}'))
         policy = load(exported)
-        with pytest.raises(ValueError, match="format 1, got 2"):
+        with pytest.raises(ValueError, match="format 2, got 1"):
             type(policy)(tmp_path / "other.npz")
 
     def test_what_is_in_the_way_is_seen_before_the_work(self, tmp_path):

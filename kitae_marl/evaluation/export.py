@@ -36,7 +36,7 @@ def export_policy(agent: Agent, out: str | Path) -> tuple[Path, Path]:
         ValueError: as ``require_outputs``.
     """
     out, module = require_outputs(out)
-    about: dict[str, Any] = {"format": 1, "agents": {}, "groups": {}}
+    about: dict[str, Any] = {"format": 2, "agents": {}, "groups": {}}
     arrays: dict[str, np.ndarray] = {}
     for number, group in enumerate(agent.groups):
         prefix = f"group_{number}"
@@ -77,6 +77,7 @@ def _describe(group: GroupSpec, agent: Agent) -> dict[str, Any]:
         "share_params": group.share_params,
         "n_agents": group.n_agents,
         "agent_id": ppo.agent_id and group.share_params and group.n_agents > 1,
+        "masked": "action_mask" in getattr(group.observation_space, "spaces", ()),
         "space": space_to_json(feature_space(group.observation_space)),
         "action_space": space_to_json(group.action_space),
         "n_layers": len(ppo.hidden_sizes),
@@ -92,8 +93,18 @@ def _arrays(group: GroupSpec, agent: Agent) -> Iterator[tuple[str, Any]]:
     if agent.config.ppo.normalize_observation:
         yield from _flat(state.moments["observation"], "moments/")
     if hasattr(group.action_space, "low"):
-        space: Any = group.action_space
-        yield from zip(("low", "high"), bounds_in_float32(space), strict=True)
+        yield from _bounds(group.action_space)
+
+
+def _bounds(space: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the bounds of actions, and what the network's -1 and 1 stand for."""
+    low, high = bounds_in_float32(space)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    lowest, highest = np.where(bounded, low, -1) / 2, np.where(bounded, high, 1) / 2
+    yield "bound/low", low
+    yield "bound/high", high
+    yield "bound/half", np.where(highest > lowest, highest - lowest, 1)
+    yield "bound/middle", np.where(bounded, lowest + highest, 0)
 
 
 def _flat(tree: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -20,8 +20,8 @@ class Policy:
         with np.load(path, allow_pickle=False) as file:
             self._arrays = {name: file[name] for name in file.files if name != "about"}
             self._about = json.loads(str(file["about"]))
-        if self._about.get("format") != 1:
-            raise ValueError(f"expected a policy of format 1, got {self._about.get('format')!r}")
+        if self._about.get("format") != 2:
+            raise ValueError(f"expected a policy of format 2, got {self._about.get('format')!r}")
         self.agents = list(self._about["agents"])
         self._nets = {agent: self._load(**place) for agent, place in self._about["agents"].items()}
         self.reset()
@@ -32,7 +32,7 @@ class Policy:
         prefix = f"{about['prefix']}/"
         arrays = {k[len(prefix) :]: v for k, v in self._arrays.items() if k.startswith(prefix)}
         if not about["share_params"]:
-            arrays = {k: v[index] if k not in ("low", "high") else v for k, v in arrays.items()}
+            arrays = {k: v if "bound" in k else v[index] for k, v in arrays.items()}
         return about, arrays, index
 
     def reset(self, agent=None):
@@ -42,7 +42,7 @@ class Policy:
         self._memory.pop(agent, None)
 
     def act(self, agent, observation, action_mask=None):
-        """Return the most probable action; one that a mask of zeros and ones allows."""
+        """Return the most probable action that a mask of zeros and ones allows, or a ValueError."""
         if agent not in self._nets:
             raise ValueError(f"expected one of the agents {self.agents}, got {agent!r}")
         about, arrays, index = self._nets[agent]
@@ -51,7 +51,10 @@ class Policy:
             observation = {k: v for k, v in observation.items() if k != "action_mask"}
             if list(observation) == ["observation"]:
                 observation = observation["observation"]
-        x = _encode(about["space"], observation, arrays, "moments", [0])
+        try:
+            x = _encode(about["space"], observation, arrays, "moments", [0])
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{agent} expected {about['space']}; {error!r}") from None
         if about["agent_id"]:
             one_hot = np.eye(about["n_agents"], dtype=np.float32)[index]
             x = np.concatenate([x, np.broadcast_to(one_hot, (*x.shape[:-1], len(one_hot)))], -1)
@@ -59,10 +62,14 @@ class Policy:
             x = _dense(x, arrays, f"MLP_0/Dense_{i}")
             x = np.tanh(x) if about["activation"] == "tanh" else np.maximum(x, 0)
         if about["gru_size"]:
-            x = self._memory[agent] = _gru(x, self._memory.get(agent), arrays)
+            x = _gru(x, self._memory.get(agent), arrays)
         out = _dense(x, arrays, "Dense_0")
-        if action_mask is not None:
+        if about["masked"] or action_mask is not None:
+            if np.shape(action_mask) not in (out.shape, out.shape[-1:]):
+                raise ValueError(f"{agent} expected a mask {out.shape}, got {action_mask!r}")
             out = np.where(np.asarray(action_mask) != 0, out, np.float32(-1e9))
+        if about["gru_size"]:
+            self._memory[agent] = x
         return _most_probable(about["action_space"], out, arrays)
 
 
@@ -74,19 +81,19 @@ def _encode(space, x, arrays, path, n_images):
         parts = sorted(parts.items()) if kind == "Dict" else list(enumerate(parts))
         vectors = [_encode(p, x[k], arrays, f"{path}/{k}", n_images) for k, p in parts]
         return np.concatenate(vectors, axis=-1)
-    x = np.asarray(x)
-    if kind == "Discrete":
-        return np.eye(space["n"], dtype=np.float32)[x - space["start"]]
-    if kind == "MultiDiscrete":
-        nvec, start = np.array(space["nvec"]), np.array(space["start"])
-        index = (x - start).reshape(*x.shape[: x.ndim - nvec.ndim], -1)
+    x, nvec = np.asarray(x), np.array(space.get("nvec", space.get("n", 0)))
+    shape = np.atleast_1d(space.get("shape", nvec.shape)).astype(int).tolist()
+    lead, is_bytes = x.shape[: x.ndim - len(shape)], space.get("dtype") == "uint8"
+    kinds = "fiub" if kind == "Box" and not is_bytes else "iub"
+    sound = x.shape == (*lead, *shape) and x.dtype.kind in kinds and np.isfinite(x).all()
+    if not sound or (x < space.get("start", -np.inf)).any():
+        raise ValueError(f"expected finite {kind} [..., *{shape}], got {x.dtype} {x.shape}: {x}")
+    if nvec.any():
+        index = (x - space["start"]).reshape(*lead, -1)
         hot = [np.eye(n, dtype=np.float32)[index[..., i]] for i, n in enumerate(nvec.reshape(-1))]
         return np.concatenate(hot, axis=-1)
-    shape = space["shape"] if isinstance(space["shape"], list) else [space["shape"]]
-    lead = x.shape[: x.ndim - len(shape)]
     if f"{path}/mean" in arrays:
         x = np.clip((x - arrays[f"{path}/mean"]) / arrays[f"{path}/deviation"], -10, 10)
-    is_bytes = space.get("dtype") == "uint8"
     x = x.astype(np.float32) / np.float32(255 if is_bytes else 1)
     if is_bytes and len(shape) == 3:
         x = _convolve(x.reshape(-1, *shape), arrays, f"Encoder_0/ImageEncoder_{n_images[0]}")
@@ -118,16 +125,12 @@ def _gru(x, memory, arrays):
     kernel = arrays["GRU_0/kernel"]
     if memory is None:
         memory = np.zeros((*x.shape[:-1], len(kernel)), np.float32)
-    reset, update, new = np.split(_dense(x, arrays, "GRU_0/Dense_0"), 3, axis=-1)
-    from_reset, from_update, from_new = np.split(memory @ kernel, 3, axis=-1)
-    new = np.tanh(new + _sigmoid(reset + from_reset) * from_new)
-    update = _sigmoid(update + from_update)
+    if memory.shape[:-1] != x.shape[:-1]:
+        raise ValueError(f"expected games {memory.shape[:-1]} as before, got {x.shape[:-1]}; reset")
+    own, past, n = _dense(x, arrays, "GRU_0/Dense_0"), memory @ kernel, 2 * len(kernel)
+    reset, update = np.split((1 + np.tanh((own[..., :n] + past[..., :n]) / 2)) / 2, 2, axis=-1)
+    new = np.tanh(own[..., n:] + reset * past[..., n:])
     return (1 - update) * new + update * memory
-
-
-def _sigmoid(x):
-    """Logistic function."""
-    return 1 / (1 + np.exp(-x))
 
 
 def _most_probable(space, out, arrays):
@@ -140,9 +143,6 @@ def _most_probable(space, out, arrays):
     shape = space["shape"] if isinstance(space["shape"], list) else [space["shape"]]
     if space["type"] == "MultiBinary":
         return (out > 0).astype(np.int8).reshape(*out.shape[:-1], *shape)
-    low, high = arrays["low"], arrays["high"]  # the network's -1 and 1 stand for them
-    bounded = np.isfinite(low) & np.isfinite(high)
-    low_, high_ = np.where(bounded, low, -1) / 2, np.where(bounded, high, 1) / 2
-    half = np.where(high_ > low_, high_ - low_, 1)
-    action = np.clip(out * half + np.where(bounded, low_ + high_, 0), low, high)
+    action = out * arrays["bound/half"] + arrays["bound/middle"]
+    action = np.clip(action, arrays["bound/low"], arrays["bound/high"])
     return action.astype(np.float32).reshape(*out.shape[:-1], *shape)

@@ -13,7 +13,6 @@ from kitae_marl.evaluation.results import Evaluation, is_zero_sum, joined
 from kitae_marl.types import AgentPyTree, Policy
 from kitae_marl.vector import VecParallelEnv
 
-
 MAX_STEPS = 200_000
 """Joint steps after which an episode counts as one without end; the longest games, Atari's, are cut
 after half as many."""
