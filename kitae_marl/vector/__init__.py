@@ -62,7 +62,10 @@ def episode_seed(seed: int, env_index: int, episode: int) -> int:
         >>> episode_seed(7, 0, 1) == episode_seed(7, 0, 1) != episode_seed(7, 1, 1)
         True
     """
-    sequence = np.random.SeedSequence((seed, env_index, episode))
+    numbers: Any = (seed, env_index, episode)
+    if max(numbers) < 2**32:  # as an array they are the same numbers, read faster
+        numbers = np.array(numbers, np.uint32)
+    sequence = np.random.SeedSequence(numbers)
     return int(sequence.generate_state(1)[0]) >> 1
 
 

@@ -87,7 +87,7 @@ class Collector:
         for row in chosen:
             self.records[row].episode = episodes[self.records[row].index]
             self._restart(row, options)
-        self._check_first(chosen)
+        self._check_first(chosen, None)
         self._commit()
 
     def step(self) -> bool:
@@ -210,10 +210,10 @@ class Collector:
         self.stage.fill()
         return faults.keys() | infinite.keys() - cut, cut
 
-    def _check_first(self, rows: Iterable[int]) -> None:
-        """Check first observations."""
-        faults = self._inspector.inspect_first(self.numbers.in_game, self.logs)
-        for row in rows:
+    def _check_first(self, begun: Iterable[int], rows: Sequence[int] | None) -> None:
+        """Check first observations of episodes; gather those of these rows, or of all (None)."""
+        faults = self._inspector.inspect_first(self.numbers.in_game, self.logs, rows)
+        for row in begun:
             if row in faults and not self.records[row].broken:
                 self._fail(row, faults[row], "reset")
 
@@ -223,14 +223,15 @@ class Collector:
             self.cuts += 1
             self.numbers.cut(row)
         self.infos.kept_final = [None] * len(self.records)
-        for row in (*ended, *cut):
+        begun = [*ended, *cut]
+        for row in begun:
             self.numbers.end(row, finished=row not in cut)
             self.stage.keep_final(row)
             self._keep_final_state(row, row in cut)
             self.infos.kept_final[row] = self.infos.kept[row]
             self.records[row].episode += 1
             self._restart(row)
-        self._check_first([*ended, *cut])
+        self._check_first(begun, begun)
 
     def _keep_final_state(self, row: int, last: bool) -> None:
         """Store the global state at the end of an episode."""

@@ -15,6 +15,12 @@ from functools import lru_cache
 FINGERPRINTS = {
     "rlcard.utils.seeding": "aeac4a3793dbedd0",
     "rlcard.envs.env": "27a02a5ee0ae3124",
+    "rlcard.envs.leducholdem": "222c02ca3d206228",
+    "rlcard.games.leducholdem.game": "b96ebba64821d5a1",
+    "rlcard.games.leducholdem.player": "8ce2597cc5c32d0c",
+    "rlcard.games.leducholdem.round": "880a1dc0181d6c39",
+    "rlcard.games.limitholdem.game": "3a1a4bed8ff31a68",
+    "rlcard.games.limitholdem.round": "be21753b92bbc9a2",
     "pettingzoo.classic.rlcard_envs.rlcard_base": "0b99f6a20b800aaf",
     "pettingzoo.classic.tictactoe.board": "7704a475dd40df9c",
     "pettingzoo.classic.tictactoe.tictactoe": "8b90b2f34a5800c2",

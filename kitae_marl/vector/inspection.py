@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,9 +52,17 @@ class Inspector:
         self._inspect_bounds(in_game, faults, infinite, logs)
         return faults, infinite
 
-    def inspect_first(self, in_game: np.ndarray, logs: list[str]) -> Faults:
-        """Gather and check first observations; there is no episode yet that could be cut."""
-        faults = self._stage.fill()
+    def inspect_first(
+        self, in_game: np.ndarray, logs: list[str], rows: Sequence[int] | None = None
+    ) -> Faults:
+        """Gather and check first observations; there is no episode yet that could be cut.
+
+        Args:
+            in_game: which agents are in the game.
+            logs: receives warnings.
+            rows: whose observations are new; None: all are.
+        """
+        faults = self._stage.fill(rows)
         for row, fault in self._stage.nonfinite().items():
             faults.setdefault(row, fault)
         self._inspect_bounds(in_game, faults, faults, logs)
@@ -83,7 +93,10 @@ def read_rewards(
 ) -> None:
     """Turn the rewards of all rows and agents into numbers; add what is wrong to the faults."""
     if _NUMBERS.issuperset(map(type, rewards)):
-        target[...] = np.array(rewards, np.float64).reshape(target.shape)
+        numbers = np.array(rewards, np.float64)
+        target[...] = numbers.reshape(target.shape)
+        if math.isfinite(sum(numbers.tolist())):  # of a few numbers this is the fastest test
+            return
     else:
         _read_rewards_slowly(rewards, target, names, faults)
     if not np.isfinite(target).all():

@@ -75,19 +75,37 @@ class LeafStage:
             observations = [observation[key] for observation in observations]
         return list(observations)
 
-    def fill(self, observations: Sequence[Any]) -> dict[int, DataFault]:
-        """Gather one value per row and agent; return what is wrong, by row."""
+    def fill(self, observations: Sequence[Any], row: int | None = None) -> dict[int, DataFault]:
+        """Gather one value per row and agent; return what is wrong, by row.
+
+        Args:
+            observations: of all rows and agents, row after row.
+            row: gather this row only; the others stay as they were gathered before.
+        """
+        n_agents = self.group.n_agents
+        at = slice(0, self._count) if row is None else slice(row * n_agents, (row + 1) * n_agents)
+        given = observations if row is None else observations[at]
         try:
-            values = observations if not self.leaf.path else self.values(observations)
-            if self._joined and list(map(_kind_of, values)).count(self._kind) == self._count:
-                if self._large:
-                    self._values = list(values)
-                else:
-                    np.concatenate(values, out=self._flat)
+            values = self.values(given)
+            if self._joined and self._take(values, at):
                 return {}
-        except (KeyError, IndexError, TypeError, AttributeError):
-            values = [self._pick(observation) for observation in observations]
-        return self._fill_slowly(list(values))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            values = [self._pick(observation) for observation in given]
+        return self._fill_slowly(values, at)
+
+    def _take(self, values: list[Any], at: slice) -> bool:
+        """Gather arrays that are as they should be; False or an error if some are not."""
+        if self._large:
+            if list(map(_kind_of, values)).count(self._kind) != len(values):
+                return False
+            self._values[at] = values
+            return True
+        first = self.leaf.shape[0]
+        if set(map(len, values)) != {first}:  # all else is checked by the concatenation
+            return False
+        target = self._flat[at.start * first : at.stop * first]
+        np.concatenate(values, out=target, casting="no")
+        return True
 
     def _pick(self, observation: Any) -> Any:
         """Pick the value out of one observation, None where it is not there."""
@@ -98,12 +116,12 @@ class LeafStage:
                 return None
         return observation
 
-    def _fill_slowly(self, values: list[Any]) -> dict[int, DataFault]:
+    def _fill_slowly(self, values: list[Any], at: slice) -> dict[int, DataFault]:
         """Convert value by value: scalars, lists, other dtypes, and whatever is wrong."""
         faults: dict[int, DataFault] = {}
         n_agents = self.group.n_agents
         stage = np.zeros_like(self._block) if self._large else self._stage
-        flat = stage.reshape(self._count, *self.leaf.shape)
+        flat = stage.reshape(self._count, *self.leaf.shape)[at]
         for k, value in enumerate(values):
             try:
                 array = np.asarray(value)
@@ -114,10 +132,10 @@ class LeafStage:
                 with np.errstate(over="ignore"):
                     flat[k] = array
             else:
-                row, column = divmod(k, n_agents)
+                row, column = divmod(at.start + k, n_agents)
                 faults.setdefault(row, self._misfit(self.group.agents[column], value, array))
         if self._large:
-            self._values = list(flat)
+            self._values[at] = list(flat)
         return faults
 
     def _misfit(self, agent: str, value: Any, array: np.ndarray) -> DataFault:

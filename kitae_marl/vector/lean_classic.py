@@ -1,11 +1,13 @@
-"""Board and card games with their dearest small computations replaced by equal, cheaper ones.
+"""Board games with their dearest small computations replaced by equal, cheaper ones.
 
 They are used with the versions of the games that are fingerprinted; with any other the game
-computes by itself.
+computes by itself. The game's own objects hold the position all the same: what is done to them, by
+whom ever, counts.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -21,64 +23,112 @@ _BITS = tuple(1 << (row * (_COLUMNS + 1) + column) for row in range(6) for colum
 _STEPS = (1, _COLUMNS + 1, _COLUMNS + 2, _COLUMNS)
 """From bit to bit along a row, a column and the two diagonals."""
 
-
 _LINES = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6))
-"""The lines of tic-tac-toe, in the game's order."""
+_OTHERS = tuple(
+    tuple(tuple(i for i in line if i != square) for line in _LINES if square in line)
+    for square in range(9)
+)
+"""For each square of tic-tac-toe the other two of every line through it."""
+
+_PAIRS = np.array([[[0, 0], [0, 0]], [[1, 0], [0, 1]], [[0, 1], [1, 0]]], np.int8)
+"""By what stands in a square: what the first and the second player see there, theirs first."""
+
+_SEEN = [tuple(pair) for pair in _PAIRS.view(np.int16)[..., 0].tolist()]
+"""The same with both numbers of a player as one."""
 
 
-_PIECES = np.array([1, 2], np.int8)
-
-
-def observe_board(
-    board: np.ndarray, free: np.ndarray, players: list[str], agents: list[str]
-) -> dict[str, Any]:
-    """What the players of a board game see: their own pieces first, then the other's.
+class _BoardGameEnv(TurnBasedParallelEnv):
+    """A game of two who put pieces on a board until one has a line or the board is full.
 
     Args:
-        board: 0 for an empty square, 1 and 2 for the pieces of the players.
-        free: whether each action is open; the mask of who is to move, blanked for others later.
-        players: both players.
-        agents: for whom to observe.
+        peeled: the game without its checking wrappers.
     """
-    planes, mask = (board[..., None] == _PIECES).view(np.int8), free.view(np.int8)
-    return {
-        agent: {
-            "observation": planes if agent == players[0] else planes[..., ::-1].copy(),
-            "action_mask": mask,
-        }
-        for agent in agents
-    }
 
+    shape: tuple[int, int]
+    """Rows and columns."""
 
-class ConnectFourEnv(TurnBasedParallelEnv):
-    """Connect four that looks for four in a row with bits and reads the board once a step."""
+    sources: tuple[str, ...] = ()
+    """Modules, beside the game's own, that must be the ones this was compared with."""
 
     def __init__(self, peeled: Peeled) -> None:
         super().__init__(peeled)
         shown = self.core.render_mode == "human"  # then the game draws in its own step
-        self._known = is_known_source(type(self.core).__module__) and not shown
+        sources = (type(self.core).__module__, *self.sources)
+        self._known = not shown and all(map(is_known_source, sources))
         if self._known:
             self.core.step = self._play
+        n = self.shape[0] * self.shape[1]
+        self._looked = 0  # the squares as they were last looked at, a byte each
+        self._boards = [np.zeros((*self.shape, 2), np.int8) for _ in self.possible_agents]
+        self._flat = [board.reshape(n, 2).view(np.int16)[:, 0] for board in self._boards]
+        self._empty = np.ones(n, np.int8)
+
+    @abstractmethod
+    def _squares(self) -> list[int]:
+        """The game's own list of squares, row by row: 0 for an empty one, 1 and 2 for pieces."""
+
+    @abstractmethod
+    def _put(self, squares: list[int], action: int, piece: int) -> bool:
+        """Put a piece; return whether it makes a line."""
+
+    @abstractmethod
+    def _legal(self, empty: np.ndarray) -> np.ndarray:
+        """Which actions are legal, by which squares are empty."""
 
     def _play(self, action: Any) -> None:
-        """Drop a piece of the player to move into an open column."""
+        """Make the move of the player whose turn it is."""
         core = self.core
-        board, mover = core.board, core.agent_selection
-        piece = core.agents.index(mover) + 1
-        board[max(i for i in range(int(action), len(board), _COLUMNS) if not board[i])] = piece
-        core.agent_selection = core._agent_selector.next()
-        if self._four_in_a_row(piece):
+        squares, mover = self._squares(), core.agent_selection
+        won = self._put(squares, int(action), 1 + self.possible_agents.index(mover))
+        core.agent_selection = other = core._agent_selector.next()
+        if won:
             core.rewards[mover] += 1
-            core.rewards[core.agent_selection] -= 1
-            core.terminations = dict.fromkeys(core.agents, True)
-        elif 0 not in board:
+            core.rewards[other] -= 1
+        if won or 0 not in squares:
             core.terminations = dict.fromkeys(core.agents, True)
 
-    def _four_in_a_row(self, piece: int) -> bool:
-        """Whether these pieces have four in a row."""
+    def _observe(self, agents: list[str]) -> dict[str, Any]:
+        """Both see the board, their own pieces first; who is to move sees the legal moves."""
+        if not self._known:
+            return super()._observe(agents)
+        self._look()
+        mask = self._legal(self._empty).copy()
+        boards = dict(zip(self.possible_agents, self._boards, strict=True))
+        return {
+            agent: {"observation": boards[agent].copy(), "action_mask": mask} for agent in agents
+        }
+
+    def _look(self) -> None:
+        """Write down the squares that have changed."""
+        squares = bytes(self._squares())
+        now = int.from_bytes(squares, "little")
+        changed, self._looked = now ^ self._looked, now
+        first, second = self._flat
+        while changed:
+            square = (changed.bit_length() - 1) >> 3
+            changed &= (1 << 8 * square) - 1
+            piece = squares[square]
+            first[square], second[square] = _SEEN[piece]
+            self._empty[square] = not piece
+
+
+class ConnectFourEnv(_BoardGameEnv):
+    """Connect four that looks for four in a row with bits and reads the board once a step."""
+
+    shape = (_ROWS, _COLUMNS)
+
+    def _squares(self) -> list[int]:
+        return self.core.board
+
+    def _put(self, squares: list[int], action: int, piece: int) -> bool:
+        """Drop a piece into an open column; return whether it makes four in a row."""
+        square = action
+        while square + _COLUMNS < len(squares) and not squares[square + _COLUMNS]:
+            square += _COLUMNS
+        squares[square] = piece
         bits = 0
-        for bit, square in zip(_BITS, self.core.board, strict=True):
-            if square == piece:
+        for bit, owner in zip(_BITS, squares, strict=True):
+            if owner == piece:
                 bits |= bit
         for step in _STEPS:
             pairs = bits & (bits >> step)
@@ -86,35 +136,28 @@ class ConnectFourEnv(TurnBasedParallelEnv):
                 return True
         return False
 
-    def _observe(self, agents: list[str]) -> dict[str, Any]:
-        """Both see the board, their own pieces first; who is to move sees the open columns."""
-        if not self._known:
-            return super()._observe(agents)
-        board = np.array(self.core.board, np.int8).reshape(_ROWS, _COLUMNS)
-        return observe_board(board, board[0] == 0, self.possible_agents, agents)
+    def _legal(self, empty: np.ndarray) -> np.ndarray:
+        """The columns that are open at the top."""
+        return empty[:_COLUMNS]
 
 
-class TicTacToeEnv(TurnBasedParallelEnv):
-    """Tic-tac-toe that reads the board once a step."""
+class TicTacToeEnv(_BoardGameEnv):
+    """Tic-tac-toe that looks only at the lines through the last move."""
 
-    def __init__(self, peeled: Peeled) -> None:
-        super().__init__(peeled)
-        board = type(self.core).__module__.replace("tictactoe.tictactoe", "tictactoe.board")
-        self._known = is_known_source(type(self.core).__module__) and is_known_source(board)
-        if self._known:
-            self.core.board.game_status = self._status
+    shape = (3, 3)
+    sources = ("pettingzoo.classic.tictactoe.board",)
 
-    def _status(self) -> int:
-        """The player who has a line (0 or 1), -1 for a full board, -2 while the game goes on."""
-        squares = self.core.board.squares
-        for a, b, c in _LINES:
-            if squares[a] and squares[a] == squares[b] == squares[c]:
-                return squares[a] - 1
-        return -2 if 0 in squares else -1
+    def _squares(self) -> list[int]:
+        return self.core.board.squares
 
-    def _observe(self, agents: list[str]) -> dict[str, Any]:
-        """Both see the board, their own marks first; who is to move sees the free squares."""
-        if not self._known:
-            return super()._observe(agents)
-        squares = np.array(self.core.board.squares, np.int8)
-        return observe_board(squares.reshape(3, 3), squares == 0, self.possible_agents, agents)
+    def _put(self, squares: list[int], action: int, piece: int) -> bool:
+        """Mark a free square; return whether it makes three in a row."""
+        squares[action] = piece
+        for a, b in _OTHERS[action]:
+            if squares[a] == squares[b] == piece:
+                return True
+        return False
+
+    def _legal(self, empty: np.ndarray) -> np.ndarray:
+        """The squares that are free."""
+        return empty

@@ -29,6 +29,7 @@ from kitae_marl.vector.lean_butterfly import (
 )
 from kitae_marl.vector.lean_cards import CardGameEnv
 from kitae_marl.vector.lean_classic import ConnectFourEnv, TicTacToeEnv
+from kitae_marl.vector.lean_leduc import LeducEnv
 from kitae_marl.vector.lean_sisl import LeanMultiwalkerEnv, LeanPursuitEnv
 from kitae_marl.vector.turn_based import TurnBasedParallelEnv
 
@@ -75,6 +76,8 @@ def parallel_class(core: Any, turn_based: bool) -> type[LeanParallelEnv | TurnBa
             return ConnectFourEnv
         if module.startswith("pettingzoo.classic.tictactoe"):
             return TicTacToeEnv
+        if module.startswith("pettingzoo.classic.rlcard_envs.leduc_holdem"):
+            return LeducEnv
         if module.startswith("pettingzoo.classic.rlcard_envs"):
             return CardGameEnv
         reseeds = module.startswith(("pettingzoo.classic.hanabi", "shimmy.openspiel"))

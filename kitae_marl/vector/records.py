@@ -46,6 +46,7 @@ class Record:
         self.get_all = _getter(names)
         self.full = False
         self.alive: tuple[str, ...] = ()
+        self._everybody = list(self.column.items())
         self.members: list[tuple[str, int]] = []
         self.listed: list[str] = []
         self.dead: set[str] = set()
@@ -77,9 +78,12 @@ class Record:
     def _set_alive(self, agents: Iterable[str]) -> None:
         """Remember who is in the game."""
         present = set(agents)
+        self.full = len(present) == len(self.names)
+        if self.full:
+            self.alive, self.members = self.names, self._everybody
+            return
         self.alive = tuple(name for name in self.names if name in present)
         self.members = [(name, self.column[name]) for name in self.alive]
-        self.full = len(self.alive) == len(self.names)
 
     def values(
         self,

@@ -70,6 +70,7 @@ class ObservationStage:
             for g in blocks.groups
         ]
         self._leaves = [leaf for group, _ in self._groups for leaf in group.leaves]
+        self._n_rows = rows.stop - rows.start
         self._only = self._groups[0][0] if len(self._groups) == 1 else None
         self.nothing = [group.nothing for group, _ in self._groups for _ in range(group.n_agents)]
 
@@ -102,12 +103,21 @@ class ObservationStage:
         for group, _ in self._groups:
             group.put(row, group.last(row))
 
-    def fill(self) -> dict[int, DataFault]:
-        """Gather everything that waits; return what has the wrong form, by row."""
+    def fill(self, rows: Sequence[int] | None = None) -> dict[int, DataFault]:
+        """Gather what waits; return what has the wrong form, by row.
+
+        Args:
+            rows: only these are new since everything was gathered; None: all are.
+        """
         faults: dict[int, DataFault] = {}
+        if rows is None or 3 * len(rows) > self._n_rows:
+            targets: Sequence[int | None] = (None,)  # all at once is cheaper
+        else:
+            targets = rows
         for group, _ in self._groups:
             for leaf in group.leaves:
-                faults.update(leaf.fill(group.waiting))
+                for row in targets:
+                    faults.update(leaf.fill(group.waiting, row))
         return faults
 
     def nonfinite(self) -> dict[int, DataFault]:

@@ -54,9 +54,9 @@ class TurnBasedParallelEnv(_LeanBase):
 
     def step(self, actions: dict[str, Any]) -> Step:
         """Make the active agent's move; after the end everything is empty until ``reset``."""
-        core = self.core
         if not self.agents:
             return self._nothing()
+        core = self.core
         mover = core.agent_selection
         if mover not in actions:
             raise ValueError(f"expected an action of {mover!r}, whose turn it is, got {actions}.")
@@ -98,10 +98,12 @@ class TurnBasedParallelEnv(_LeanBase):
         mover = self.core.agent_selection if self.agents else None
         self._mask = None
         for agent, observation in observations.items():
-            infos[agent] = info = {**infos.get(agent, {}), "active": agent == mover}
-            for holder in (observation, info):
+            given = infos.get(agent)
+            infos[agent] = info = {**given} if given else {}
+            info["active"] = active = agent == mover
+            for holder in (observation, info) if given else (observation,):
                 if isinstance(holder, dict) and "action_mask" in holder:
-                    if agent == mover:
+                    if active:
                         self._mask = holder["action_mask"]
                     else:
                         holder["action_mask"] = self._blank(agent, holder["action_mask"])
