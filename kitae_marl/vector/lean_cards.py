@@ -6,6 +6,8 @@ any other the game computes by itself.
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from typing import Any
 
 import numpy as np
@@ -44,12 +46,12 @@ class CardGameEnv(TurnBasedParallelEnv):
         self._latest = None
         return super().reset(seed, options)
 
-    def _seed(self, seed: int | None = None) -> None:
+    def _seed(self, seed: int) -> None:
         """Seed the generator that is there, the way RLCard seeds a new one."""
-        from rlcard.utils import seeding
-
-        numbers = seeding._int_list_from_bigint(seeding.hash_seed(seeding.create_seed(seed)))
-        self.core.env.np_random.seed(numbers)
+        digest = hashlib.sha512(str(int(seed) % 2**64).encode()).digest()
+        low, high = struct.unpack("<2I", digest[:8])
+        self.core.env.np_random.seed([low, high] if high else [low])
+        self.core.env.timestep = 0
 
     def _play(self, action: Any) -> None:
         """Make a move; keep the state that the next player is shown."""

@@ -153,10 +153,7 @@ class TicTacToeEnv(_BoardGameEnv):
     def _put(self, squares: list[int], action: int, piece: int) -> bool:
         """Mark a free square; return whether it makes three in a row."""
         squares[action] = piece
-        for a, b in _OTHERS[action]:
-            if squares[a] == squares[b] == piece:
-                return True
-        return False
+        return any(squares[a] == squares[b] == piece for a, b in _OTHERS[action])
 
     def _legal(self, empty: np.ndarray) -> np.ndarray:
         """The squares that are free."""

@@ -46,6 +46,7 @@ class Record:
         self.get_all = _getter(names)
         self.full = False
         self.alive: tuple[str, ...] = ()
+        self._known = frozenset(names)
         self._everybody = list(self.column.items())
         self.members: list[tuple[str, int]] = []
         self.listed: list[str] = []
@@ -127,13 +128,15 @@ class Record:
         results = (observations, rewards, terminations, truncations)
         outcome = Outcome()
         here = set(listed)
+        whole = all(values.keys() >= self._known for values in results)
         for agent in self.alive:
-            missing = [f for f, d in zip(_FIELDS, results, strict=True) if agent not in d]
-            if 0 < len(missing) < len(_FIELDS):
-                raise data_fault(agent, missing[0], "one on every step", "no such key")
-            if missing:
-                self._leave(agent, outcome)
-                continue
+            if not whole:
+                missing = [f for f, d in zip(_FIELDS, results, strict=True) if agent not in d]
+                if 0 < len(missing) < len(_FIELDS):
+                    raise data_fault(agent, missing[0], "one on every step", "no such key")
+                if missing:
+                    self._leave(agent, outcome)
+                    continue
             outcome.observations[agent] = observations[agent]
             outcome.rewards[agent] = rewards[agent]
             if terminations[agent] or truncations[agent]:
@@ -182,6 +185,8 @@ class Record:
     def _refuse_unknown(self, *collections: Iterable[str]) -> None:
         """Refuse names that are not among ``possible_agents``."""
         for names in collections:
+            if self._known.issuperset(names):
+                continue
             for name in names:
                 if name not in self.column:
                     raise DataFault(

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from vector_games import CountGame, ScriptGame, one
+from vector_games import BOX, CountGame, ScriptGame, one
 
 from kitae_marl.errors import AgentSetError, EnvDataError
 from kitae_marl.vector import SubProcVecParallelEnv
@@ -102,6 +102,21 @@ def test_v9_to_v11_are_named(options: dict[str, Any], field: str, got: str) -> N
     assert str(error).startswith(f"env 1 (pid {error.pid}, step 3 of its episode, seed 1): ")
 
 
+def test_v9_lengths_that_only_add_up_are_named() -> None:
+    class Uneven(CountGame):
+        def observe(self, last: int = 0) -> dict[str, Any]:
+            return {"a_0": np.zeros(4, np.float32), "a_1": np.zeros(6, np.float32)}
+
+    with (
+        SubProcVecParallelEnv(
+            [lambda: Uneven(space=gym.spaces.Box(-1, 1, (5,)))], n_workers=0
+        ) as vec,
+        pytest.raises(EnvDataError, match=r"'a_0': expected an array of shape \(5,\)") as caught,
+    ):
+        vec.reset(seed=0)
+    assert "shape (4,)" in caught.value.got
+
+
 def test_v9_in_a_process_and_reset_afterwards() -> None:
     fns = [lambda: Odd(observation=[np.zeros(4, np.float32)], seeds=range(5))] * 2
     with SubProcVecParallelEnv(fns, n_workers=1) as vec:
@@ -138,6 +153,33 @@ def test_v9_nested_observations() -> None:
 
 
 IMAGE = gym.spaces.Box(0, 9, (80, 80), np.uint8)
+
+
+@pytest.mark.parametrize("space", [BOX, gym.spaces.Box(0, 10**6, (80, 80), np.int32)])
+def test_first_observations_of_few_among_many_are_gathered_and_checked(space: gym.Space) -> None:
+    """Where few of many environments begin anew, only theirs are gathered again."""
+
+    class Told(CountGame):
+        def observe(self, last: int = 0) -> dict[str, Any]:
+            value = np.full(space.shape or (), self.t + 10 * self.n_resets, space.dtype)
+            if self.length == 9 and self.n_resets == 3 and self.t == 0:
+                value = value[:3]
+            return {agent: value + i for i, agent in enumerate(self.agents)}
+
+    fns = [lambda i=i: Told(length=3 + i, space=space) for i in range(8)]
+    with SubProcVecParallelEnv(fns, n_workers=0) as vec:
+        vec.reset(seed=0)
+        zeros = {agent: np.zeros(8, int) for agent in vec.possible_agents}
+        for step in range(1, 18):
+            got = vec.step(zeros)[0]
+            resets, times = np.divmod(step, np.arange(3, 11))
+            for i, agent in enumerate(vec.possible_agents):
+                told = got[agent].reshape(8, -1)
+                np.testing.assert_array_equal(told[:, 0], 10 * (resets + 1) + times + i)
+                assert (told == told[:, :1]).all()
+        with pytest.raises(EnvDataError, match="env 6 ") as caught:
+            vec.step(zeros)
+    assert (caught.value.env_index, caught.value.phase) == (6, "reset")
 
 
 @pytest.mark.parametrize(

@@ -50,3 +50,9 @@ def test_d1_environments_and_episodes_differ() -> None:
     seeds += [episode_seed(5, i, k) for i in range(64) for k in range(1, 20)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**31, 2**32 - 1, 2**32, 2**40])
+def test_d1_the_seed_of_an_episode_is_numpys_hash_of_the_three_numbers(seed: int) -> None:
+    expected = np.random.SeedSequence((seed, 3, 70)).generate_state(1)[0] >> 1
+    assert episode_seed(seed, 3, 70) == expected

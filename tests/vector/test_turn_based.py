@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from lockstep import WARNINGS, legal_mask, random_actions, same, without
 
+from kitae_marl.vector import lean_cards, lean_classic, lean_leduc
 from kitae_marl.vector.make import make_parallel_env
 from kitae_marl.vector.turn_based import TurnBasedParallelEnv
 
@@ -24,6 +25,8 @@ GAMES = [
     ("classic/hanabi-v5", 600),
 ]
 IDS = [id for id, _ in GAMES]
+REWRITTEN = ["classic/tictactoe-v3", "classic/connect_four-v3", "classic/leduc_holdem-v4"]
+"""The games that play by rules written anew, on the game's own objects."""
 
 
 def blank_idle_masks(observations: dict[str, Any], mover: str | None) -> dict[str, Any]:
@@ -41,13 +44,34 @@ def strip(infos: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return without(infos, "active", "active_agent", "action_mask")
 
 
-@pytest.mark.parametrize(("id", "steps"), GAMES, ids=IDS)
-def test_games_equal_the_stock_conversion(id: str, steps: int) -> None:
-    stock, ours = make_parallel_env(id, stock=True), make_parallel_env(id)
+def inside(env: Any) -> dict[str, Any]:
+    """What the game's own objects hold."""
+    raw = env.unwrapped
+    told: dict[str, Any] = {"mover": raw.agent_selection if env.agents else None}
+    if raw.metadata["name"].startswith("tictactoe"):
+        told["board"] = raw.board.squares
+    if raw.metadata["name"].startswith("connect_four"):
+        told["board"] = raw.board
+    if raw.metadata["name"].startswith("leduc"):
+        told |= raw.env.get_perfect_information()
+        told |= {k: v for k, v in vars(raw.env.game.round).items() if k != "np_random"}
+        told["record"], told["time"] = raw.env.action_recorder, raw.env.timestep
+        told["deck"] = [str(card) for card in raw.env.game.dealer.deck]
+        told["folded"] = [player.status for player in raw.env.game.players]
+        told["legal"] = sorted(raw.next_legal_moves)
+    return told
+
+
+def assert_equal_playouts(id: str, steps: int, pictures: bool = False, **kwargs: Any) -> int:
+    """Step both constructions with the same random moves; return how many games ended."""
+    stock, ours = (make_parallel_env(id, stock=s, **kwargs) for s in (True, False))
     assert isinstance(ours, TurnBasedParallelEnv)
     rng, seed, ends = np.random.default_rng(1), 11, 0
     theirs, got = stock.reset(seed=seed), ours.reset(seed=seed)
     for _ in range(steps):
+        assert same(inside(stock), inside(ours))
+        if pictures:
+            np.testing.assert_array_equal(stock.render(), ours.render())
         mover = stock.aec_env.agent_selection if stock.agents else None
         assert same(blank_idle_masks(theirs[0], mover), got[0])
         for left, right in zip(theirs[1:-1], got[1:-1], strict=True):
@@ -64,7 +88,58 @@ def test_games_equal_the_stock_conversion(id: str, steps: int) -> None:
             continue
         actions = random_actions(ours, got[0], got[-1], rng)
         theirs, got = stock.step(actions), ours.step(actions)
+    return ends
+
+
+@pytest.mark.parametrize(("id", "steps"), GAMES, ids=IDS)
+def test_games_equal_the_stock_conversion(id: str, steps: int) -> None:
+    ends = assert_equal_playouts(id, steps)
     assert ends >= (0 if id.startswith(("classic/chess", "classic/go")) else 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("id", REWRITTEN)
+def test_games_equal_the_stock_conversion_over_many_steps(id: str) -> None:
+    assert assert_equal_playouts(id, 20_000) > 400
+
+
+@pytest.mark.parametrize(
+    ("id", "kwargs"),
+    [
+        ("classic/tictactoe-v3", {"render_mode": "rgb_array", "screen_height": 200}),
+        ("classic/connect_four-v3", {"render_mode": "rgb_array", "screen_scaling": 3}),
+        ("classic/leduc_holdem-v4", {"render_mode": "rgb_array", "screen_height": 200}),
+        ("classic/texas_holdem-v4", {"num_players": 3}),
+        ("classic/texas_holdem_no_limit-v6", {"num_players": 4}),
+    ],
+)
+def test_games_with_arguments_equal_the_stock_conversion(id: str, kwargs: dict) -> None:
+    assert assert_equal_playouts(id, 60, pictures="render_mode" in kwargs, **kwargs) > 0
+
+
+@pytest.mark.parametrize("id", [*REWRITTEN, "classic/texas_holdem-v4"])
+def test_other_versions_of_the_games_compute_by_themselves(
+    id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (lean_classic, lean_cards, lean_leduc):
+        monkeypatch.setattr(module, "is_known_source", lambda name: False)
+    assert type(make_parallel_env(id).unwrapped.step).__name__ == "method"
+    assert assert_equal_playouts(id, 200) > 0
+
+
+@pytest.mark.parametrize("id", ["classic/tictactoe-v3", "classic/connect_four-v3"])
+def test_a_position_that_is_set_up_by_hand_is_seen(id: str) -> None:
+    stock, ours = make_parallel_env(id, stock=True), make_parallel_env(id)
+    for env in (stock, ours):
+        env.reset(seed=0)
+        env.step({env.possible_agents[0]: 0})
+        raw = env.unwrapped
+        squares = raw.board.squares if hasattr(raw.board, "squares") else raw.board
+        squares[:] = [0] * len(squares)
+        squares[-1], squares[-2] = 2, 1
+    mover = ours.possible_agents[1]
+    theirs, got = stock.step({mover: 2}), ours.step({mover: 2})
+    assert same(blank_idle_masks(theirs[0], ours.possible_agents[0]), got[0])
 
 
 @pytest.mark.parametrize("id", IDS)
