@@ -65,9 +65,10 @@ class Policy:
             x = _gru(x, self._memory.get(agent), arrays)
         out = _dense(x, arrays, "Dense_0")
         if about["masked"] or action_mask is not None:
-            if np.shape(action_mask) not in (out.shape, out.shape[-1:]):
+            mask = np.asarray(action_mask)
+            if mask.shape not in (out.shape, out.shape[-1:]):
                 raise ValueError(f"{agent} expected a mask {out.shape}, got {action_mask!r}")
-            out = np.where(np.asarray(action_mask) != 0, out, np.float32(-1e9))
+            out = np.where(mask != 0, out, np.float32(-1e9))
         if about["gru_size"]:
             self._memory[agent] = x
         return _most_probable(about["action_space"], out, arrays)
