@@ -31,6 +31,7 @@ from kitae_marl.options.games import Bench, Doctor, List, Verify
 from kitae_marl.options.playing import Brackets, Compare, Evaluate
 from kitae_marl.options.showing import Export, Plot, Watch
 from kitae_marl.options.training import Runs, Train
+from kitae_marl.outputs import remove_unfinished
 from kitae_marl.signals import pass_on, stop_on_signal
 
 Command = (
@@ -102,6 +103,8 @@ def main(args: list[str] | None = None) -> None:
 
     def end(number: int) -> None:
         early.append(number)
+        if _is_importing():
+            _stop_at_once(number, args)
         pass_on(number)
 
     try:
@@ -139,12 +142,24 @@ def _end_json(args: list[str], reason: str, code: Any) -> None:
         print(json.dumps({"error": reason, "exit_code": code}), flush=True)
 
 
+def _is_importing() -> bool:
+    """Whether the main thread is in the middle of an import.
+
+    To raise there is to crash: modules in C take it badly, and the module's lock stays held.
+    """
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
+
+
 def _stop_at_once(number: int, args: list[str]) -> NoReturn:
     """End the process after a signal.
 
-    It may have come in the middle of an import, which leaves the module's lock held: so nothing is
-    imported here, and no thread that may need the module is waited for.
+    It may have come in the middle of an import, so nothing is imported here, and no thread that may
+    need the module is waited for. Workers end with their parent.
     """
+    remove_unfinished()
     with suppress(BrokenPipeError):
         print(f"stopped by {Signals(number).name}", file=sys.stderr, flush=True)
         _end_json(args, _REASONS[128 + number], 128 + number)

@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -36,6 +36,17 @@ def require_output(out: str | Path, endings: Sequence[str]) -> Path:
     return out
 
 
+_UNFINISHED: set[str] = set()
+"""Temporary files that are being written."""
+
+
+def remove_unfinished() -> None:
+    """Remove the temporary files of a process that is about to end in the middle of its work."""
+    for name in _UNFINISHED:
+        with suppress(OSError):
+            os.unlink(name)
+
+
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``out``, of the same ending; it replaces ``out`` at the end.
@@ -44,6 +55,7 @@ def replacing(out: Path) -> Iterator[Path]:
     """
     handle, name = tempfile.mkstemp(dir=out.parent, prefix=".unfinished-", suffix=out.suffix)
     os.close(handle)
+    _UNFINISHED.add(name)
     try:
         yield Path(name)
         os.chmod(name, _permissions(out))
@@ -51,6 +63,8 @@ def replacing(out: Path) -> Iterator[Path]:
     except BaseException:
         os.unlink(name)
         raise
+    finally:
+        _UNFINISHED.remove(name)
 
 
 def _permissions(out: Path) -> int:

@@ -48,7 +48,7 @@ def make_agent(probe: Probe, algo: str, **settings: Any) -> Agent:
 
 def vector(game: Callable[[], Any]) -> SubProcVecParallelEnv:
     """Games side by side in this process."""
-    return SubProcVecParallelEnv([game] * N_ENVS, n_workers=0)
+    return SubProcVecParallelEnv([game] * N_ENVS, n_workers=0, with_state=None)
 
 
 def teach(agent: Agent, game: Callable[[], Any]) -> Agent:

@@ -59,7 +59,7 @@ HOMES = {
     "rich": {"kitae_marl.logger"},
     "tyro": {"kitae_marl.cli", "kitae_marl.options.fields"},
     "imageio": {"kitae_marl.video"},
-    "PIL": {"kitae_marl.captions"},
+    "PIL": {"kitae_marl.captions", "kitae_marl.video"},
     "matplotlib": {"kitae_marl.evaluation.plots"},
     "flax": {"kitae_marl.networks"},
     "optax": {"kitae_marl.algos.ppo", "kitae_marl.algos.learner"},

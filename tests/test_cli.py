@@ -283,6 +283,55 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path, number, code):
     assert summary["env_steps"] == saved * 2
 
 
+def interrupted(args: list[str], cwd: Path, ready: str) -> tuple[int, str]:
+    """Send Ctrl-C to a command once a file of this pattern is there; its code, what it said."""
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{cwd}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"}
+    with subprocess.Popen(
+        command(*args),
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline and not list(cwd.glob(ready)):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=10)
+    return process.returncode, error
+
+
+class TestCtrlC:
+    """One line, exit code 130, and nothing of what was being made."""
+
+    STOPPED = (130, "stopped by SIGINT\n")
+
+    def test_in_the_middle_of_an_import(self, tmp_path):
+        """To raise there crashes modules in C; so nothing is raised."""
+        (tmp_path / "slow_game.py").write_text(
+            "import pathlib, time\npathlib.Path('importing').touch()\n"
+            "try:\n    time.sleep(60)\nexcept BaseException:\n    pathlib.Path('raised').touch()\n"
+        )
+        assert interrupted(["doctor", "slow_game:make"], tmp_path, "importing") == self.STOPPED
+        assert not (tmp_path / "raised").exists()
+
+    def test_before_the_command_line_is_there(self, tmp_path):
+        (tmp_path / "tyro.py").write_text(
+            "import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(60)\n"
+        )
+        assert interrupted(["list"], tmp_path, "importing") == self.STOPPED
+
+    def test_in_the_middle_of_a_film(self, trained):
+        args = ["watch", "small", "--runs-dir", "here", "--out", "long.gif", "--allow-import"]
+        args += ["--episodes", "100000"]
+        assert interrupted(args, trained, ".unfinished-*") == self.STOPPED
+        assert not list(trained.glob(".unfinished-*"))
+        assert not (trained / "long.gif").exists()
+
+
 def test_help_is_quick_and_loads_nothing_heavy(tmp_path):
     for args in ((), ("train",)):
         best = min(seconds_of_help(tmp_path, *args) for _ in range(2))

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from kitae_marl.outputs import replacing
+from kitae_marl.outputs import remove_unfinished, replacing
 
 
 @pytest.fixture
@@ -39,3 +39,10 @@ def test_after_an_error_the_file_is_as_it_was(tmp_path):
         name.write_bytes(tmp_path.read_bytes())
     assert out.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["film.gif"]
+
+
+def test_a_process_that_ends_at_once_removes_what_it_was_writing(tmp_path):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "film.gif"):
+        remove_unfinished()
+        assert os.listdir(tmp_path) == []
+        remove_unfinished()
