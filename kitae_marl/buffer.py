@@ -137,9 +137,23 @@ def batchify_and_randomize(
     n_rows = jax.tree.leaves(experience)[0].shape[0]
     if batch_size < 1 or n_rows % batch_size:
         raise ValueError(f"expected a batch_size that divides {n_rows} rows, got {batch_size}.")
-    order = jnp.argsort(jax.random.bits(key, (n_rows,)))
+    order = _shuffled(key, n_rows)
 
     def cut(leaf: jax.Array) -> jax.Array:
         return leaf[order].reshape(n_rows // batch_size, batch_size, *leaf.shape[1:])
 
     return jax.tree.map(cut, tuple(experience))
+
+
+def _shuffled(key: jax.Array, n: int) -> jax.Array:
+    """Return the numbers below ``n`` in random order.
+
+    They are sorted by random bits. Up to a million of them lie in the low bits of what is sorted,
+    below at least 12 random ones: so a CPU sorts plain numbers, four times as fast as pairs.
+    """
+    bits = jax.random.bits(key, (n,))
+    n_low = (n - 1).bit_length()
+    if n_low > 20:
+        return jnp.argsort(bits)
+    low = jnp.uint32(2**n_low - 1)
+    return jnp.sort(bits & ~low | jnp.arange(n, dtype=jnp.uint32), stable=False) & low

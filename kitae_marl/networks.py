@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kitae_marl.distributions import Distribution
+from kitae_marl.hardware import dense_product
 from kitae_marl.stacking import without_mask
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": nn.tanh, "relu": nn.relu}
@@ -151,6 +152,12 @@ def _encode(space: gym.Space, x: Any) -> Array:
     )
 
 
+def _dense(width: int, scale: float = 1.0) -> nn.Dense:
+    """Make a dense layer, its kernel orthogonal times a scale."""
+    kernel_init = nn.initializers.orthogonal(scale)
+    return nn.Dense(width, kernel_init=kernel_init, dot_general=dense_product)
+
+
 class MLP(nn.Module):
     """Hidden layers with orthogonal initialisation (as Andrychowicz et al. 2021 recommend)."""
 
@@ -163,7 +170,7 @@ class MLP(nn.Module):
         lead = x.shape[:-1]
         x = x.reshape(-1, x.shape[-1])
         for width in self.hidden_sizes:
-            x = nn.Dense(width, kernel_init=nn.initializers.orthogonal(math.sqrt(2)))(x)
+            x = _dense(width, math.sqrt(2))(x)
             x = ACTIVATIONS[self.activation](x)
         return x.reshape(*lead, x.shape[-1])
 
@@ -192,7 +199,7 @@ class GRU(nn.Module):
         Returns:
             The output and the memory after each step, ``[*B, H]`` or ``[T, *B, H]``.
         """
-        gates = nn.Dense(3 * self.size, kernel_init=nn.initializers.orthogonal())(x)
+        gates = _dense(3 * self.size)(x)
         kernel = self.param("kernel", nn.initializers.orthogonal(), (self.size, 3 * self.size))
 
         def cell(carry: Array, gates: Array) -> Array:
@@ -234,7 +241,7 @@ class Actor(nn.Module):
         if self.gru_size:
             x, carry = GRU(self.gru_size)(x, carry, rows)
         n = self.distribution.n_outputs
-        out = nn.Dense(n, kernel_init=nn.initializers.orthogonal(0.01))(x)
+        out = _dense(n, 0.01)(x)
         if self.distribution.learned_scale:
             log_std = self.param("log_std", nn.initializers.constant(-0.5), (n,))
             out = jnp.concatenate([out, jnp.broadcast_to(log_std, out.shape)], axis=-1)
@@ -266,7 +273,7 @@ class Critic(nn.Module):
         x = MLP(self.hidden_sizes, self.activation)(x)
         if self.gru_size:
             x, carry = GRU(self.gru_size)(x, carry, rows)
-        return nn.Dense(1, kernel_init=nn.initializers.orthogonal(1.0))(x)[..., 0], carry
+        return _dense(1)(x)[..., 0], carry
 
 
 def _eye(n: int, n_axes: int) -> np.ndarray:

@@ -12,6 +12,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
+LEAST_WEIGHT = 1e-8
+"""Smallest sum of weights that a mean divides by."""
+
+
+def weighted_sum(x: Float[Array, "*B"], weight: Float[Array, "*B"]) -> Float[Array, ""]:
+    r"""Sum over rows of positive weight, ``sum(w x)``.
+
+    Example:
+        >>> weighted_sum(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([1.0, 2.0, 0.0])).item()
+        7.0
+    """
+    return jnp.sum(jnp.where(weight > 0, x, 0.0) * weight)
+
+
 def weighted_mean(x: Float[Array, "*B"], weight: Float[Array, "*B"]) -> Float[Array, ""]:
     r"""Mean over rows of positive weight, ``sum(w x) / max(sum(w), 1e-8)``; 0 where there is none.
 
@@ -19,8 +33,7 @@ def weighted_mean(x: Float[Array, "*B"], weight: Float[Array, "*B"]) -> Float[Ar
         >>> weighted_mean(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([1.0, 1.0, 0.0])).item()
         2.0
     """
-    kept = jnp.where(weight > 0, x, 0.0)
-    return jnp.sum(kept * weight) / jnp.maximum(jnp.sum(weight), 1e-8)
+    return weighted_sum(x, weight) / jnp.maximum(jnp.sum(weight), LEAST_WEIGHT)
 
 
 def normalize(

@@ -27,6 +27,7 @@ LEVELS = {
         "manifest",
         "listing",
         "sharding",
+        "hardware",
     ],
     2: ["loops.update"],
     3: ["algos"],

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kitae_marl import ops
+from kitae_marl import hardware, ops
 from kitae_marl.algos.learner import (
     Groups,
     Learner,
@@ -121,9 +121,18 @@ def _value_loss(value: jax.Array, batch: PPOBatch, clip: float | None) -> jax.Ar
 
 
 def _loss(
-    params: Any, state: TrainState, learner: Learner, config: Config, batch: PPOBatch
+    params: Any,
+    state: TrainState,
+    learner: Learner,
+    config: Config,
+    batch: PPOBatch,
+    total: jax.Array,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Loss of one set of parameters on rows ``[B]`` or ``[L, B]``, where shared ``[..., A]``."""
+    """Loss of one set of parameters on rows ``[B]`` or ``[L, B]``, where shared ``[..., A]``.
+
+    Advantages are normalised before. The loss is the sum over these rows divided by ``total``, the
+    weight of all rows of the minibatch; beside it come the value and the terms of every row.
+    """
     ppo, weight = config.ppo, batch.weight
     state = state._replace(params=params)
     rows, (actor_carry, critic_carry) = (
@@ -133,26 +142,53 @@ def _loss(
     log_prob = learner.distribution.log_prob(outputs, batch.action)
     sight = batch.state if is_central(config) else batch.observation
     value, _ = learner.value(state, sight, critic_carry, rows)
-    advantage = batch.advantage
-    if ppo.normalize_advantage:
-        advantage = ops.normalize(advantage, weight)
-    surrogate = ops.clipped_surrogate_loss(log_prob, batch.log_prob, advantage, ppo.clip)
-    policy_loss = ops.weighted_mean(surrogate, weight)
-    value_loss = ops.weighted_mean(_value_loss(value, batch, ppo.clip_value), weight)
-    entropy = ops.weighted_mean(learner.distribution.entropy(outputs), weight)
     clipped = jnp.abs(jnp.expm1(log_prob - batch.log_prob)) > ppo.clip
-    info = {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": entropy,
-        "approx_kl": ops.weighted_mean(ops.approximate_kl(log_prob, batch.log_prob), weight),
-        "clip_fraction": ops.weighted_mean(clipped.astype(jnp.float32), weight),
-        "explained_variance": ops.explained_variance(value, batch.target, weight),
+    terms = {
+        "policy_loss": ops.clipped_surrogate_loss(
+            log_prob, batch.log_prob, batch.advantage, ppo.clip
+        ),
+        "value_loss": _value_loss(value, batch, ppo.clip_value),
+        "entropy": learner.distribution.entropy(outputs),
+        "approx_kl": ops.approximate_kl(log_prob, batch.log_prob),
+        "clip_fraction": clipped.astype(jnp.float32),
     }
-    return policy_loss + ppo.value_coef * value_loss - ppo.entropy_coef * entropy, info
+    loss = (
+        terms["policy_loss"]
+        + ppo.value_coef * terms["value_loss"]
+        - ppo.entropy_coef * terms["entropy"]
+    )
+    return ops.weighted_sum(loss, weight) / total, {"value": value, **terms}
 
 
-def _gradient_step(learner: Learner, config: Config) -> Callable[..., Any]:
+def _gradient(
+    state: TrainState, learner: Learner, config: Config, group: GroupSpec, batch: PPOBatch
+) -> tuple[Any, dict[str, jax.Array]]:
+    """Gradient of one minibatch, added up over blocks of its rows; value and terms of every row."""
+    gru = bool(config.ppo.gru_size)
+    weight = batch.weight
+    n_rows, agents = weight.shape[0], 1 if group.share_params else group.n_agents
+    total = jnp.maximum(jnp.sum(weight), ops.LEAST_WEIGHT)
+    gradient = jax.grad(_loss, has_aux=True)
+
+    def of_block(sums: Any, block: PPOBatch) -> tuple[Any, dict[str, jax.Array]]:
+        if gru:
+            block = _swap_time(block)._replace(carry=block.carry)
+        grads, rows = gradient(state.params, state, learner, config, block, total)
+        return jax.tree.map(jnp.add, sums, grads), _swap_time(rows) if gru else rows
+
+    n = hardware.n_blocks(n_rows, agents * weight.size // n_rows)
+    blocks = jax.tree.map(lambda x: x.reshape(n, n_rows // n, *x.shape[1:]), batch)
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    grads, rows = jax.lax.scan(of_block, zeros, blocks)
+    return grads, {name: x.reshape(weight.shape) for name, x in rows.items()}
+
+
+def _swap_time(tree: Any) -> Any:
+    """Bring time before the sequences, ``[L, B, ...]``, or back."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+
+
+def _gradient_step(learner: Learner, config: Config, group: GroupSpec) -> Callable[..., Any]:
     """Make ``step((train_state, stopped), batch)``: one step of one set of parameters.
 
     Parameters and optimiser stay as they are where the update was ``stopped``, for the divergence
@@ -163,10 +199,12 @@ def _gradient_step(learner: Learner, config: Config) -> Callable[..., Any]:
     def step(both: Any, *fields: Any) -> Any:
         state, stopped = both
         batch = PPOBatch(*fields)
-        if config.ppo.gru_size:  # time first
-            batch = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)._replace(carry=batch.carry)
-        loss = jax.value_and_grad(_loss, has_aux=True)
-        (_, info), grads = loss(state.params, state, learner, config, batch)
+        if config.ppo.normalize_advantage:
+            batch = batch._replace(advantage=ops.normalize(batch.advantage, batch.weight))
+        grads, rows = _gradient(state, learner, config, group, batch)
+        value = rows.pop("value")
+        info = {name: ops.weighted_mean(x, batch.weight) for name, x in rows.items()}
+        info["explained_variance"] = ops.explained_variance(value, batch.target, batch.weight)
         info["grad_norm"] = optax.tree.norm(grads)
         updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -198,7 +236,7 @@ def update_step_factory(groups: Groups, config: Config) -> Callable[..., Any]:
         new_state, infos = {}, {}
         for group in groups:
             name = group.name
-            step = over_agents(_gradient_step(learners[name], config), group, axes, 0)
+            step = over_agents(_gradient_step(learners[name], config, group), group, axes, 0)
             new_state[name], info = step(state[name], *(field[name] for field in batch))
             infos |= {f"{name}/{key}": jnp.mean(x) for key, x in info.items()}
         return new_state, infos
