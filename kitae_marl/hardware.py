@@ -65,10 +65,8 @@ def _backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]
     hold = jax.lax.optimization_barrier
     n_in, n_out = kernel.shape
     rows, out = x.reshape(-1, n_in), gradient.reshape(-1, n_out)
-    if n_out <= n_in:
-        of_kernel = hold(hold(out.T) @ rows).T
-    else:
-        of_kernel = hold(rows.T) @ out
+    narrow = n_out <= n_in
+    of_kernel = hold(hold(out.T) @ rows).T if narrow else hold(rows.T) @ out
     return gradient @ kernel.T, of_kernel
 
 

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-
 LEAST_WEIGHT = 1e-8
 """Smallest sum of weights that a mean divides by."""
 

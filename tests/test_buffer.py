@@ -100,6 +100,15 @@ class TestBatches:
         assert len(orders) == 24
         assert abs(counts - 200).max() < 5 * 200**0.5
 
+    def test_many_rows_are_spread_evenly(self):
+        """Every batch has a like share of early rows and of even ones, in each way of sorting."""
+        for n in (2**20, 2**20 + 2):
+            [batches] = batchify_and_randomize(jax.random.key(2), (jnp.arange(n),), n // 2)
+            first = np.asarray(batches[0])
+            assert len(np.unique(batches)) == n
+            for share in ((first < n // 2).mean(), (first % 2 == 0).mean()):
+                assert abs(share - 0.5) < 4 * 0.5 / (n / 2) ** 0.5
+
     @pytest.mark.parametrize("batch_size", [0, 5, 13])
     def test_sizes_that_do_not_divide_are_refused(self, batch_size):
         message = f"expected a batch_size that divides 12 rows, got {batch_size}"

@@ -15,6 +15,7 @@ from kitae_envs.parallel import GameParallelEnv
 from small_games import Clock
 from test_ppo import finite, make_groups, rollout, same_bits
 
+from kitae_marl import hardware
 from kitae_marl.agent import Agent
 from kitae_marl.algos import get_algorithm, ppo
 from kitae_marl.config import Config, PPOConfig
@@ -168,6 +169,26 @@ class TestEveryVariant:
         assert not first.experience.active["a"].all()
         dirty = first.update(first.state, spoilt(first.experience, junk))
         assert same_bits(first.update(first.state, first.experience), dirty)
+
+    def test_blocks_of_rows_add_up(self, name, monkeypatch):
+        """The optimiser's state holds the gradients: blocks give those of the whole minibatch."""
+        first = learning(name)
+        whole, info = first.update(first.state, first.experience)
+        sizes = []
+
+        def cut(n: int, weight: int) -> int:
+            sizes.append(n * weight)
+            return 4
+
+        monkeypatch.setattr(hardware, "n_blocks", cut)
+        update = make_update(first.groups, first.config)
+        blocked, blocked_info = update(first.state, first.experience)
+        assert sizes[:2] == [T * E, T * E // 2]  # two agents of a, one of b; two minibatches
+        pairs = zip(*map(jax.tree.leaves, ((whole, info), (blocked, blocked_info))), strict=True)
+        for one, other in pairs:
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+        dirty = update(first.state, spoilt(first.experience, np.nan))
+        assert same_bits((blocked, blocked_info), dirty)
 
     def test_running_statistics_are_those_of_active_rows(self, name):
         first = learning(name)
