@@ -146,7 +146,10 @@ def _write_summary(path: Path, summary: dict[str, Any]) -> None:
 
 
 def _summary(agent: Agent, logger: Logger, wall: float, start: int) -> dict[str, Any]:
-    """What a run comes to; wall clock and rates since it was started or resumed."""
+    """What a run comes to; wall clock and rates since it was started or resumed.
+
+    ``agent_steps`` counts every agent that learns at every step, also while it waits or is gone.
+    """
     n_envs, n_agents = agent.config.n_envs, len(agent.possible_agents)
     env_steps = (agent.learned_step - start) * n_envs
     return {

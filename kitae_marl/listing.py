@@ -75,7 +75,8 @@ def _run(path: Path) -> dict[str, Any]:
 def _set(path: Path) -> dict[str, Any]:
     """Describe a set of runs."""
     seeds = runs.read_set(path)
-    rows = [_entry(path, path / f"seed_{s}") for s in seeds if (path / f"seed_{s}").exists()]
+    members = [path / runs.member_name(seed) for seed in seeds]
+    rows = [_entry(path, part) for part in members if part.exists()]
     states = [row["state"] for row in rows]
     if holder(path) or "running" in states:
         state = "running"

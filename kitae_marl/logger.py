@@ -278,6 +278,16 @@ def make_display(total: int, done: int) -> PlainDisplay | RichDisplay:
     return RichDisplay(total, done) if sys.stdout.isatty() else PlainDisplay(total)
 
 
+def counted(number: int, word: str) -> str:
+    """Return a number of things in words.
+
+    Example:
+        >>> counted(1, "run"), counted(2, "run")
+        ('1 run', '2 runs')
+    """
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """Print one line for the user; control characters from outside are escaped."""
     print(_escaped(text), flush=True)

@@ -13,7 +13,7 @@ from kitae_marl.agent import Agent
 from kitae_marl.config import TRACED, Config
 from kitae_marl.errors import CheckpointError, ConfigError
 from kitae_marl.keeping import is_complete
-from kitae_marl.logger import say
+from kitae_marl.logger import counted, say
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ def train_together(
     for stands, members in todo.items():
         if show:
             where = f"go on at step {stands * config.n_envs}" if stands else "begin"
-            say(f"{len(members)} run(s) {where} in one program; progress is that of the first")
+            n_runs = counted(len(members), "run")
+            say(f"{n_runs} {where} in one program; progress is that of the first")
         env = CompiledVecParallelEnv(env.game, config.n_envs)
         own, places = [agents[k] for k in members], [paths[k] for k in members]
         summaries = running.train_together(own, env, places, show=show)

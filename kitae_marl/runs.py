@@ -150,9 +150,14 @@ def read_set(path: Path) -> list[int]:
     return sorted(set(seeds))
 
 
+def member_name(seed: int) -> str:
+    """Name the run of a set that has this seed."""
+    return f"seed_{seed}"
+
+
 def member(path: Path, seed: int) -> Path:
-    """Return the folder of one run of a set."""
-    return run_path(path, f"seed_{seed}")
+    """Return the folder of one run of a set, made sure to lie in that of the set."""
+    return run_path(path, member_name(seed))
 
 
 def has_checkpoints(path: Path) -> bool:
@@ -178,11 +183,16 @@ def find_runs(run: str | Path, runs_dir: str | Path = "runs") -> list[Path]:
     """
     for path in _candidates(run, runs_dir):
         if is_set(path):
-            members = [member(path, seed) for seed in read_set(path)]
-            started = [found for found in members if (found / MARKER).is_file()]
+            started = _started(path)
             if started:
                 return started
     return [find_run(run, runs_dir)]
+
+
+def _started(path: Path) -> list[Path]:
+    """Return the folders of those runs of a set that have been started, by seed."""
+    members = [member(path, seed) for seed in read_set(path)]
+    return [found for found in members if (found / MARKER).is_file()]
 
 
 def _candidates(run: str | Path, runs_dir: str | Path) -> list[Path]:
@@ -196,7 +206,7 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
     """Return the folder of an existing run, given its path or its name in ``runs_dir``.
 
     Raises:
-        NoCheckpointError: if there is no run; the message lists those there are.
+        NoCheckpointError: if there is no run, or a set of them; the message lists those there are.
     """
     for path in _candidates(run, runs_dir):
         try:
@@ -205,9 +215,13 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
             found = False
         if found:
             return path.resolve()
+        if is_set(path):
+            begun = ", ".join(f"{run}/{part.name}" for part in _started(path)) or "none"
+            raise NoCheckpointError(
+                f"expected one run, got the set {str(run)!r}; begun are {begun}.", str(run)
+            )
     root = Path(runs_dir)
-    markers = (MARKER, f"*/{MARKER}")
-    names = {str(p.parent.relative_to(root)) for m in markers for p in root.glob(f"*/{m}")}
+    names = {p.parent.name for marker in (MARKER, SET_MARKER) for p in root.glob(f"*/{marker}")}
     listed = ", ".join(sorted(names)) or "none"
     raise NoCheckpointError(f"no run at {str(run)!r}; runs in {root}: {listed}.", str(run))
 

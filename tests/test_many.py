@@ -104,7 +104,7 @@ def test_the_command_trains_seeds_in_one_program(
     main(["train", GAME, "--seeds", "2", "--ppo.hidden-sizes", "8", *options, *where])
     out = capsys.readouterr().out
     result = json.loads(out.splitlines()[-1])
-    assert "2 run(s) begin in one program" in out
+    assert "2 runs begin in one program" in out
     assert "for a rollout" in out  # memory, before it is allocated
     assert sorted(result["seeds"]) == ["0", "1"]
     assert [path.name for path in runs.find_runs(tmp_path / "set")] == ["seed_0", "seed_1"]

@@ -142,7 +142,7 @@ class TestPlot:
     def test_one_given_by_name_twice_counts_once(self, call):
         result, text = call("plot", "many", "many/seed_1", "--out", "curve.png")
         assert [curve["name"] for curve in result["curves"]] == ["many .. seed_1"]
-        assert "2 run(s)" in text
+        assert "2 runs" in text
 
     def test_no_lines_where_training_plays_all_sides(self, call):
         result, _ = call("plot", "board", "--out", "curve.svg", "--metric", "return/player_1")

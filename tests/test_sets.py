@@ -37,8 +37,8 @@ class TestLayout:
     def test_find_runs(self, tmp_path):
         (tmp_path / "many").mkdir()
         runs.write_set(tmp_path / "many", [3, 10, 2])
-        with pytest.raises(NoCheckpointError):
-            runs.find_runs("many", tmp_path)  # none has been started
+        with pytest.raises(NoCheckpointError, match="got the set 'many'; begun are none"):
+            runs.find_runs("many", tmp_path)
         for seed in (10, 2):
             write_run(tmp_path / "many" / f"seed_{seed}")
         write_run(tmp_path / "one")
@@ -47,7 +47,9 @@ class TestLayout:
         assert found == runs.find_runs(tmp_path / "many")
         assert runs.find_runs("one", tmp_path) == [(tmp_path / "one").resolve()]
         assert runs.find_run("many/seed_2", tmp_path) == found[0]
-        with pytest.raises(NoCheckpointError, match="many/seed_10, many/seed_2, one"):
+        with pytest.raises(NoCheckpointError, match=r"many'; begun are many/seed_2, many/seed_10"):
+            runs.find_run("many", tmp_path)
+        with pytest.raises(NoCheckpointError, match=r"runs in .*: many, one"):
             runs.find_runs("other", tmp_path)
 
     @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from kitae_marl.commands.loading import (
     require_trust,
 )
 from kitae_marl.errors import ConfigError
-from kitae_marl.logger import say
+from kitae_marl.logger import counted, say
 from kitae_marl.options.playing import Brackets, Compare, Evaluate, Playing, PlayingRuns
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
 def _say_result(result: dict[str, Any]) -> None:
     """Show the result of runs of one kind."""
     random, oracle = result["random"], result["oracle"]
-    counts = f"{result['runs']} run(s), {result['episodes']} episodes"
+    counts = f"{counted(result['runs'], 'run')}, {counted(result['episodes'], 'episode')}"
     say(f"{result['name']} on {result['env_id']}: {counts}")
     say(f"return per episode: {result['definition']}")
     say(f"mean with its 95 % interval {result['spread']}; IQM: mean of the middle half")
@@ -168,7 +168,8 @@ def _one_kind(name: str, options: Compare) -> SeedRuns:
 
 def _say_comparison(result: dict[str, Any]) -> None:
     """Show a comparison."""
-    say(f"{result['env_id']}: {len(result['run_a'])} run(s) against {len(result['run_b'])}")
+    runs_a = counted(len(result["run_a"]), "run")
+    say(f"{result['env_id']}: {runs_a} against {len(result['run_b'])}")
     say(f"return per episode: {result['definition']}")
     say(f"P: probability that A gets more than B; 95 % intervals {result['spread']}")
     for tag, row in result["returns"].items():

@@ -20,7 +20,7 @@ from kitae_marl.commands.loading import (
     require_trust,
 )
 from kitae_marl.errors import ConfigError, EnvError, RenderError
-from kitae_marl.logger import say
+from kitae_marl.logger import counted, say
 from kitae_marl.options.showing import Export, Plot, Watch
 from kitae_marl.outputs import require_output
 
@@ -50,7 +50,8 @@ def watch(options: Watch) -> dict[str, Any]:
         ]
         fps = options.fps or float(getattr(envs[0], "metadata", {}).get("render_fps", 10))
         n_frames = write_video(options.out, side_by_side(films), fps=fps)
-    say(f"wrote {options.out}: {n_frames} frames, {fps:g} a second, of {len(scenes)} run(s)")
+    n_runs = counted(len(scenes), "run")
+    say(f"wrote {options.out}: {counted(n_frames, 'frame')}, {fps:g} a second, of {n_runs}")
     return {
         "out": str(options.out),
         "frames": n_frames,
@@ -120,9 +121,10 @@ def plot(options: Plot) -> dict[str, Any]:
         references=references,
         band=options.band,
     )
-    say(f"drew {options.out}: {len(curves)} curve(s), {options.metric}")
+    say(f"drew {options.out}: {counted(len(curves), 'curve')}, {options.metric}")
     for curve in curves:
-        say(f"  {curve.label:24s} {len(curve.runs)} run(s), at the end {curve.middle()[-1]:.3f}")
+        n_runs = counted(len(curve.runs), "run")
+        say(f"  {curve.label:24s} {n_runs}, at the end {curve.middle()[-1]:.3f}")
     for name, value in references.items():
         say(f"  {name:24s} {value:.3f}")
     return {

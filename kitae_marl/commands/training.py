@@ -21,7 +21,7 @@ from kitae_marl.config import CENTRAL, Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.listing import list_runs
 from kitae_marl.locks import locked
-from kitae_marl.logger import say
+from kitae_marl.logger import counted, say
 from kitae_marl.options.training import Runs, Train
 
 
@@ -53,9 +53,11 @@ def _train_run(options: Train, config: Config, path: Path, *, resume: bool) -> d
 
         env = _seated(options, env)
         agent = Agent(env, config)
-        agents = f"{len(agent.possible_agents)} agents in {len(agent.groups)} group(s)"
+        agents = f"{counted(len(agent.possible_agents), 'agent')} in "
+        agents += counted(len(agent.groups), "group")
         where = "compiled" if config.backend == "compiled" else "in Python"
-        say(f"{config.algo} on {config.env_id} ({where}): {agents}, {config.n_envs} environments")
+        envs = counted(config.n_envs, "environment")
+        say(f"{config.algo} on {config.env_id} ({where}): {agents}, {envs}")
     except BaseException:
         env.close()
         raise

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import kitae_envs
 import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
@@ -184,6 +185,7 @@ def _report(
     ms = 1e3 * float(np.median(seen.step_seconds)) if seen.step_seconds else 0.0
     n_envs, n_steps = _recommended(game, ms)
     n_workers = min(n_envs, os.cpu_count() or 1)
+    twin = kitae_envs.resolve(name) is not None and not kwargs.get("stock")
     lengths = seen.lengths or [0]
     return Report(
         name=name,
@@ -214,7 +216,8 @@ def _report(
         wrappers=_wrappers(game),
         n_envs=n_envs,
         n_workers=n_workers,
-        command=_command(name, kwargs, n_envs, n_workers, n_steps)
+        twin=twin,
+        command=_command(name, kwargs, n_envs, None if twin else n_workers, n_steps)
         if "/" in name or ":" in name
         else "",
     )
@@ -252,9 +255,13 @@ def _wrappers(game: Any) -> tuple[str, ...]:
     return tuple(advice)
 
 
-def _command(name: str, kwargs: dict[str, Any], n_envs: int, n_workers: int, n_steps: int) -> str:
+def _command(
+    name: str, kwargs: dict[str, Any], n_envs: int, n_workers: int | None, n_steps: int
+) -> str:
     """The command line that trains with the recommended numbers."""
-    words = ["kitae-marl", "train", name, "--n-envs", str(n_envs), "--n-workers", str(n_workers)]
+    words = ["kitae-marl", "train", name, "--n-envs", str(n_envs)]
+    if n_workers is not None:
+        words += ["--n-workers", str(n_workers)]
     if n_steps != 128:
         words += ["--ppo.n-steps", str(n_steps)]
     if kwargs:

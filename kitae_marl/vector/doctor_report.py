@@ -31,7 +31,8 @@ class Report:
         problems: broken rules; with any of these the game should not be trained on.
         wrappers: wrappers that would help.
         n_envs: recommended number of environments.
-        n_workers: recommended number of worker processes.
+        n_workers: recommended number of worker processes, where the game runs in Python.
+        twin: whether ``train`` takes a compiled twin of the game, without workers, by itself.
         command: a command line that trains with these numbers; empty for a game without id.
     """
 
@@ -55,6 +56,7 @@ class Report:
     wrappers: tuple[str, ...]
     n_envs: int
     n_workers: int
+    twin: bool
     command: str
 
     @property
@@ -88,9 +90,20 @@ class Report:
             f"{shares}",
             *(f"  corrected  {text}" for text in self.corrected),
             *(f"  wrapper    {text}" for text in self.wrappers),
-            f"  train with n_envs={self.n_envs}, n_workers={self.n_workers}",
-            *([f"  {self.command}"] if self.command else []),
+            *self._advice(),
         ]
+
+    def _advice(self) -> list[str]:
+        """How to train on the game."""
+        workers = f"n_workers={self.n_workers}"
+        if self.twin:
+            return [
+                f"  train with n_envs={self.n_envs}, on the compiled twin, as train does by itself",
+                f"  {self.command}",
+                f"  in Python (--backend python): {workers}",
+            ]
+        lines = [f"  train with n_envs={self.n_envs}, {workers}", f"  {self.command}"]
+        return lines if self.command else lines[:1]
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON-like values."""

@@ -155,9 +155,19 @@ def test_a_game_by_id_says_how_to_train_on_it() -> None:
     words = report.command.split()
     assert words[:3] == ["kitae-marl", "train", "classic/tictactoe-v3"]
     options = parse(words[1:])
-    assert (options.n_envs, options.n_workers) == (report.n_envs, report.n_workers)
+    assert (options.n_envs, options.n_workers) == (report.n_envs, None)  # they exclude the twin
     assert any(report.command in line for line in report.lines())
+    assert "on the compiled twin" in report.lines()[-3]
+    assert report.lines()[-1].endswith(f"(--backend python): n_workers={report.n_workers}")
     assert json.loads(json.dumps(report.to_json()))["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs"), [("gymnasium:CartPole-v1", {}), ("classic/rps-v2", {"stock": True})]
+)
+def test_a_game_without_a_twin_gets_workers(env_id: str, kwargs: dict[str, Any]) -> None:
+    report = check_parallel_env(env_id, episodes=1, max_steps=4, **kwargs)
+    assert f"--n-workers {report.n_workers}" in report.lines()[-1]
 
 
 def test_pictures_get_wrappers_and_fewer_environments() -> None:
