@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from kitae_marl.errors import printable
 from kitae_marl.runs import WINDOW, write_text
 
 FLUSH_SECONDS = 5.0
@@ -290,12 +291,12 @@ def counted(number: int, word: str) -> str:
 
 def say(text: str) -> None:
     """Print one line for the user; control characters from outside are escaped."""
-    print(_escaped(text), flush=True)
+    print(printable(text), flush=True)
 
 
 def say_error(text: str) -> None:
     """Print one line for the user on standard error; control characters are escaped."""
-    print(_escaped(text), file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -305,7 +306,7 @@ def plain_warnings() -> Iterator[None]:
 
     def formatted(message: Any, category: Any, *where: Any, **more: Any) -> str:
         if category is UserWarning:
-            return _escaped(f"warning: {message}\n")
+            return printable(f"warning: {message}\n")
         return as_python_does(message, category, *where, **more)
 
     warnings.formatwarning = formatted
@@ -313,8 +314,3 @@ def plain_warnings() -> Iterator[None]:
         yield
     finally:
         warnings.formatwarning = as_python_does
-
-
-def _escaped(text: str) -> str:
-    """Make control characters visible instead of letting them steer the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)

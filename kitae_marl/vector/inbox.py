@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from kitae_marl.errors import printable
 from kitae_marl.vector import channel, episode_seed
 from kitae_marl.vector.channel import Frame
 from kitae_marl.vector.process import Worker
-from kitae_marl.vector.reports import printable
 
 logger = logging.getLogger("kitae_marl.vector")
 

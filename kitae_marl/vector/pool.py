@@ -15,12 +15,12 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
+from kitae_marl.errors import printable
 from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
 from kitae_marl.vector.failure import Failure
 from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.process import SLICE, InlineWorker, Worker, WorkerProcess
-from kitae_marl.vector.reports import printable
 from kitae_marl.vector.shared_memory import Blocks, Memory
 
 logger = logging.getLogger("kitae_marl.vector")

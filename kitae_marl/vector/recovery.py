@@ -10,7 +10,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from kitae_marl.errors import VectorEnvError
+from kitae_marl.errors import VectorEnvError, printable
 from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
 from kitae_marl.vector.failure import Failure
@@ -18,7 +18,7 @@ from kitae_marl.vector.inbox import Reports
 from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.pool import Pool
 from kitae_marl.vector.process import Worker
-from kitae_marl.vector.reports import error_from, printable
+from kitae_marl.vector.reports import error_from
 from kitae_marl.vector.shared_memory import Blocks
 from kitae_marl.vector.start import compare
 from kitae_marl.vector.views import Views

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kitae_marl import errors
+from kitae_marl.errors import printable
 from kitae_marl.vector.leaf import DataFault
 
 MESSAGE_LIMIT = 4096
@@ -53,13 +54,6 @@ def _text(error: BaseException) -> str:
 def _cut(text: str, limit: int) -> str:
     """Shorten a text and say so."""
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
-
-
-def printable(text: str) -> str:
-    """Escape control characters, so that a text from a game cannot command the terminal."""
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
-    )
 
 
 def where(report: dict[str, Any], pid: int) -> str:

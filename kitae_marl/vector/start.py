@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.errors import SpaceMismatchError
+from kitae_marl.errors import SpaceMismatchError, printable
 from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
 from kitae_marl.vector.pool import Pool
 from kitae_marl.vector.process import Worker
-from kitae_marl.vector.reports import error_from, printable
+from kitae_marl.vector.reports import error_from
 from kitae_marl.vector.shared_memory import Blocks, make_blocks
 from kitae_marl.vector.spaces import decode
 
