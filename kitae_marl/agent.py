@@ -46,7 +46,8 @@ class Agent:
         step: joint steps explored.
         first_update_at: time (seconds since the epoch) at which the first update was done, or 0.
         learned_step: joint steps learned from, those of the last update.
-        stopping: number of the signal that asked the training to end, 0 before.
+        stopping: number of the signal that asked the training to end, 0 before; SIGPIPE where
+            nobody reads the progress any more.
 
     Raises:
         TypeError: for an action or observation space that no network fits.
@@ -270,7 +271,8 @@ class Agent:
             TrainingDivergedError: if update after update was not finite.
             ConfigError: if the agent has already done ``config.env_steps``.
             ValueError: if the environment has other agents or spaces.
-            KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the state is saved.
+            KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, or where nobody reads the
+                progress any more (141), once the state is saved.
         """
         return running.train(self, env, run_dir, overwrite=overwrite, show=show)
 

@@ -113,7 +113,8 @@ def main(args: list[str] | None = None) -> None:
     except BaseException as error:
         if early:
             _stop_at_once(early[0], args)
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
+        unread = isinstance(error, BrokenPipeError) or getattr(error, "code", 0) == 128 + SIGPIPE
+        if unread and _nobody_reads():
             sys.exit(128 + SIGPIPE)
         code = _exit_code(error)
         known = isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError)

@@ -87,7 +87,12 @@ def keep(
         The summary of each run, as it is written to its folder.
     """
     start = agents[0].learned_step
-    loggers = [_logger(agents[0], path, show and i == 0) for i, path in enumerate(paths)]
+
+    def stop() -> None:
+        for agent in agents:
+            agent.stopping = agent.stopping or signal.SIGPIPE
+
+    loggers = [_logger(agents[0], path, show and i == 0, stop) for i, path in enumerate(paths)]
     checkpointers = [
         path and _checkpointer(agent, path, logger)
         for agent, path, logger in zip(agents, paths, loggers, strict=True)
@@ -113,18 +118,18 @@ def keep(
         if path is not None:
             _write_summary(path, summaries[-1])
     stopping = agents[0].stopping
-    if show and stopping:
+    if show and stopping not in (0, signal.SIGPIPE):
         saved = f"; --resume goes on from step {summaries[0]['env_steps']}" if paths[0] else ""
         say(f"stopped by {signal.Signals(stopping).name}{saved}")
     pass_on(stopping)
     return summaries
 
 
-def _logger(agent: Agent, path: Path | None, show: bool) -> Logger:
+def _logger(agent: Agent, path: Path | None, show: bool, on_unread: Callable[[], None]) -> Logger:
     """Make the logger of a run."""
     n_envs = agent.config.n_envs
     total, done = n_joint_steps(agent.config) * n_envs, agent.learned_step * n_envs
-    return Logger(path, total_steps=total, resume_step=done, show=show)
+    return Logger(path, total_steps=total, resume_step=done, show=show, on_unread=on_unread)
 
 
 def _checkpointer(agent: Agent, path: Path, logger: Logger) -> RunCheckpointer:

@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -141,10 +141,17 @@ class Logger:
         total_steps: environment steps of the whole run, for the progress display.
         resume_step: environment step the run continues from, 0 for a new one.
         show: whether to print progress.
+        on_unread: called once, if nobody reads the progress any more (``... | head``).
     """
 
     def __init__(
-        self, run_dir: Path | None, *, total_steps: int, resume_step: int = 0, show: bool = True
+        self,
+        run_dir: Path | None,
+        *,
+        total_steps: int,
+        resume_step: int = 0,
+        show: bool = True,
+        on_unread: Callable[[], None] = lambda: None,
     ) -> None:
         self.total_steps = total_steps
         self._windows: dict[str, _Window] = defaultdict(_Window)
@@ -152,6 +159,7 @@ class Logger:
         self._pending: dict[str, list[tuple[float, int]]] = defaultdict(list)
         self._start = (time.perf_counter(), resume_step)
         self._display = make_display(total_steps, resume_step) if show else None
+        self._on_unread = on_unread
         self._csv: MetricsFile | None = None
         self._board: BoardFile | None = None
         if run_dir is not None:
@@ -187,7 +195,15 @@ class Logger:
         if self._csv is not None:
             self._guarded(self._write, global_step, values)
         if self._display is not None:
-            self._display.update(global_step, rate, self.means())
+            self._show(self._display.update, global_step, rate, self.means())
+
+    def _show(self, function: Any, *args: Any) -> None:
+        """Call a function that prints; once nobody reads, nothing more is shown."""
+        try:
+            function(*args)
+        except BrokenPipeError:
+            self._display = None
+            self._on_unread()
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         """Write one row of metrics."""
@@ -212,7 +228,7 @@ class Logger:
     def tell(self, text: str) -> None:
         """Print one line, where progress is printed."""
         if self._display is not None:
-            say(text)
+            self._show(say, text)
 
     def means(self) -> dict[str, float]:
         """Mean of each return over the last ``WINDOW`` episodes, by tag."""
@@ -223,7 +239,7 @@ class Logger:
         if self._board is not None:
             self._guarded(self._board.close)
         if self._display is not None:
-            self._display.close()
+            self._show(self._display.close)
 
 
 class PlainDisplay:

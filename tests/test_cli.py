@@ -283,6 +283,30 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path, number, code):
     assert summary["env_steps"] == saved * 2
 
 
+def test_training_is_saved_when_nobody_reads_its_progress_any_more(tmp_path):
+    """As by ``kitae-marl train ... | head``."""
+    args = ["train", GAME, "--run", "x", "--env-steps", "1000000", "--save-every", "1000000"]
+    args += ["--env-kwargs", '{"delay": 0.002}', "--json", *SMALL]
+    with subprocess.Popen(
+        command(*args),
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert any("env steps/s" in line for line in process.stdout)
+        process.stdout.close()
+        error = process.stderr.read()
+        assert (process.wait(timeout=30), error) == (128 + signal.SIGPIPE, "")
+    (saved,) = steps(tmp_path / "runs" / "x")
+    summary = json.loads((tmp_path / "runs" / "x" / "summary.json").read_text())
+    assert summary["complete"] is False
+    assert summary["env_steps"] == saved * 2 > 0
+
+
 def interrupted(args: list[str], cwd: Path, ready: str) -> tuple[int, str]:
     """Send Ctrl-C to a command once a file of this pattern is there; its code, what it said."""
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{cwd}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"}
