@@ -221,7 +221,7 @@ class Agent:
         self.first_update_at = self.first_update_at or time.time()
 
     def saved_game(self, template: Any) -> Any:
-        """Return the ``game`` of the checkpoint this agent was loaded from.
+        """Return the ``game`` of the checkpoint this agent was loaded from, and keep it.
 
         Args:
             template: a pytree of the same structure, shapes and dtypes.
@@ -235,7 +235,8 @@ class Agent:
                 "start a new run, or load it by Agent.load."
             )
         whole = self.run_state()._replace(game=template)
-        return self._checkpoints.restore(whole, self.learned_step).game
+        self._game = self._checkpoints.restore(whole, self.learned_step).game
+        return self._game
 
     def load_state(self, run_state: RunState) -> None:
         """Continue from a RunState of an agent with the same groups and config."""

@@ -123,6 +123,7 @@ def main(args: list[str] | None = None) -> None:
 
             say_error(f"error: {error}")
         _end_json(args, str(error) if known else _REASONS.get(code, repr(error)), code)
+        _leave_if_busy(code)
         if not known and not isinstance(error, KeyboardInterrupt):
             raise
     if code:
@@ -166,6 +167,18 @@ def _stop_at_once(number: int, args: list[str]) -> NoReturn:
         _end_json(args, _REASONS[128 + number], 128 + number)
         sys.stdout.flush()
     os._exit(128 + number)
+
+
+def _leave_if_busy(code: Any) -> None:
+    """End the process at once where a chunk of the compiled loop was given up and still runs.
+
+    All is saved and closed by now; Python would wait for the chunk's end.
+    """
+    waiting = sys.modules.get("kitae_marl.loops.waiting")
+    if waiting is not None and waiting.is_busy():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _nobody_reads() -> bool:

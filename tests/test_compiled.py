@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import threading
 from typing import Any
 
 import jax
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from kitae_marl import Agent, Config, PPOConfig
+from kitae_marl.loops import chunks
 from kitae_marl.loops.chunks import CompiledLoop
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
@@ -105,6 +108,38 @@ def test_a_run_that_continues_equals_one_that_never_stopped(
     stopped.train(make(game), tmp_path / "stopped", show=False)
     again = Agent.load(tmp_path / "stopped", config=whole)
     assert again.step == 3 * N_STEPS
+    again.resume(make(game), tmp_path / "stopped", show=False)
+    assert_same(again.run_state(), through.run_state())
+
+
+def test_a_chunk_that_lasts_too_long_after_a_signal_is_given_up(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was learned before it is saved whole, though the program has written on."""
+    game = "classic/tictactoe-v3"
+    settings = config(game, anneal=False)
+    through = Agent(make(game), settings)
+    through.train(make(game), tmp_path / "through", show=False)
+    agent, run, go_on = Agent(make(game), settings), CompiledLoop.run, threading.Event()
+
+    def slow(self: CompiledLoop, n_updates: int) -> Any:
+        assert n_updates == 1
+        metrics = run(self, n_updates)
+        if agent.step:  # the second chunk
+            signal.raise_signal(signal.SIGTERM)
+            go_on.wait(60.0)
+        return metrics
+
+    monkeypatch.setattr(CompiledLoop, "run", slow)
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)  # one update in each
+    monkeypatch.setattr(chunks, "STOP_SECONDS", 0.0)
+    with pytest.raises(SystemExit) as ended:
+        agent.train(make(game), tmp_path / "stopped", show=False)
+    go_on.set()
+    monkeypatch.undo()
+    assert ended.value.code == 143
+    assert agent.step == N_STEPS
+    again = Agent.load(tmp_path / "stopped")
     again.resume(make(game), tmp_path / "stopped", show=False)
     assert_same(again.run_state(), through.run_state())
 

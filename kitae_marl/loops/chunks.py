@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,10 +25,13 @@ from kitae_marl.loops.compiled import (
     start_loop,
 )
 from kitae_marl.loops.metrics import count_skipped, log_compiled
+from kitae_marl.loops.waiting import GivenUpError, call_and_wait
 from kitae_marl.types import Checkpointer, Writer
 
 CHUNK_SECONDS = 1.0
 """About how long the program runs between two looks at the clock and at signals."""
+STOP_SECONDS = 3.0
+"""How long a chunk may still run after a signal; a longer one is given up and not counted."""
 WITHOUT_ENVIRONMENTS = ("state", "root_key", "game_key", "step")
 """Fields of a LoopState that have no environment axis."""
 
@@ -112,7 +117,7 @@ class CompiledLoop:
         rest = shapes._replace(state=())
         with nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
             lowered = program.lower(shapes.state, rest, np.int32(1), self._traced)
-        self._run = lowered.compile()
+        self._run = call_and_wait(lowered.compile)
         self.program_bytes = memory.program_bytes(self._run)
 
     def _continue(self, agents: Sequence[Any]) -> None:
@@ -133,8 +138,11 @@ class CompiledLoop:
         return self._unstack(kept)
 
     def run(self, n_updates: int) -> list[dict[str, Any]]:
-        """Run whole updates, at most ``MAX_CHUNK``; return each run's metrics as NumPy arrays."""
-        rest = self.loop._replace(state=())
+        """Run whole updates, at most ``MAX_CHUNK``; return each run's metrics as NumPy arrays.
+
+        What ``states`` and ``games`` returned before stays whole.
+        """
+        rest = jax.tree.map(jnp.copy, self.loop._replace(state=()))  # the program writes into it
         n = np.int32(n_updates)
         self.loop, metrics = self._run(self.loop.state, rest, n, self._traced)
         metrics = jax.device_get(metrics)
@@ -169,7 +177,8 @@ def train_in_chunks(
 
     Args:
         seeds: of the games, one for each run; so are the agents, checkpointers and writers.
-        agents: what learns. As soon as one of them is ``stopping``, all stop.
+        agents: what learns. As soon as one of them is ``stopping``, all stop: after the chunk, or
+            where it would last too long as they were before it.
         env: a vector of compiled games; only its ``game`` and ``num_envs`` are used.
         n_env_steps: joint steps of each whole run.
         start_step: the first joint step, the same for all runs.
@@ -182,6 +191,12 @@ def train_in_chunks(
     """
     for agent in agents:
         agent.require_n_envs(env.num_envs)
+
+    def is_stopping() -> bool:
+        return any(agent.stopping for agent in agents)
+
+    # Where several processes run a chunk, none leaves the others alone.
+    patience = STOP_SECONDS if jax.process_count() == 1 else math.inf
     loop = CompiledLoop(env.game, agents, seeds, start_step)
     _say_memory(loop, writers[0])
     runs = [_Run(*run) for run in zip(agents, checkpointers, writers, strict=True)]
@@ -189,11 +204,13 @@ def train_in_chunks(
     while step + loop.n_steps <= n_env_steps and not all(run.diverged for run in runs):
         clock = time.perf_counter()
         left = (n_env_steps - step) // loop.n_steps
-        stop = any(agent.stopping for agent in agents)
-        n_updates, stop = sharding.agree(min(n_updates, MAX_CHUNK, left), stop)
+        n_updates, stop = sharding.agree(min(n_updates, MAX_CHUNK, left), is_stopping())
         if stop:
             break
-        metrics = loop.run(n_updates)
+        try:
+            metrics = call_and_wait(partial(loop.run, n_updates), is_stopping, patience)
+        except GivenUpError:
+            break
         for run, own, state, game in zip(runs, metrics, loop.states(), loop.games(), strict=True):
             run.take(own, n_updates, step, loop.n_steps, state, game)
         step += n_updates * loop.n_steps
