@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from test_cli import program
+from test_run_faults import same_folder, saved, start, wait_until
 
 from kitae_marl import Agent, Config, PPOConfig, runs, train_many
 from kitae_marl.cli import main
@@ -109,3 +112,36 @@ def test_the_command_trains_seeds_in_one_program(
     assert sorted(result["seeds"]) == ["0", "1"]
     assert [path.name for path in runs.find_runs(tmp_path / "set")] == ["seed_0", "seed_1"]
     assert runs.read_config(tmp_path / "set" / "seed_1").backend == "compiled"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_signal_ends_all_runs_saved_and_they_go_on_exactly(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    options = ["--n-envs", "4", "--ppo.n-steps", "8", "--ppo.hidden-sizes", "8"]
+    options += ["--ppo.n-epochs", "1", "--save-every", "8", "--env-steps", "32000"]
+    train = ["train", "mpe/simple_spread-v3", "--backend", "compiled", "--seeds", "3"]
+    train += [*options, "--run", "set"]
+    for folder in ("whole", "stopped"):
+        (tmp_path / folder).mkdir()
+    cwd = tmp_path / "stopped"
+    whole, stopped = (
+        [tmp_path / folder / "runs" / "set" / f"seed_{k}" for k in range(3)]
+        for folder in ("whole", "stopped")
+    )
+    process = start(*train, cwd=cwd)
+    wait_until(lambda: all(saved(path) for path in stopped), process)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == 128 + number, error
+    assert out.splitlines()[-1].startswith(f"stopped by {number.name}; --resume goes on from step ")
+    reached = {saved(path)[-1] for path in stopped}
+    assert len(reached) == 1
+    assert 0 < reached.pop() < 8000
+    for args, where in ((["train", "--resume", *train[1:]], cwd), (train, tmp_path / "whole")):
+        ran = program(*args, cwd=where)
+        assert ran.returncode == 0, ran.stderr
+    assert all(same_folder(*pair) for pair in zip(whole, stopped, strict=True))

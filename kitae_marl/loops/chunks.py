@@ -142,7 +142,9 @@ class CompiledLoop:
 
         What ``states`` and ``games`` returned before stays whole.
         """
-        rest = jax.tree.map(jnp.copy, self.loop._replace(state=()))  # the program writes into it
+        rest = self.loop._replace(state=())
+        if self._mesh is None:  # else what was returned are copies
+            rest = jax.tree.map(jnp.copy, rest)
         n = np.int32(n_updates)
         self.loop, metrics = self._run(self.loop.state, rest, n, self._traced)
         metrics = jax.device_get(metrics)
