@@ -50,7 +50,8 @@ class CompiledVecParallelEnv:
         worker_pids: empty: there are no worker processes.
 
     Raises:
-        ValueError: if ``n_envs`` is below one, or the game has no ``state`` to deliver.
+        ValueError: if ``n_envs`` is below one, the game has no ``state`` to deliver, or it does not
+            return what its spaces say.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class CompiledVecParallelEnv:
     ) -> None:
         import jax
         import kitae_envs
+        from kitae_envs.checking import require_sound
         from kitae_envs.core import reset_batch, step_batch
 
         if n_envs < 1:
@@ -74,6 +76,7 @@ class CompiledVecParallelEnv:
         self.groups: tuple[GroupSpec, ...] = group_specs(
             self.possible_agents, game.observation_space, game.action_space
         )
+        require_sound(game)
         name = game.id.replace("-", "_").rpartition("/")[2]
         self.metadata: dict[str, Any] = {"name": name, "render_modes": ["rgb_array"]}
         self.metadata["render_fps"] = 2 if game.turn_based else 10
