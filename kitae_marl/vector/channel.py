@@ -65,7 +65,9 @@ def receive(sock: socket.socket, header: bytes = b"") -> Frame:
         OSError: if the connection broke or the rest of a frame does not come in time.
         ValueError: if the frame is longer than any legitimate one.
     """
-    header += receive_exactly(sock, HEADER.size - len(header))
+    header = header or sock.recv(HEADER.size)
+    if len(header) < HEADER.size:
+        header += receive_exactly(sock, HEADER.size - len(header))
     length, kind, flags, _, sequence = HEADER.unpack(header)
     if length > MAX_PAYLOAD:
         raise ValueError(f"expected a frame of at most {MAX_PAYLOAD} bytes, got {length}.")

@@ -93,9 +93,11 @@ class _BoardGameEnv(TurnBasedParallelEnv):
             return super()._observe(agents)
         self._look()
         mask = self._legal(self._empty).copy()
-        boards = dict(zip(self.possible_agents, self._boards, strict=True))
+        first, second = self._boards
+        a, b = agents  # nobody leaves before the end
         return {
-            agent: {"observation": boards[agent].copy(), "action_mask": mask} for agent in agents
+            a: {"observation": first.copy(), "action_mask": mask},
+            b: {"observation": second.copy(), "action_mask": mask},
         }
 
     def _look(self) -> None:

@@ -55,6 +55,7 @@ class Pool:
         self._creator = os.getpid()
         self._by_fd: dict[int, Worker] = {}
         self._slow: set[tuple[int, str]] = set()
+        self._last_number = 0  # the worker whose answer came last
         bounds = np.linspace(0, len(env_fns), max(1, n_workers) + 1).astype(int).tolist()
         try:
             for number, (first, stop) in enumerate(itertools.pairwise(bounds)):
@@ -146,9 +147,7 @@ class Pool:
                 failures.append(self._bury(worker, None, phase))
             else:
                 pending[worker] = None
-        for worker in list(pending):  # the common case costs one call of the system per worker
-            if not self._take(worker, pending, answers, failures, phase):
-                break
+        self._take_in_order(pending, answers, failures, phase)
         while pending:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -163,6 +162,27 @@ class Pool:
                     self._warn_slow(pending, timeout, phase)
         return answers, failures
 
+    def _take_in_order(
+        self,
+        pending: dict[Worker, None],
+        answers: list[tuple[Worker, Frame]],
+        failures: list[Failure],
+        phase: str,
+    ) -> None:
+        """Take all answers if they come soon, waking up as few times as possible.
+
+        Who answered last the time before is waited for first: by then the others have answered,
+        and nobody was disturbed, on a core that they may need, to read one answer of several.
+        """
+        last = self._last_number
+        for worker in sorted(pending, key=lambda worker: worker.number != last):
+            patient = worker.number == last
+            if self._take(worker, pending, answers, failures, phase, patient):
+                continue
+            if patient or not self._take(worker, pending, answers, failures, phase):
+                return
+            self._last_number = worker.number
+
     def _take(
         self,
         worker: Worker,
@@ -170,6 +190,7 @@ class Pool:
         answers: list[tuple[Worker, Frame]],
         failures: list[Failure],
         phase: str,
+        patient: bool = True,
     ) -> bool:
         """Read what one worker has to say, if only that it is gone; False if nothing comes."""
         if worker not in pending:  # it died after its answer; the next command will tell
@@ -177,7 +198,7 @@ class Pool:
             self._forget(worker)
             return True
         try:
-            frame = worker.receive(RECEIVE_TIMEOUT)
+            frame = worker.receive(RECEIVE_TIMEOUT, patient)
             if frame.sequence < self.sequence:
                 return True  # the answer to a command that Ctrl-C interrupted
             if frame.sequence > self.sequence:

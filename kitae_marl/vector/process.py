@@ -102,14 +102,15 @@ class WorkerProcess:
         except OSError:
             self.lost = True
 
-    def receive(self, timeout: float) -> Frame:
+    def receive(self, timeout: float, patient: bool = True) -> Frame:
         """Receive an answer; once it has begun to arrive, the rest must come within the timeout.
 
         Raises:
-            BlockingIOError: if nothing arrives for ``SLICE`` seconds.
+            BlockingIOError: if nothing arrives for ``SLICE`` seconds, or nothing is there and the
+                caller is not patient.
             EOFError, OSError, ValueError: see :func:`kitae_marl.vector.channel.receive`.
         """
-        header = self.sock.recv(channel.HEADER.size)
+        header = self.sock.recv(channel.HEADER.size, 0 if patient else socket.MSG_DONTWAIT)
         if len(header) == channel.HEADER.size:
             length, kind, flags, _, sequence = channel.HEADER.unpack(header)
             if not length:
@@ -179,7 +180,7 @@ class InlineWorker:
         """Step."""
         self.send(channel.STEP, sequence)
 
-    def receive(self, timeout: float) -> Frame:
+    def receive(self, timeout: float, patient: bool = True) -> Frame:
         """Return the answer to the last command."""
         if self._answer is None:
             raise EOFError("expected a command before its answer.")
