@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.vector.fingerprints import is_known_source
-from kitae_marl.vector.lean import Peeled
+from kitae_marl.vector.lean import Peeled, Step
 from kitae_marl.vector.turn_based import TurnBasedParallelEnv
 
 _ROWS, _COLUMNS = 6, 7
@@ -86,6 +86,25 @@ class _BoardGameEnv(TurnBasedParallelEnv):
             core.rewards[other] -= 1
         if won or 0 not in squares:
             core.terminations = dict.fromkeys(core.agents, True)
+
+    def _results(self) -> Step:
+        """Say what a move has done: both stay to the end, and infos are empty but for the mark."""
+        if not self._known:
+            return super()._results()
+        core = self.core
+        a, b = agents = self.possible_agents
+        observations, over = self._observe(agents), core.terminations[a]
+        mover = None if over else core.agent_selection
+        if over:
+            self.agents = []
+        self._mask = None
+        for agent, seen in observations.items():
+            if agent == mover:
+                self._mask = seen["action_mask"]
+            else:
+                seen["action_mask"] = self._blank(agent, seen["action_mask"])
+        infos = {a: {"active": a == mover}, b: {"active": b == mover}}
+        return observations, dict(core.rewards), {a: over, b: over}, {a: False, b: False}, infos
 
     def _observe(self, agents: list[str]) -> dict[str, Any]:
         """Both see the board, their own pieces first; who is to move sees the legal moves."""

@@ -33,8 +33,20 @@ class Rows:
         self._return = blocks.running_return[rows]
         self.seconds, self.steps = blocks.seconds[rows], blocks.steps[rows]
         self._loud = 0  # so many commits are still to write flags: those raised, and their end
-        self._blocks, self._rows = blocks, rows
+        self._shared_return = blocks.episode_return[rows]
+        self._shared_length = blocks.episode_length[rows]
         self._last_in_game = blocks.in_game[rows]
+        self._always = [
+            (blocks.reward[rows], self.reward),
+            (blocks.in_game[rows], self.in_game),
+        ]
+        self._flags = [
+            (blocks.episode[rows], self._episode),
+            (blocks.terminated[rows], self.terminated),
+            (blocks.truncated[rows], self.truncated),
+            (blocks.ended[rows], self._ended),
+            (blocks.finished[rows], self._finished),
+        ]
 
     def begin_reset(self, rows: list[int]) -> None:
         """Lower the flags of rows that begin anew; those of the others still tell of a step."""
@@ -86,8 +98,8 @@ class Rows:
         """Store the statistics of an episode that ended; ``finished`` if by itself."""
         self.quiet = False
         self._ended[row], self._finished[row] = True, finished
-        self._blocks.episode_return[self._rows][row] = self._return[row]
-        self._blocks.episode_length[self._rows][row] = self._length[row]
+        self._shared_return[row] = self._return[row]
+        self._shared_length[row] = self._length[row]
 
     def clear(self, row: int, episode: int) -> None:
         """Forget the running episode of a row; the next one has this number."""
@@ -97,13 +109,11 @@ class Rows:
 
     def commit(self) -> None:
         """Copy everything into shared memory."""
-        blocks, rows = self._blocks, self._rows
-        blocks.reward[rows] = self.reward
-        blocks.in_game[rows] = self.in_game
+        for shared, own in self._always:
+            shared[...] = own
         if not self.quiet:
             self._loud = 2
         if self._loud:
             self._loud -= 1
-            blocks.episode[rows] = self._episode
-            blocks.terminated[rows], blocks.truncated[rows] = self.terminated, self.truncated
-            blocks.ended[rows], blocks.finished[rows] = self._ended, self._finished
+            for shared, own in self._flags:
+                shared[...] = own

@@ -64,6 +64,11 @@ class TurnBasedParallelEnv(_LeanBase):
         if self._mask is not None and not self._mask[action]:
             return self._illegal(mover, action)
         core.step(action)
+        return self._results()
+
+    def _results(self) -> Step:
+        """Say what a move has done."""
+        core = self.core
         rewards = dict(core.rewards)
         terminations, truncations = dict(core.terminations), dict(core.truncations)
         infos = dict(core.infos)
