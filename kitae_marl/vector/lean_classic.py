@@ -174,7 +174,10 @@ class TicTacToeEnv(_BoardGameEnv):
     def _put(self, squares: list[int], action: int, piece: int) -> bool:
         """Mark a free square; return whether it makes three in a row."""
         squares[action] = piece
-        return any(squares[a] == squares[b] == piece for a, b in _OTHERS[action])
+        for a, b in _OTHERS[action]:  # noqa: SIM110 (a generator costs more than the lines)
+            if squares[a] == squares[b] == piece:
+                return True
+        return False
 
     def _legal(self, empty: np.ndarray) -> np.ndarray:
         """The squares that are free."""
