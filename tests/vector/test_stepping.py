@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import gymnasium as gym
@@ -389,3 +390,20 @@ def test_wrong_options(option: dict[str, Any], text: str) -> None:
         SubProcVecParallelEnv([CountGame], **option)
     with pytest.raises(ValueError, match="at least one env_fn"):
         SubProcVecParallelEnv([])
+
+
+def test_the_slowest_worker_is_waited_for_first() -> None:
+    """Whichever it is, and when that changes; nobody's answer is lost over it."""
+
+    class Sleepy(CountGame):
+        def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
+            time.sleep(0.2 * (actions["a_0"] == 1))
+            return super().step(actions)
+
+    with SubProcVecParallelEnv([Sleepy] * 3, n_workers=3) as vec:
+        vec.reset(seed=0)
+        for step, slow in enumerate([2, 2, 0, 0, 1], 1):
+            actions = {agent: np.eye(3, dtype=int)[slow] for agent in vec.possible_agents}
+            observations = vec.step(actions)[0]
+            assert observations["a_0"][:, 1].tolist() == [step % 5] * 3
+            assert vec._pool._last_number == slow
