@@ -29,8 +29,10 @@ def list_runs(runs_dir: str | Path) -> list[dict[str, Any]]:
         mean ``return``.
     """
     root = Path(runs_dir)
-    if not root.is_dir():
+    if not root.exists():
         return []
+    if not root.is_dir():
+        raise ConfigError(f"runs_dir: expected a folder, got the file {root}.", "runs_dir")
     return [_entry(root, path) for path in sorted(root.iterdir()) if _is_ours(path)]
 
 

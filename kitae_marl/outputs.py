@@ -36,6 +36,24 @@ def require_output(out: str | Path, endings: Sequence[str]) -> Path:
     return out
 
 
+def require_folder(path: str | Path) -> None:
+    """Make sure that a folder can be written into, or be made.
+
+    Raises:
+        ValueError: if there is a file in its place, or it may not be written.
+    """
+    nearest = os.path.abspath(path)
+    while not os.path.lexists(nearest):
+        nearest = os.path.dirname(nearest)
+    if not os.path.isdir(nearest):
+        raise ValueError(f"expected a folder, got {nearest}; choose another, or remove that file.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"expected a folder that may be written, got {nearest}; choose another, or change its "
+            "permissions."
+        )
+
+
 _UNFINISHED: set[str] = set()
 """Temporary files that are being written."""
 

@@ -25,6 +25,7 @@ from kitae_marl.logger import Logger, say
 from kitae_marl.loops.chunks import train_in_chunks
 from kitae_marl.loops.train import check_env, vectorized_train
 from kitae_marl.manifest import origin_differences
+from kitae_marl.outputs import require_folder
 
 if TYPE_CHECKING:
     from kitae_marl.agent import Agent
@@ -56,6 +57,7 @@ def resume(
     with ExitStack() as stack:
         with _closing_on_error(env):
             path = runs.find_run(run_dir)
+            require_folder(path)
             require_one_keeper(path)
             stack.enter_context(locked(path))
             load(agent, path, step=step, exact=exact, show=show)

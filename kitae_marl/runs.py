@@ -24,7 +24,7 @@ from kitae_marl.errors import (
 )
 from kitae_marl.groups import GroupSpec
 from kitae_marl.locks import LOCK
-from kitae_marl.outputs import replacing
+from kitae_marl.outputs import replacing, require_folder
 from kitae_marl.spaces import space_from_json, space_to_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -85,9 +85,11 @@ def require_free(path: Path, *, overwrite: bool = False) -> None:
 
     Raises:
         RunExistsError: if the folder holds a run and ``overwrite`` is False, or holds other things.
+        ValueError: if it may not be written, or made.
     """
     if path.exists() and not path.is_dir():
         raise RunExistsError(f"{path} is a file; choose another name or remove it yourself.")
+    require_folder(path)
     if not path.exists() or not any(part.name != LOCK for part in path.iterdir()):
         return
     if not is_run(path) and not is_set(path):
@@ -211,6 +213,8 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
     for path in _candidates(run, runs_dir):
         try:
             found = (path / MARKER).is_file()
+        except PermissionError:
+            raise
         except OSError:  # a name too long to be one
             found = False
         if found:

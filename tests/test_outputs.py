@@ -5,7 +5,10 @@ from contextlib import suppress
 
 import pytest
 
-from kitae_marl.outputs import remove_unfinished, replacing
+from kitae_marl import runs
+from kitae_marl.errors import ConfigError
+from kitae_marl.listing import list_runs
+from kitae_marl.outputs import remove_unfinished, replacing, require_folder
 
 
 @pytest.fixture
@@ -48,3 +51,28 @@ def test_a_process_that_ends_at_once_removes_what_it_was_writing(tmp_path):
         remove_unfinished()
         remove_unfinished()
     assert os.listdir(tmp_path) == []
+
+
+class TestFolders:
+    def test_one_that_can_be_made(self, tmp_path):
+        require_folder(tmp_path)
+        require_folder(tmp_path / "a" / "b")
+        assert os.listdir(tmp_path) == []
+
+    @pytest.mark.parametrize("below", ["", "run", "a/run"])
+    def test_a_file_in_its_place(self, tmp_path, below):
+        (tmp_path / "runs").touch()
+        with pytest.raises(ValueError, match="expected a folder, got"):
+            require_folder(tmp_path / "runs" / below)
+        with pytest.raises((ValueError, FileExistsError), match="runs"):
+            runs.require_free(tmp_path / "runs" / below, overwrite=True)
+        with pytest.raises(ConfigError, match="runs_dir: expected a folder, got the file"):
+            list_runs(tmp_path / "runs")
+
+    @pytest.mark.parametrize("below", ["", "run"])
+    def test_one_that_may_not_be_written(self, tmp_path, monkeypatch, below):
+        """Whoever runs the tests may write everywhere, perhaps."""
+        monkeypatch.setattr(os, "access", lambda path, mode: os.stat(path).st_mode & 0o222 != 0)
+        (tmp_path / "runs").mkdir(0o555)
+        with pytest.raises(ValueError, match=r"that may be written, got .*runs; choose another"):
+            runs.require_free(tmp_path / "runs" / below)
