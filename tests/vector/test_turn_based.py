@@ -123,8 +123,18 @@ def test_other_versions_of_the_games_compute_by_themselves(
 ) -> None:
     for module in (lean_classic, lean_cards, lean_leduc):
         monkeypatch.setattr(module, "is_known_source", lambda name: False)
-    assert type(make_parallel_env(id).unwrapped.step).__name__ == "method"
+    raw = make_parallel_env(id).unwrapped
+    assert raw.step.__func__ is type(raw).step
     assert assert_equal_playouts(id, 200) > 0
+
+
+def test_another_version_of_leduc_in_rlcard_plays_by_its_own_rules(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lean_leduc, "is_known_source", lambda name: False)
+    raw = make_parallel_env("classic/leduc_holdem-v4").unwrapped
+    assert raw.step.__func__ is lean_cards.CardGameEnv._play
+    assert assert_equal_playouts("classic/leduc_holdem-v4", 200) > 0
 
 
 @pytest.mark.parametrize("id", ["classic/tictactoe-v3", "classic/connect_four-v3"])
