@@ -19,6 +19,7 @@ from kitae_marl.errors import NoCheckpointError
 from kitae_marl.groups import GroupSpec, first_match, group_specs
 from kitae_marl.keys import EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.loops.update import skip_nonfinite
+from kitae_marl.memory import require_state_memory
 from kitae_marl.player import Player
 from kitae_marl.stacking import AgentDict
 from kitae_marl.types import AgentPyTree, TrainState
@@ -110,7 +111,9 @@ class Agent:
             return update_step(state, update_key, process(state, process_key, experience))
 
         self._update = jax.jit(update, donate_argnums=0)
-        self.state = jax.jit(init)(self.root_key)
+        draw = jax.jit(init).trace(self.root_key)
+        require_state_memory(draw.out_info)
+        self.state = draw.lower().compile()(self.root_key)
 
     @property
     def root_key(self) -> jax.Array:

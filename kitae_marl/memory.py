@@ -72,6 +72,21 @@ def require_memory(needed: int, config: Config) -> None:
     )
 
 
+def require_state_memory(shapes: Any) -> None:
+    """Raise a ConfigError unless what learning changes fits into memory.
+
+    Args:
+        shapes: parameters, optimiser and the rest, as ShapeDtypeStructs.
+    """
+    needed, free = n_bytes(shapes), int(USABLE * free_bytes())
+    if needed > free:
+        raise ConfigError(
+            f"ppo.hidden_sizes: expected parameters and optimiser of at most {in_words(free)}, got "
+            f"{in_words(needed)}; lower ppo.hidden_sizes or ppo.gru_size, or share parameters.",
+            "ppo.hidden_sizes",
+        )
+
+
 def in_words(size: int) -> str:
     """Return a number of bytes for people.
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from kitae_marl.errors import ConfigError
+
+MAX_NUMBERS = 10**8
+"""The most that an observation or an action may hold; a large picture has a hundredth of it."""
 
 
 def space_to_json(space: gym.Space) -> dict[str, Any]:
@@ -67,6 +71,8 @@ def space_from_json(data: dict[str, Any]) -> gym.Space:
 def _from_json(data: dict[str, Any]) -> gym.Space:
     """Rebuild one space; any malformed part raises."""
     spaces, kind = gym.spaces, data["type"]
+    if kind in ("Box", "Discrete", "MultiBinary"):
+        _require_small(np.atleast_1d(data["n" if kind == "Discrete" else "shape"]).tolist())
     if kind == "Box":
         shape, dtype = tuple(data["shape"]), np.dtype(data["dtype"])
         low, high = (np.broadcast_to(_numbers(data[k], dtype), shape) for k in ("low", "high"))
@@ -84,6 +90,12 @@ def _from_json(data: dict[str, Any]) -> gym.Space:
     if kind == "Tuple":
         return spaces.Tuple([_from_json(part) for part in data["spaces"]])
     raise ValueError(f"unknown kind {kind!r}")
+
+
+def _require_small(shape: list[int]) -> None:
+    """Raise where a file would have arrays made that no game has."""
+    if math.prod(shape) > MAX_NUMBERS:
+        raise ValueError(f"expected at most {MAX_NUMBERS} numbers, got {shape}")
 
 
 def _bound(bound: np.ndarray) -> Any:

@@ -324,3 +324,9 @@ def test_first_parameters_depend_on_the_seed_alone(first):
 )
 def test_signatures(method, parameters):
     assert list(inspect.signature(method).parameters) == parameters
+
+
+def test_networks_that_do_not_fit_are_refused_before_they_are_made():
+    ppo = replace(CONFIG.ppo, hidden_sizes=(16384,) * 64)
+    with pytest.raises(ConfigError, match=r"parameters and optimiser of at most .*, got .* GB"):
+        Agent(make_env(), replace(CONFIG, ppo=ppo))
