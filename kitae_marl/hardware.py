@@ -23,7 +23,8 @@ def on_cpu() -> bool:
 def n_blocks(n: int, weight: int = 1) -> int:
     """Return in how many equal blocks ``n`` rows are worked on, so that results are added up.
 
-    On other devices than a CPU, and where rows are split over several, it is one.
+    On other devices than a CPU, and where rows are split over several, it is one. Blocks are larger
+    than would be best, rather than much smaller, where ``n`` has few divisors.
 
     Args:
         n: rows to cut; the result divides it.
@@ -31,8 +32,10 @@ def n_blocks(n: int, weight: int = 1) -> int:
     """
     if not on_cpu() or jax.sharding.get_abstract_mesh().axis_names:
         return 1
-    divisors = [k for k in range(1, n + 1) if n % k == 0]
-    return min(divisors, key=lambda k: abs(math.log(n * weight / k / BLOCK_ROWS)))
+    small = [k for k in range(1, math.isqrt(n) + 1) if n % k == 0]
+    sizes = {k: n * weight / k for k in [*small, *(n // k for k in small)]}
+    whole = {k: size for k, size in sizes.items() if size >= BLOCK_ROWS / 2}
+    return min(whole, key=lambda k: abs(math.log(whole[k] / BLOCK_ROWS)), default=1)
 
 
 def dense_product(

@@ -23,6 +23,8 @@ ROWS = (((1,), (0,)), ((), ()))
         (3, 1, 1),
         (8209, 1, 1),  # a prime: one block, not one for each row
         (3, 100 * BLOCK_ROWS, 3),
+        (1021, 48, 1),  # another prime, of sequences
+        (2 * 503, 48, 2),
     ],
 )
 def test_blocks_are_equal_and_about_as_large_as_caches_like(

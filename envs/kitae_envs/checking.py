@@ -27,7 +27,7 @@ def require_sound(game: Game) -> None:
     view = jax.eval_shape(game.observe, state)
     one = {kind: {n: _struct((size,), kind) for n, size in sizes.items()} for kind in ("f4", "?")}
     seen = {n: _array(game.observation_space(firsts[n]), size) for n, size in sizes.items()}
-    check("transition: state", state, new)
+    check("transition: state", state, new, exact=True)  # one takes the other's place
     check("transition: reward", one["f4"], outcome.reward)
     check("transition: terminated", one["?"], outcome.terminated)
     check("transition: truncated", one["?"], outcome.truncated)
@@ -67,11 +67,12 @@ def _mask(game: Game, agent: str, given: Any) -> Any:
     return _struct((len(agents), int(n)), np.int8)
 
 
-def _require(game: str, what: str, expected: Any, got: Any) -> None:
-    """Raise unless two trees have the same parts, of the same shapes and kinds."""
+def _require(game: str, what: str, expected: Any, got: Any, exact: bool = False) -> None:
+    """Raise unless two trees have the same parts, of the same shapes and kinds or exact types."""
     pairs = list(zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=False))
     same = jax.tree.structure(expected) == jax.tree.structure(got) and all(
-        a.shape == b.shape and (a.dtype == b.dtype or np.can_cast(b.dtype, a.dtype, "same_kind"))
+        a.shape == b.shape
+        and (a.dtype == b.dtype or (not exact and np.can_cast(b.dtype, a.dtype, "same_kind")))
         for a, b in pairs
     )
     if not same:

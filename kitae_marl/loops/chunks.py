@@ -29,7 +29,7 @@ from kitae_marl.loops.waiting import GivenUpError, call_and_wait
 from kitae_marl.types import Checkpointer, Writer
 
 CHUNK_SECONDS = 1.0
-"""About how long the program runs between two looks at the clock and at signals."""
+"""About how long a chunk takes; logs and checkpoints are written between two of them."""
 STOP_SECONDS = 3.0
 """How long a chunk may still run after a signal; a longer one is given up and not counted."""
 WITHOUT_ENVIRONMENTS = ("state", "root_key", "game_key", "step")

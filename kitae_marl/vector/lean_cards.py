@@ -16,11 +16,7 @@ from kitae_marl.vector.fingerprints import is_known_source
 from kitae_marl.vector.lean import Peeled
 from kitae_marl.vector.turn_based import TurnBasedParallelEnv
 
-_SOURCES = (
-    "pettingzoo.classic.rlcard_envs.rlcard_base",
-    "rlcard.envs.env",
-    "rlcard.utils.seeding",
-)
+_SOURCES = ("rlcard.envs.env", "rlcard.utils.seeding")
 _KEEP_NOTHING = ("leduc-holdem", "limit-holdem")
 """Games that keep nothing from one deal to the next but the random generator."""
 
@@ -32,7 +28,9 @@ class CardGameEnv(TurnBasedParallelEnv):
         super().__init__(peeled)
         core = self.core
         shown = core.render_mode == "human"  # then the game draws in its own step
-        self._known = all(is_known_source(name) for name in _SOURCES) and not shown
+        parts = {part.__module__ for part in type(core).__mro__}
+        own = [name for name in parts if name.startswith("pettingzoo.classic.")]
+        self._known = not shown and all(map(is_known_source, (*own, *_SOURCES)))
         self._latest: tuple[str, dict[str, Any]] | None = None
         if self._known:
             core.step = self._play

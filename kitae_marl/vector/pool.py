@@ -155,7 +155,9 @@ class Pool:
                 break
             events = self._poller.poll(max(1.0, min(left, SLICE) * 1000))
             for fd, _ in events:
-                self._take(self._by_fd[fd], pending, answers, failures, phase)
+                worker = self._by_fd[fd]
+                if self._take(worker, pending, answers, failures, phase):
+                    self._last_number = worker.number
             if not events:
                 self._look_at(pending, failures, phase)
                 if time.monotonic() > deadline - timeout / 2 and phase != "close":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from kitae_envs import ids, make
 from kitae_envs.checking import require_sound
-from kitae_envs.core import Game, Outcome, View
+from kitae_envs.core import Game, Outcome, View, reset_batch, step_batch
 
 from kitae_marl.agent import Agent
 from kitae_marl.config import Config, PPOConfig
@@ -38,7 +39,7 @@ class Careless(Game):
         return self.changed.get("state_space")
 
     def start(self, key: jax.Array) -> Any:
-        return jnp.zeros((), jnp.int32)
+        return self.changed.get("first", jnp.zeros((), jnp.int32))
 
     def transition(self, key: jax.Array, state: Any, action: Any) -> tuple[Any, Outcome]:
         flags = {"a": jnp.full(2, state >= 4)}
@@ -90,6 +91,15 @@ def test_our_own_games_are_sound(id):
             {"state": lambda state: state + 0.5},
             r"transition: state: expected int32 \[\], got float32",
         ),
+        (
+            {"state": lambda state: state.astype("i2")},
+            r"state: expected int32 \[\], got int16 \[\]",
+        ),
+        (
+            {"first": jnp.zeros(2), "state": lambda state: state.astype("f2")},
+            r"state: expected float32 \[2\], got float16 \[2\]",
+        ),
+        ({"first": 0, "state": lambda state: jnp.int16(1)}, r"state: expected int32 .*got int16"),
         ({"alive": {"a": jnp.ones(3, bool)}}, r"alive: expected {a: bool \[2\]}"),
         (
             {"state_space": gym.spaces.Box(0, 1, (2,))},
@@ -104,6 +114,28 @@ def test_our_own_games_are_sound(id):
 def test_what_does_not_fit_is_named(changed, message):
     with pytest.raises(ValueError, match=message):
         CompiledVecParallelEnv(Careless(**changed), 4)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"first": 0},
+        {"first": 0, "state": lambda state: jnp.int32(state + 1)},
+        {"state": lambda state: 7},
+        {"first": 0.0, "state": lambda state: state + jnp.float32(1)},
+        {"reward": {"a": jnp.ones(2, "f2")}},
+    ],
+)
+def test_numbers_of_python_and_narrow_rewards_may_be_given(changed):
+    game = CompiledVecParallelEnv(Careless(**changed), 2).game
+
+    def play(key: jax.Array) -> Any:
+        step = partial(step_batch, game, action={"a": jnp.zeros((2, 2), jnp.int32)})
+        return jax.lax.scan(lambda state, key: step(key, state), reset_batch(game, key, 2)[0], keys)
+
+    keys = jax.random.split(jax.random.key(0), 7)
+    _, steps = jax.jit(play)(jax.random.key(0))
+    assert steps.over.sum() > 0
 
 
 def test_numbers_that_are_none_end_the_training():

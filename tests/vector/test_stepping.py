@@ -14,6 +14,7 @@ from vector_games import BOX, CountGame, ScriptGame, SpaceGame, one
 from kitae_marl.errors import ClosedError
 from kitae_marl.stacking import map_leaves, stack
 from kitae_marl.vector import SubProcVecParallelEnv, VecParallelEnv, episode_seed
+from kitae_marl.vector.process import SLICE
 
 WORKERS = [0, 2]
 
@@ -392,12 +393,13 @@ def test_wrong_options(option: dict[str, Any], text: str) -> None:
         SubProcVecParallelEnv([])
 
 
-def test_the_slowest_worker_is_waited_for_first() -> None:
+@pytest.mark.parametrize("seconds", [0.1, SLICE + 0.05])
+def test_the_slowest_worker_is_waited_for_first(seconds: float) -> None:
     """Whichever it is, and when that changes; nobody's answer is lost over it."""
 
     class Sleepy(CountGame):
         def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
-            time.sleep(0.2 * (actions["a_0"] == 1))
+            time.sleep(seconds * (actions["a_0"] == 1))
             return super().step(actions)
 
     with SubProcVecParallelEnv([Sleepy] * 3, n_workers=3) as vec:

@@ -137,6 +137,26 @@ def test_another_version_of_leduc_in_rlcard_plays_by_its_own_rules(
     assert assert_equal_playouts("classic/leduc_holdem-v4", 200) > 0
 
 
+@pytest.mark.parametrize(
+    ("id", "changed"),
+    [
+        ("classic/leduc_holdem-v4", "leduc_holdem"),
+        ("classic/texas_holdem-v4", "texas_holdem"),
+        ("classic/texas_holdem_no_limit-v6", "texas_holdem"),  # which it inherits from
+        ("classic/texas_holdem_no_limit-v6", "texas_holdem_no_limit"),
+        ("classic/texas_holdem_no_limit-v6", "rlcard_base"),
+    ],
+)
+def test_another_version_of_a_card_game_in_pettingzoo_plays_by_its_own_rules(
+    id: str, changed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"pettingzoo.classic.rlcard_envs.{changed}"
+    monkeypatch.setattr(lean_cards, "is_known_source", lambda asked: asked != name)
+    raw = make_parallel_env(id).unwrapped
+    assert raw.step.__func__ is type(raw).step
+    assert assert_equal_playouts(id, 60) > 0
+
+
 @pytest.mark.parametrize("id", ["classic/tictactoe-v3", "classic/connect_four-v3"])
 def test_a_position_that_is_set_up_by_hand_is_seen(id: str) -> None:
     stock, ours = make_parallel_env(id, stock=True), make_parallel_env(id)
