@@ -190,10 +190,7 @@ def _clipped_normal(space: gym.spaces.Box) -> Distribution:
     """
     shape, n_axes, size = space.shape, len(space.shape), math.prod(space.shape)
     low, high = bounds_in_float32(space)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    centre = np.where(bounded, low, 0) / 2 + np.where(bounded, high, 0) / 2
-    half = np.where(bounded, high, 1) / 2 - np.where(bounded, low, -1) / 2
-    half = np.where(half > 0, half, np.float32(1))  # low == high: the action is always that
+    centre, half = network_units(low, high)
     far = np.float32(1e6)  # an infinite bound in the network's units: its tail has no mass
     lowest = np.where(np.isfinite(low), (low - centre) / half, -far)
     highest = np.where(np.isfinite(high), (high - centre) / half, far)
@@ -253,6 +250,20 @@ def bounds_in_float32(space: gym.spaces.Box) -> tuple[np.ndarray, np.ndarray]:
     low = np.where(low < space.low.reshape(-1), np.nextafter(low, inf), low)
     high = np.where(high > space.high.reshape(-1), np.nextafter(high, -inf), high)
     return low, high
+
+
+def network_units(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the network's 0 stands for, and how far from it 1 is, by the bounds of actions.
+
+    Example:
+        >>> inf = np.inf
+        >>> [x.tolist() for x in network_units(np.array([-1, 2, 0]), np.array([2, 2, inf]))]
+        [[0.5, 2.0, 0.0], [1.5, 1.0, 1.0]]
+    """
+    bounded = np.isfinite(low) & np.isfinite(high)
+    centre = np.where(bounded, low, 0) / 2 + np.where(bounded, high, 0) / 2
+    half = np.where(bounded, high, 1) / 2 - np.where(bounded, low, -1) / 2
+    return centre, np.where(half > 0, half, np.float32(1))  # low == high: the action is that
 
 
 def _standard_density(z: Any) -> Array:

@@ -27,6 +27,9 @@ def list_runs(runs_dir: str | Path) -> list[dict[str, Any]]:
         and ``of``, ``return`` (mean over agents and the last episodes, None where none ended), and
         ``holder``, the process that trains it. For sets also ``runs``, a list of the same, and the
         mean ``return``.
+
+    Raises:
+        ConfigError: if ``runs_dir`` is a file.
     """
     root = Path(runs_dir)
     if not root.exists():

@@ -1,9 +1,14 @@
 """Playing whole episodes, oracles, brackets and curves."""
 
+import itertools
+from functools import partial
+
 import numpy as np
 import pytest
+from small_games import Clock
 
 import kitae_marl
+from kitae_marl import with_seats
 from kitae_marl.evaluation import (
     evaluate,
     evaluate_sides,
@@ -18,6 +23,7 @@ from kitae_marl.evaluation.curves import make_curve, metric_definition, read_met
 from kitae_marl.evaluation.oracles import ORACLES
 from kitae_marl.evaluation.particles import plan
 from kitae_marl.evaluation.plots import plot_comparison, plot_curves
+from kitae_marl.vector import SubProcVecParallelEnv
 from kitae_marl.vector.catalogue import catalogue
 from kitae_marl.vector.make import make_vec_env
 
@@ -157,6 +163,81 @@ class TestEpisodesThatCannotBeCounted:
         env.step = step
         with pytest.raises(ValueError, match="within 30 steps"):
             evaluate(always(0), env, 1, max_steps=30)
+
+    def test_environments_whose_share_is_done_may_go_on(self):
+        """Environment 1 is asked for one episode; its second has no end."""
+        env = vector([{"hand_0": 10}], [{"hand_0": 3}, {"hand_0": 1000}])
+        assert sorted(evaluate(always(0), env, 3, max_steps=12).lengths) == [3, 10, 10]
+        with pytest.raises(ValueError, match="within 12 steps, got one of environment 1 that"):
+            evaluate(always(0), env, 4, max_steps=12)
+        env.close()
+
+    def test_a_film_waits_for_environment_0_only(self):
+        env = vector([{"hand_0": 8}], [{"hand_0": 1000}])
+        assert len(list(play_frames(always(0), env, n_episodes=2, max_steps=8))) == 18
+        env.close()
+
+
+class Shifts(Clock):
+    """A clock whose agents come and go: ``{agent: its last step}`` for each episode in turn."""
+
+    def __init__(self, shifts: list[dict[str, int]]) -> None:
+        super().__init__(render_mode="rgb_array")
+        self.shifts = itertools.cycle(shifts)
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed, options)
+        self.shift = next(self.shifts)
+        self.agents = [agent for agent in self.possible_agents if agent in self.shift]
+        return {a: self._see(a) for a in self.agents}, {a: {} for a in self.agents}
+
+    def step(self, actions):
+        agents = self.agents
+        self.t += 1
+        self.agents = [agent for agent in agents if self.t < self.shift[agent]]
+        return (
+            {a: self._see(a) for a in agents},
+            dict.fromkeys(agents, 1.0),
+            {a: a not in self.agents for a in agents},
+            dict.fromkeys(agents, False),
+            {a: {} for a in agents},
+        )
+
+    def render(self):
+        return np.zeros((16, 16, 3), np.uint8)
+
+
+def vector(*shifts: list[dict[str, int]]) -> SubProcVecParallelEnv:
+    return SubProcVecParallelEnv([partial(Shifts, each) for each in shifts], n_workers=0)
+
+
+class TestAgentsThatComeAndGo:
+    LEAVING = ({"hand_0": 2, "hand_1": 4, "bell_0": 6},)
+
+    def test_the_seats_go_on_when_all_others_are_out(self):
+        """With all agents of the vector out, its episode lasts as long as the game's."""
+        env = with_seats(vector(self.LEAVING, self.LEAVING), {"bell_0": always(0)})
+        result = evaluate(always(1), env, 4)
+        assert {agent: x.tolist() for agent, x in result.returns.items()} == {
+            "hand_0": [2.0] * 4,
+            "hand_1": [4.0] * 4,
+        }
+        assert len(list(play_frames(always(1), env, n_episodes=2))) == 2 * 7
+        env.close()
+
+    def test_a_silent_vector_with_seats_is_seen_through(self):
+        seated = with_seats(vector(self.LEAVING, self.LEAVING), {"bell_0": always(0)})
+        silent = Silent(seated, *TestEpisodesThatCannotBeCounted.REPORTS)
+        with pytest.raises(ValueError, match=r"expected infos\['episode'\]"):
+            evaluate(always(1), silent, 4)
+        seated.close()
+
+    def test_each_agent_is_missing_in_some_episode(self):
+        """Whoever was out in the last episode is not out in this."""
+        shifts = [{"hand_0": 3, "hand_1": 3}, {"bell_0": 2, "hand_0": 4}]
+        env = vector(shifts, shifts)
+        assert evaluate(always(1), env, 8).lengths.tolist() == [3, 3, 4, 4, 3, 3, 4, 4]
+        env.close()
 
 
 class TestOracles:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kitae_marl.distributions import bounds_in_float32
+from kitae_marl.distributions import bounds_in_float32, network_units
 from kitae_marl.moments import Moments, standard_deviation
 from kitae_marl.networks import feature_space
 from kitae_marl.outputs import replacing, require_output
@@ -99,12 +99,11 @@ def _arrays(group: GroupSpec, agent: Agent) -> Iterator[tuple[str, Any]]:
 def _bounds(space: Any) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the bounds of actions, and what the network's -1 and 1 stand for."""
     low, high = bounds_in_float32(space)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    lowest, highest = np.where(bounded, low, -1) / 2, np.where(bounded, high, 1) / 2
+    middle, half = network_units(low, high)
     yield "bound/low", low
     yield "bound/high", high
-    yield "bound/half", np.where(highest > lowest, highest - lowest, 1)
-    yield "bound/middle", np.where(bounded, lowest + highest, 0)
+    yield "bound/half", half
+    yield "bound/middle", middle
 
 
 def _flat(tree: Any, path: str) -> Iterator[tuple[str, Any]]:

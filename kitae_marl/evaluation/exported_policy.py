@@ -32,7 +32,7 @@ class Policy:
         prefix = f"{about['prefix']}/"
         arrays = {k[len(prefix) :]: v for k, v in self._arrays.items() if k.startswith(prefix)}
         if not about["share_params"]:
-            arrays = {k: v if "bound" in k else v[index] for k, v in arrays.items()}
+            arrays = {k: v if k.startswith("bound/") else v[index] for k, v in arrays.items()}
         return about, arrays, index
 
     def reset(self, agent=None):
@@ -42,7 +42,7 @@ class Policy:
         self._memory.pop(agent, None)
 
     def act(self, agent, observation, action_mask=None):
-        """Return the most probable action that a mask of zeros and ones allows, or a ValueError."""
+        """Return the most probable action that a mask allows, the first where it allows none."""
         if agent not in self._nets:
             raise ValueError(f"expected one of the agents {self.agents}, got {agent!r}")
         about, arrays, index = self._nets[agent]

@@ -10,6 +10,7 @@ import numpy as np
 
 from kitae_marl.errors import RenderError
 from kitae_marl.evaluation.results import Evaluation, is_zero_sum, joined
+from kitae_marl.stacking import active_agents, starts
 from kitae_marl.types import AgentPyTree, Policy
 from kitae_marl.vector import VecParallelEnv
 
@@ -51,7 +52,7 @@ def evaluate(
     running = _Running(env, max_steps)
     while share.any():
         observations, _, terminated, truncated, infos = env.step(policy(observations, infos))
-        running.step(terminated, truncated, infos)
+        running.step(terminated, truncated, infos, share > 0)
         if "episode" not in infos:
             continue
         for i in np.flatnonzero(infos["_episode"] & (share > 0)):
@@ -68,38 +69,54 @@ class _Running:
     """The episodes that run, of a vector that may not say how they end; none may run for ever."""
 
     def __init__(self, env: VecParallelEnv, max_steps: int) -> None:
-        self._max_steps = max_steps
+        self._env, self._max_steps = env, max_steps
         self._steps = np.zeros(env.num_envs, np.int64)
         self._out = np.zeros((len(env.possible_agents), env.num_envs), np.bool_)
 
     def step(
-        self, terminated: AgentPyTree, truncated: AgentPyTree, infos: Mapping[str, Any]
+        self,
+        terminated: AgentPyTree,
+        truncated: AgentPyTree,
+        infos: Mapping[str, Any],
+        awaited: np.ndarray,
     ) -> None:
-        """Take note of a step.
+        """Take note of a step; ``awaited`` are the environments whose result counts, ``[E]``.
 
         Raises:
-            ValueError: if an episode ended without a report, or does not end.
+            ValueError: if an episode that counts ended without a report, or does not end.
         """
         self._steps += 1
-        for out, agent in zip(self._out, terminated, strict=True):
+        for out, agent in zip(self._out, self._env.possible_agents, strict=True):
             out |= terminated[agent] | truncated[agent]
-        ended = self._out.all(axis=0)
-        reported = {"episode", "_episode"} <= infos.keys()
-        if ended.any() and not reported:
+        reported, begun = {"episode", "_episode"} <= infos.keys(), starts(infos, len(awaited))
+        if not reported and ((begun | self._revived(infos)) & awaited).any():
             raise ValueError(
                 "expected infos['episode'] ('return' and 'length' by agent) and its mask "
                 f"infos['_episode'] where an episode ends, got infos of {sorted(infos)}; make the "
                 "vector by make_vec_env, or wrap it by check_env."
             )
-        self._out[:, ended] = False
         if reported:
             self._steps[infos["_episode"]] = 0
-        if self._steps.max() >= self._max_steps:
+            begun = begun | infos["_episode"]
+        self._out[:, begun] = False
+        steps = np.where(awaited, self._steps, 0)
+        if steps.max() >= self._max_steps:
             raise ValueError(
                 f"expected every episode to end within {self._max_steps} steps, got one of "
-                f"environment {self._steps.argmax()} that goes on; give the game a limit "
+                f"environment {steps.argmax()} that goes on; give the game a limit "
                 "(max_episode_steps, or an argument of its own), or a larger max_steps."
             )
+
+    def _revived(self, infos: Mapping[str, Any]) -> np.ndarray:
+        """Where all agents are out and yet one is to act, ``[E]``: a new episode has begun.
+
+        That all are out is no end: agents whom the vector does not show may go on.
+        """
+        revived = np.logical_and.reduce(self._out)
+        if revived.any():
+            active = active_agents(infos, self._env.groups, len(revived))
+            revived &= np.any([rows.any(axis=1) for rows in active.values()], axis=0)
+        return revived
 
 
 def _require_playable(env: Any, n_episodes: Any, *policies: Any) -> None:
@@ -259,11 +276,11 @@ def play_frames(
         raise ValueError(f"expected at least one episode, got {n_episodes}.")
     observations, infos = env.reset(seed=seed)
     shot = Shot(_picture(env), 0, 0, dict.fromkeys(env.possible_agents, 0.0))
-    running = _Running(env, max_steps)
+    running, awaited = _Running(env, max_steps), np.arange(env.num_envs) == 0
     while True:
         yield shot
         observations, rewards, terminated, truncated, infos = env.step(policy(observations, infos))
-        running.step(terminated, truncated, infos)
+        running.step(terminated, truncated, infos, awaited)
         returns = {a: total + float(rewards[a][0]) for a, total in shot.returns.items()}
         shot = shot._replace(step=shot.step + 1, returns=returns)
         if "_final_observation" in infos and infos["_final_observation"][0]:

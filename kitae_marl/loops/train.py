@@ -127,7 +127,8 @@ def vectorized_train(
         seed: environment i is seeded ``seed + i``; a run that continues (``start_step`` above 1)
             plays new episodes from seeds drawn from ``(seed, start_step)``.
         agent: explores and learns. Where it has an attribute ``stopping`` that becomes true, the
-            loop ends before the next step.
+            loop ends before the next step; that of a compiled game ends with its chunk of updates,
+            or gives the chunk up where that takes too long, and its updates are lost.
         env: a vector of parallel environments, or anything that ``check_env`` accepts; a single
             environment becomes a vector of one. A vector of your own needs ``num_envs``,
             ``possible_agents``, the spaces, ``reset``, ``step`` and ``close``; where its infos are
