@@ -20,6 +20,7 @@ from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
 from kitae_marl.vector.failure import Failure
 from kitae_marl.vector.options import VectorOptions
+from kitae_marl.vector.packing import pack
 from kitae_marl.vector.process import SLICE, InlineWorker, Worker, WorkerProcess
 from kitae_marl.vector.shared_memory import Blocks, Memory
 
@@ -43,7 +44,10 @@ class Pool:
 
     def __init__(self, env_fns: Sequence[Callable[[], Any]], options: VectorOptions) -> None:
         n_workers = options.count_workers(len(env_fns))
-        self.env_fns, self.options = list(env_fns), options
+        bounds = np.linspace(0, len(env_fns), max(1, n_workers) + 1).astype(int).tolist()
+        pairs = list(itertools.pairwise(bounds))
+        self._packed = [pack(env_fns[first:stop], first) for first, stop in pairs]
+        self.n_envs, self.options = len(env_fns), options
         self.memory = Memory("private" if n_workers == 0 else None)
         self.buffer: np.ndarray | None = None
         self.blocks: Blocks | None = None
@@ -56,9 +60,8 @@ class Pool:
         self._by_fd: dict[int, Worker] = {}
         self._slow: set[tuple[int, str]] = set()
         self._last_number = 0  # the worker whose answer came last
-        bounds = np.linspace(0, len(env_fns), max(1, n_workers) + 1).astype(int).tolist()
         try:
-            for number, (first, stop) in enumerate(itertools.pairwise(bounds)):
+            for number, (first, stop) in enumerate(pairs):
                 self.workers.append(self._spawn(number, range(first, stop)))
         except BaseException:
             self.release()
@@ -101,11 +104,10 @@ class Pool:
 
     def order_start(self, worker: Worker, timeout: float) -> None:
         """Tell a worker to make its environments."""
-        rows = worker.rows
         payload = cloudpickle.dumps(
             {
-                "env_fns": self.env_fns[rows.start : rows.stop],
-                "first": rows.start,
+                "env_fns": self._packed[worker.number],
+                "first": worker.rows.start,
                 "number": worker.number,
                 "options": self.options,
             }

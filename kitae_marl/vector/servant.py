@@ -85,19 +85,22 @@ class Servant:
     def _make(self, payload: bytes | bytearray) -> tuple[int, bytes]:
         """Make the environments and describe them."""
         start = self._start = cloudpickle.loads(payload)
-        self._env_fns = start["env_fns"]
         reports, descriptions = [], []
-        for i, env_fn in enumerate(self._env_fns):
+
+        def report(error: Exception, index: int) -> None:
+            reports.append(report_exception(error, env_index=index, phase="start", step=0, seed=0))
+
+        try:
+            self._env_fns = cloudpickle.loads(start.pop("env_fns"))
+        except Exception as error:  # mostly a module that cannot be imported here
+            report(error, start["first"])
+        for index, env_fn in enumerate(self._env_fns, start["first"]):
             try:
                 env = env_fn()
                 self._envs.append(env)
                 descriptions.append(describe(env))
             except Exception as error:
-                reports.append(
-                    report_exception(
-                        error, env_index=start["first"] + i, phase="start", step=0, seed=0
-                    )
-                )
+                report(error, index)
         distinct = sorted(set(descriptions))
         answer: dict[str, Any] = {
             "reports": reports,

@@ -44,7 +44,7 @@ def start(pool: Pool, timeout: float) -> tuple[Blocks, dict[str, Any], str]:
         pool.buffer = pool.memory.allocate(size)
         return pool.buffer
 
-    blocks = make_blocks(decode(description), len(pool.env_fns), allocate)
+    blocks = make_blocks(decode(description), pool.n_envs, allocate)
     pool.blocks = blocks
     pool.map_order = json.dumps(
         {

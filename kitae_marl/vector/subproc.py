@@ -45,7 +45,7 @@ class SubProcVecParallelEnv:
 
     Args:
         env_fns: one function per environment, each returning a PettingZoo ``ParallelEnv``; lambdas
-            and closures are fine.
+            and closures are fine, as they are now: later changes of what they use do not count.
         n_workers: worker processes, by default one per core (at most one per environment); 0
             steps everything in this process.
         with_state: deliver ``final_state`` and make ``state()`` free; for games that have one.
@@ -74,6 +74,7 @@ class SubProcVecParallelEnv:
 
     Raises:
         ValueError: if there is no environment or an option is unknown.
+        TypeError: if a function cannot be pickled.
         VectorEnvError: one of its kinds, if environments cannot be made or differ in spaces.
     """
 

@@ -14,13 +14,12 @@ V14        episodes that never end                                     test_data
 V15, V16   the parent is killed or gets a signal                       test_lifetime
 V17, V18   vectors that are not closed, or made again and again        test_lifetime
 V19, V20   JAX in the parent; scripts without a main guard             test_lifetime
+V17, V20   tests spread over processes; interactive sessions           test_sessions
 D1         the same seed gives the same run                            test_determinism
 =========  ==========================================================  =====================
 
 Training through V1 and V10 is in ``test_training_faults``; faults together and at bad moments are
-in ``test_recovery``. A test runner that spreads tests over processes (V17) needs no test of its
-own: each of these is an ordinary process. A notebook (V20) is a main module without a file, as a
-script from standard input is.
+in ``test_recovery``.
 """
 
 from __future__ import annotations

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-import textwrap
-import time
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -16,70 +12,18 @@ import psutil
 import pytest
 from vector_games import CountGame
 from vector_leaks import children, descriptors
+from vector_parents import Program, run_script, tagged
 
 from kitae_marl.vector import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.faults
 
-HERE = Path(__file__).parent
-TAG = "KITAE_TEST_TAG"
-
-
-class Trainer:
-    """The script in a process group of its own; an environment variable tags its processes."""
-
-    def __init__(self, situation: str) -> None:
-        self.tag = uuid.uuid4().hex
-        self.shm = set(os.listdir("/dev/shm"))
-        self.popen = subprocess.Popen(
-            [sys.executable, HERE / "vector_script.py", situation],
-            env={**os.environ, TAG: self.tag, "PYTHONPATH": str(HERE)},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    def wait_ready(self) -> None:
-        """Wait until the situation is reached."""
-        assert self.popen.stdout is not None
-        line = self.popen.stdout.readline()
-        assert line == "READY\n", line + (self.popen.stderr.read() if self.popen.stderr else "")
-
-    def end(self, timeout: float) -> tuple[str, float]:
-        """Wait for the trainer's end; return what it wrote to stderr and the seconds it took."""
-        start = time.monotonic()
-        stderr = self.popen.communicate(timeout=timeout)[1]
-        return stderr, time.monotonic() - start
-
-    def assert_nothing_left(self) -> None:
-        """Assert that within two seconds no process of ours is left, and no name."""
-        deadline = time.monotonic() + 2.0
-        while (left := tagged(self.tag)) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-        assert not left
-        assert not set(os.listdir("/dev/shm")) - self.shm
-
-
-def tagged(tag: str) -> list[int]:
-    """Find processes by the tag in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                environment = (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            if f"{TAG}={tag}".encode() in environment:
-                found.append(int(entry.name))
-    return found
+SCRIPT = Path(__file__).with_name("vector_script.py")
 
 
 @pytest.mark.parametrize("situation", ["idle", "stepping", "hung", "gil"])
 def test_v15_parent_killed(situation: str) -> None:
-    trainer = Trainer(situation)
+    trainer = Program(SCRIPT, situation)
     trainer.wait_ready()
     assert len(tagged(trainer.tag)) == 3
     trainer.popen.kill()
@@ -88,7 +32,7 @@ def test_v15_parent_killed(situation: str) -> None:
 
 
 def test_v15_group_killed() -> None:
-    trainer = Trainer("stepping")
+    trainer = Program(SCRIPT, "stepping")
     trainer.wait_ready()
     os.killpg(trainer.popen.pid, signal.SIGKILL)
     trainer.end(5)
@@ -98,7 +42,7 @@ def test_v15_group_killed() -> None:
 @pytest.mark.parametrize("to_group", [False, True], ids=["parent", "group"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_v16_signals_are_for_the_trainer(number: signal.Signals, to_group: bool) -> None:
-    trainer = Trainer("stepping")
+    trainer = Program(SCRIPT, "stepping")
     trainer.wait_ready()
     if to_group:
         os.killpg(trainer.popen.pid, number)
@@ -123,7 +67,7 @@ def test_v16_signals_are_for_the_trainer(number: signal.Signals, to_group: bool)
     ],
 )
 def test_v17_ends_without_close(situation: str, code: int) -> None:
-    trainer = Trainer(situation)
+    trainer = Program(SCRIPT, situation)
     trainer.wait_ready()
     stderr, _ = trainer.end(10)
     assert trainer.popen.returncode == code, stderr
@@ -166,20 +110,6 @@ def _open_and_close(times: int) -> None:
         with SubProcVecParallelEnv([CountGame] * 2, n_workers=2) as vec:
             observations, _ = vec.reset(seed=0)
         assert observations["a_0"].shape == (2, 4)
-
-
-def run_script(code: str, *, stdin: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run a script from standard input or as an argument."""
-    code = textwrap.dedent(code)
-    return subprocess.run(
-        [sys.executable, "-"] if stdin else [sys.executable, "-c", code],
-        input=code if stdin else None,
-        env={**os.environ, "PYTHONPATH": str(HERE)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_v19_workers_import_no_jax_and_see_no_gpu() -> None:
