@@ -200,22 +200,18 @@ def _make_env(config: Config) -> tuple[Config, Any]:
 
 
 def _is_compiled(config: Config) -> bool:
-    """Whether the games shall run inside XLA."""
-    return config.backend == "compiled" or (config.backend == "auto" and _twin_serves(config))
+    """Whether the games shall run inside XLA: if nothing is said, wherever they can."""
+    if config.backend != "auto":
+        return config.backend == "compiled"
+    from kitae_marl.vector.twin import twin_serves
 
-
-def _twin_serves(config: Config) -> bool:
-    """Whether the game has a compiled twin that takes its arguments, and no workers are asked."""
-    import kitae_envs
-
-    if config.n_workers is not None or kitae_envs.resolve(config.env_id) is None:
-        return False
-    try:
-        kitae_envs.make(config.env_id, **config.env_kwargs)
-    except (TypeError, ValueError) as error:
-        say(f"the compiled twin does not take these arguments ({error}); training in Python")
-        return False
-    return True
+    return config.n_workers is None and twin_serves(
+        config.env_id,
+        config.env_kwargs,
+        lambda why: say(
+            f"the compiled twin does not take these arguments ({why}); training in Python"
+        ),
+    )
 
 
 def _run_folder(options: Train) -> Path:

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import kitae_envs
 import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
@@ -27,6 +26,7 @@ from kitae_marl.vector.playout import Observed, Player
 from kitae_marl.vector.quirks import QUIRKS
 from kitae_marl.vector.single import SingleParallelEnv
 from kitae_marl.vector.spaces import leaves
+from kitae_marl.vector.twin import twin_serves
 from kitae_marl.vector.wrappers import as_parallel
 
 _ROLLOUT_BYTES = 2**30  # the most that observations of one rollout should take
@@ -185,7 +185,7 @@ def _report(
     ms = 1e3 * float(np.median(seen.step_seconds)) if seen.step_seconds else 0.0
     n_envs, n_steps = _recommended(game, ms)
     n_workers = min(n_envs, os.cpu_count() or 1)
-    twin = kitae_envs.resolve(name) is not None and not kwargs.get("stock")
+    twin = twin_serves(name, kwargs)
     lengths = seen.lengths or [0]
     return Report(
         name=name,

@@ -14,6 +14,7 @@ from pettingzoo import ParallelEnv
 
 from kitae_marl.vector.doctor import Report, check_parallel_env
 from kitae_marl.vector.make import make_parallel_env, make_vec_env
+from kitae_marl.vector.twin import twin_serves
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
 
@@ -163,11 +164,24 @@ def test_a_game_by_id_says_how_to_train_on_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("env_id", "kwargs"), [("gymnasium:CartPole-v1", {}), ("classic/rps-v2", {"stock": True})]
+    ("env_id", "kwargs"),
+    [
+        ("gymnasium:CartPole-v1", {}),
+        ("classic/rps-v2", {"stock": True}),
+        ("mpe/simple_spread-v3", {"benchmark_data": True}),
+    ],
 )
 def test_a_game_without_a_twin_gets_workers(env_id: str, kwargs: dict[str, Any]) -> None:
     report = check_parallel_env(env_id, episodes=1, max_steps=4, **kwargs)
+    assert not report.twin
     assert f"--n-workers {report.n_workers}" in report.lines()[-1]
+
+
+def test_only_a_twin_that_exists_is_refused_with_a_reason() -> None:
+    reasons: list[str] = []
+    assert not twin_serves("gymnasium:CartPole-v1", {"benchmark_data": True}, reasons.append)
+    assert not twin_serves("mpe/simple_spread-v3", {"benchmark_data": True}, reasons.append)
+    assert [reason.split(":")[0] for reason in reasons] == ["expected benchmark_data=False"]
 
 
 def test_pictures_get_wrappers_and_fewer_environments() -> None:
