@@ -127,14 +127,24 @@ def batchify_and_randomize(
         The same pytrees with leaves ``[N // batch_size, batch_size, ...]``, every row once.
 
     Raises:
-        ValueError: if ``batch_size`` does not divide ``N``.
+        ValueError: if ``batch_size`` does not divide ``N``, or the leaves do not share ``N``.
+        TypeError: if ``batch_size`` is no integer.
 
     Example:
         >>> batches = batchify_and_randomize(jax.random.key(0), (jnp.arange(6),), 2)
         >>> batches[0].shape, sorted(batches[0].ravel().tolist())
         ((3, 2), [0, 1, 2, 3, 4, 5])
     """
-    n_rows = jax.tree.leaves(experience)[0].shape[0]
+    shapes = {np.shape(leaf) for leaf in jax.tree.leaves(experience)}
+    lengths = {shape[:1] for shape in shapes}
+    if len(lengths) != 1 or () in lengths:  # XLA would repeat the last row where rows are missing
+        raise ValueError(
+            f"expected arrays with one number of rows as their first axis, got the shapes "
+            f"{sorted(shapes)}; give every field of the experience the same rows."
+        )
+    ((n_rows,),) = lengths
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
+        raise TypeError(f"expected an integer batch_size, got {batch_size!r}.")
     if batch_size < 1 or n_rows % batch_size:
         raise ValueError(f"expected a batch_size that divides {n_rows} rows, got {batch_size}.")
     order = _shuffled(key, n_rows)

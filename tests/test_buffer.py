@@ -114,3 +114,13 @@ class TestBatches:
         message = f"expected a batch_size that divides 12 rows, got {batch_size}"
         with pytest.raises(ValueError, match=message):
             batchify_and_randomize(jax.random.key(0), self.rows(12), batch_size)
+
+    @pytest.mark.parametrize("rows", [(), ([],), (3.0,), (np.ones(12), np.ones(11)), (None,)])
+    def test_fields_of_unequal_length_are_refused(self, rows):
+        with pytest.raises(ValueError, match=r"expected arrays with one number of rows .* got the"):
+            batchify_and_randomize(jax.random.key(0), rows, 3)
+
+    @pytest.mark.parametrize("batch_size", [None, "3", 3.0, True])
+    def test_a_batch_size_that_is_no_integer_is_refused(self, batch_size):
+        with pytest.raises(TypeError, match="expected an integer batch_size, got"):
+            batchify_and_randomize(jax.random.key(0), self.rows(12), batch_size)

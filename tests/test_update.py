@@ -129,17 +129,48 @@ def test_batches_come_in_the_order_of_batchify(batch_size):
     assert float(state) == {3: 369.0, 12: 0.0}[batch_size]
 
 
-def test_no_batch_or_unequal_numbers_are_refused():
-    def none(key, experience, batch_size):
-        return tuple(jax.tree.map(lambda x: x[:0], experience))
+def empty(key, experience, batch_size):
+    return tuple(jax.tree.map(lambda x: x[:0], experience))
 
-    def unequal(key, experience, batch_size):
-        x, y = in_order(key, experience, batch_size)
-        return x, y[1:]
 
-    for batchify in (none, unequal):
-        with pytest.raises(ValueError, match=r"expected batchify_fn .* got \[.*batch_size=3"):
-            run(batchify)
+def unequal(key, experience, batch_size):
+    x, y = in_order(key, experience, batch_size)
+    return x, y[1:]
+
+
+@pytest.mark.parametrize(
+    "batchify",
+    [empty, unequal, lambda *_: (), lambda *_: (1.0, 2.0), lambda *_: (jnp.ones(4), jnp.ones(4))],
+)
+def test_no_batch_or_unequal_numbers_are_refused(batchify):
+    with pytest.raises(ValueError, match=r"expected batchify_fn .* got .*\[.*batch_size=3"):
+        run(batchify)
+
+
+@pytest.mark.parametrize("batches", [None, 3.0, {"x": jnp.ones((4, 3))}])
+def test_batches_that_are_no_tuple_are_refused(batches):
+    with pytest.raises(
+        TypeError, match=r"expected batchify_fn to return a tuple .* got (No|fl|di)"
+    ):
+        run(lambda *_: batches)
+
+
+@pytest.mark.parametrize("result", [None, 1.0, (1.0,), (1.0, None), (1.0, {}, {})])
+def test_an_update_that_returns_something_else_is_refused(result):
+    with pytest.raises(TypeError, match=r"expected update_batch_fn to return \(state, info\)"):
+        run(update=lambda *_: result)
+
+
+@pytest.mark.parametrize("name", ["batchify_fn", "update_batch_fn", "experience_type"])
+def test_what_is_no_function_is_refused(name):
+    arguments = {
+        "batchify_fn": in_order,
+        "update_batch_fn": descend,
+        "experience_type": Rows,
+        name: None,
+    }
+    with pytest.raises(TypeError, match=f"expected a function as {name}, got None"):
+        update_epoch(jax.random.key(0), jnp.zeros(()), EXPERIENCE, batch_size=3, **arguments)
 
 
 def test_a_batch_size_that_does_not_divide_is_refused():

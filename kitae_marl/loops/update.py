@@ -65,20 +65,47 @@ def update_epoch(
 
     Raises:
         ValueError: if the batches are empty or disagree about their number.
+        TypeError: if a function is none, or returns something else than it should; JAX raises one
+            where ``update_batch_fn`` changes the structure, a shape or a dtype of the state.
     """
+    functions = {
+        "batchify_fn": batchify_fn,
+        "update_batch_fn": update_batch_fn,
+        "experience_type": experience_type,
+    }
+    for name, function in functions.items():
+        if not callable(function):
+            raise TypeError(f"expected a function as {name}, got {function!r}.")
     shuffle_key, batch_key = jax.random.split(key)
-    batches = spread_rows(tuple(batchify_fn(shuffle_key, experience, batch_size)))
-    lengths = {leaf.shape[0] for leaf in jax.tree.leaves(batches)}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(
-            f"expected batchify_fn to return the same number of batches in every leaf, at least "
-            f"one; got {sorted(lengths)} with batch_size={batch_size}."
-        )
-    keys = jax.random.split(batch_key, lengths.pop())
+    batches = batchify_fn(shuffle_key, experience, batch_size)
+    keys = jax.random.split(batch_key, _count(batches, batch_size))
 
     def update_batch(state: Any, key_and_batch: tuple[jax.Array, Any]) -> tuple[Any, Any]:
         key, batch = key_and_batch
-        return update_batch_fn(state, key, experience_type(*batch))
+        result = update_batch_fn(state, key, experience_type(*batch))
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+            raise TypeError(
+                "expected update_batch_fn to return (state, info) with info a dict of scalars, got "
+                f"{type(result).__name__} of {jax.tree.structure(result)}."
+            )
+        return result
 
-    state, infos = jax.lax.scan(update_batch, state, (keys, batches))
+    state, infos = jax.lax.scan(update_batch, state, (keys, spread_rows(tuple(batches))))
     return state, jax.tree.map(lambda info: jnp.mean(info, axis=0), infos)
+
+
+def _count(batches: Any, batch_size: int) -> int:
+    """Return the number of batches, the first axis of every leaf."""
+    if not isinstance(batches, (tuple, list)):
+        raise TypeError(
+            f"expected batchify_fn to return a tuple of batches, one for each field of the "
+            f"experience, got {type(batches).__name__}."
+        )
+    shapes = {jnp.shape(leaf) for leaf in jax.tree.leaves(batches)}
+    lengths = {shape[0] if len(shape) > 1 else 0 for shape in shapes}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(
+            f"expected batchify_fn to return leaves [batches, rows, ...] with the same number of "
+            f"batches, at least one; got the shapes {sorted(shapes)} with batch_size={batch_size}."
+        )
+    return lengths.pop()
