@@ -113,10 +113,11 @@ def main(args: list[str] | None = None) -> None:
     except BaseException as error:
         if early:
             _stop_at_once(early[0], args)
-        unread = isinstance(error, BrokenPipeError) or getattr(error, "code", 0) == 128 + SIGPIPE
-        if unread and _nobody_reads():
-            sys.exit(128 + SIGPIPE)
         code = _exit_code(error)
+        unread = isinstance(error, BrokenPipeError) or code == 128 + SIGPIPE
+        if _nobody_reads() and unread:
+            _leave_if_busy(128 + SIGPIPE)
+            sys.exit(128 + SIGPIPE)
         known = isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError)
         if known:
             from kitae_marl.logger import say_error
@@ -130,6 +131,8 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(code)
 
 
+_STANDARD_OUTPUT = 1
+"""Its descriptor."""
 _REASONS: dict[Any, str] = {
     2: "bad command line; standard error says what was expected",
     130: "stopped by SIGINT",
@@ -184,11 +187,11 @@ def _leave_if_busy(code: Any) -> None:
 def _nobody_reads() -> bool:
     """Whether standard output is a pipe whose reader (``head``) has gone; then it is shut."""
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # a pipe without a reader is told without asking
+    poll.register(_STANDARD_OUTPUT, 0)  # a pipe without a reader is told without asking
     if not any(event & select.POLLERR for _, event in poll.poll(0)):
         return False
     # Python writes out what is left when it ends, which must not fail again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STANDARD_OUTPUT)
     return True
 
 

@@ -7,7 +7,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,8 @@ def keep(
     stopping = agents[0].stopping
     if show and stopping not in (0, signal.SIGPIPE):
         saved = f"; --resume goes on from step {summaries[0]['env_steps']}" if paths[0] else ""
-        say(f"stopped by {signal.Signals(stopping).name}{saved}")
+        with suppress(BrokenPipeError):  # the signal may have ended the reader, too
+            say(f"stopped by {signal.Signals(stopping).name}{saved}")
     pass_on(stopping)
     return summaries
 
@@ -164,5 +165,5 @@ def _summary(agent: Agent, logger: Logger, wall: float, start: int) -> dict[str,
         "env_steps_per_s": env_steps / max(wall, 1e-9),
         "agent_steps_per_s": env_steps * n_agents / max(wall, 1e-9),
         "returns": logger.means(),
-        "complete": not agent.stopping,
+        "complete": agent.learned_step == n_joint_steps(agent.config),
     }

@@ -38,6 +38,15 @@ def assert_close(a: Any, b: Any) -> None:
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=1e-5, atol=1e-5)
 
 
+def assert_returned_stays_whole(loop: CompiledLoop, copied: int) -> None:
+    """What the loop gave away outlasts its next chunk; what that costs is in its memory."""
+    before = loop.games()
+    values = jax.tree.map(np.array, before)
+    loop.run(1)
+    jax.tree.map(np.testing.assert_array_equal, before, values)
+    assert loop.program_bytes == program_bytes(loop._run) + copied
+
+
 def test_runs_in_one_program_are_the_runs_by_themselves() -> None:
     configs = [
         config(seed=5, learning_rate=1e-3, gamma=0.9, clip=0.1, entropy_coef=0.1),
@@ -50,6 +59,8 @@ def test_runs_in_one_program_are_the_runs_by_themselves() -> None:
         [expected] = alone.run(2)
         assert_close(together.states()[k], alone.states()[0])
         assert_close(metrics[k], expected)
+    assert_returned_stays_whole(together, copied=0)
+    assert_returned_stays_whole(alone, copied=n_bytes(alone.loop._replace(state=())))
     assert metrics[0]["update/agent/entropy"][1] != metrics[1]["update/agent/entropy"][1]
 
 
@@ -95,9 +106,11 @@ def test_what_does_not_fit_is_refused_with_a_number_that_does(
         loop_of(settings)
     assert refused.value.key == "n_envs"
     loop_of(dataclasses.replace(settings, n_envs=32))
+    env = CompiledVecParallelEnv(GAME, 64)
+    agent = Agent(env, settings)
     monkeypatch.setattr(memory_module, "free_bytes", lambda: 100)
     with pytest.raises(ConfigError, match="not even one environment fits"):
-        loop_of(settings)
+        CompiledLoop(env.game, [agent], [0])
 
 
 def test_bytes_are_counted() -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from test_cli import ENVIRONMENT, GAME, command, program
 from test_compiled import config as compiled_config
 from test_compiled import make as make_compiled
 
-from kitae_marl import algos, manifest, runs
+from kitae_marl import algos, keeping, manifest, runs
 from kitae_marl.agent import Agent
 from kitae_marl.algos.ppo import ippo
 from kitae_marl.checkpoint import RunCheckpointer
@@ -39,6 +40,7 @@ from kitae_marl.errors import (
     UnsafePathError,
 )
 from kitae_marl.locks import LOCK, locked
+from kitae_marl.logger import PlainDisplay
 from kitae_marl.loops.metrics import MAX_SKIPPED
 from kitae_marl.loops.train import first_seed
 from kitae_marl.loops.update import NONFINITE
@@ -629,3 +631,72 @@ def test_a_summary_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch)
     with pytest.warns(UserWarning, match=r"summary.json could not be written"):
         Agent(make_env(), CONFIG).train(make_env(), tmp_path / "run", show=False)
     assert saved(tmp_path / "run")[-1] == 48
+
+
+class TestNobodyReads:
+    def test_a_run_that_did_all_its_steps_is_complete(self, tmp_path, monkeypatch):
+        """Though its last line could not be printed."""
+        n_env_steps = CONFIG.n_updates * LENGTH * N_ENVS
+
+        def update(self: PlainDisplay, step: int, rate: float, means: Any) -> None:
+            if step == n_env_steps:
+                raise BrokenPipeError
+
+        monkeypatch.setattr(PlainDisplay, "update", update)
+        with pytest.raises(SystemExit) as stopped:
+            Agent(make_env(), CONFIG).train(make_env(), tmp_path / "run")
+        assert stopped.value.code == 128 + signal.SIGPIPE
+        summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+        assert (summary["env_steps"], summary["complete"]) == (n_env_steps, True)
+
+    def test_the_last_words_after_a_signal(self, monkeypatch):
+        agent = Agent(make_env(), CONFIG)
+        said: list[str] = []
+
+        def learn(checkpointers: Any, loggers: Any) -> None:
+            agent.stopping = signal.SIGINT
+
+        def say(text: str) -> None:
+            said.append(text)
+            raise BrokenPipeError
+
+        monkeypatch.setattr(keeping, "say", say)
+        with pytest.raises(KeyboardInterrupt):
+            keeping.keep([agent], [None], learn, show=True)
+        assert said == ["stopped by SIGINT"]
+
+    @pytest.mark.parametrize(
+        ("end", "code"),
+        [("print('progress', flush=True)", 141), ("raise KeyboardInterrupt", 130)],
+        ids=["progress", "signal"],
+    )
+    def test_a_chunk_that_was_given_up_is_not_waited_for(self, end, code):
+        script = f"""
+import sys, time
+from kitae_marl import cli
+from kitae_marl.loops.waiting import GivenUpError, call_and_wait
+def run(args):
+    sys.stdin.readline()
+    print("lost")
+    try:
+        call_and_wait(lambda: time.sleep(60), lambda: True)
+    except GivenUpError:
+        {end}
+cli._run = run
+cli.main(["train", "--json"])
+"""
+        with subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={k: x for k, x in ENVIRONMENT.items() if k != "PYTHONUNBUFFERED"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout
+            process.stdout.close()  # as ``tee`` does at Ctrl-C
+            try:
+                _, error = process.communicate("go on\n", timeout=30)
+            finally:
+                process.kill()
+        assert (process.returncode, error) == (code, "")

@@ -53,7 +53,8 @@ class CompiledLoop:
         loop: the state after the last chunk.
         n_steps: joint steps of one update.
         rollout_bytes: memory that one rollout of all runs takes.
-        program_bytes: memory that the program needs on one device, the rollout included.
+        program_bytes: memory that the program needs on one device, the rollout and what ``run``
+            copies included.
 
     Raises:
         ConfigError: if the configs differ otherwise, or it does not fit memory or devices.
@@ -98,6 +99,11 @@ class CompiledLoop:
         """Devices that the environments are split over."""
         return 1 if self._mesh is None else self._mesh.size
 
+    @property
+    def _shares(self) -> bool:
+        """Whether ``states`` and ``games`` return the loop's own arrays; else they are copies."""
+        return self._mesh is None and not self._many
+
     def _compile(self, run: Any, shapes: LoopState) -> None:
         """Compile the program for a loop of these shapes; nothing is allocated."""
         self._places = places = None
@@ -119,6 +125,8 @@ class CompiledLoop:
             lowered = program.lower(shapes.state, rest, np.int32(1), self._traced)
         self._run = call_and_wait(lowered.compile)
         self.program_bytes = memory.program_bytes(self._run)
+        if self._shares:
+            self.program_bytes += memory.n_bytes(rest)  # their copy, see ``run``
 
     def _continue(self, agents: Sequence[Any]) -> None:
         """Take over the games of the agents' checkpoints."""
@@ -143,7 +151,7 @@ class CompiledLoop:
         What ``states`` and ``games`` returned before stays whole.
         """
         rest = self.loop._replace(state=())
-        if self._mesh is None:  # else what was returned are copies
+        if self._shares:
             rest = jax.tree.map(jnp.copy, rest)
         n = np.int32(n_updates)
         self.loop, metrics = self._run(self.loop.state, rest, n, self._traced)
