@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-from kitae_marl import Agent, Config, PPOConfig
+from kitae_marl import Agent, Config, PPOConfig, evaluate, make_vec_env
+from kitae_marl.evaluation.export import export_policy
+from kitae_marl.evaluation.exported_policy import Policy
 from kitae_marl.loops import chunks
 from kitae_marl.loops.chunks import CompiledLoop
+from kitae_marl.stacking import map_leaves, starts
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
 N_ENVS, N_STEPS = 4, 8
@@ -55,14 +59,14 @@ def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:
         np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize(
-    ("game", "share_params", "algo", "settings"),
-    [
+@pytest.fixture(
+    scope="module",
+    params=[
         ("mpe/simple_spread-v3", False, "ippo", {}),
         ("mpe/simple_speaker_listener-v4", True, "ippo", {}),
-        ("classic/tictactoe-v3", True, "mappo", GRU),
+        ("classic/tictactoe-v3", True, "mappo", GRU | {"normalize_observation": True}),
         *(
-            pytest.param(*variant, marks=pytest.mark.slow)
+            pytest.param(variant, marks=pytest.mark.slow)
             for variant in [
                 ("mpe/simple_spread-v3", True, "ippo", {}),
                 ("classic/tictactoe-v3", False, "ippo", {}),
@@ -74,22 +78,55 @@ def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:
             ]
         ),
     ],
+    ids=lambda variant: "-".join(map(str, variant)),
 )
-def test_host_and_compiled_loop_end_with_the_same_parameters(
-    game: str,
-    share_params: Any,
-    algo: str,
-    settings: dict[str, Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def trained(request: pytest.FixtureRequest, quick_compilation: None) -> tuple[Agent, Agent]:
+    """Two agents of the same settings, trained by the host loop and by the compiled one."""
+    game, share_params, algo, settings = request.param
     settings = dataclasses.replace(config(game, share_params=share_params, **settings), algo=algo)
     compiled = Agent(make(game), settings)
     compiled.train(make(game), show=False)
-    monkeypatch.setattr("kitae_marl.loops.train.check_env", lambda env: env)
     host = Agent(make(game), settings)
-    host.train(OnHost(make(game)), show=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kitae_marl.loops.train.check_env", lambda env: env)
+        host.train(OnHost(make(game)), show=False)
+    return host, compiled
+
+
+def test_host_and_compiled_loop_end_with_the_same_parameters(trained: tuple[Agent, Agent]) -> None:
+    host, compiled = trained
     assert host.step == compiled.step == 3 * N_STEPS
     assert_same(host.state, compiled.state, tolerance=1e-5)
+
+
+def test_their_exports_play_whole_episodes_as_they_do(
+    trained: tuple[Agent, Agent], tmp_path: Path
+) -> None:
+    """In the original game, whose agents may wait for turns; a memory begins with each episode."""
+    for agent in trained:
+        exported = Policy(export_policy(agent, tmp_path / "policy.npz")[0])
+        env = make_vec_env(agent.config.env_id, 1, n_workers=0)
+        compared: list[str] = []
+        lengths = evaluate(compare(agent, exported, compared), env, 3).lengths
+        env.close()
+        assert len(compared) >= lengths.sum()
+        assert set(compared) == set(env.possible_agents)
+
+
+def compare(agent: Agent, exported: Policy, compared: list[str]) -> Any:
+    """Act as the agent does; whoever is to act must do the same by the exported policy."""
+
+    def act(observations: Any, infos: Any) -> Any:
+        actions = agent.select_action(observations, infos)
+        if starts(infos, 1)[0]:
+            exported.reset()
+        for name in [name for name, active in infos["active"].items() if active[0]]:
+            action = exported.act(name, map_leaves(lambda x: x[0], observations[name]))
+            np.testing.assert_array_equal(action, actions[name][0])
+            compared.append(name)
+        return actions
+
+    return act
 
 
 @pytest.mark.parametrize(
@@ -115,9 +152,12 @@ def test_a_run_that_continues_equals_one_that_never_stopped(
 def test_a_chunk_that_lasts_too_long_after_a_signal_is_given_up(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was learned before it is saved whole, though the program has written on."""
+    """What was learned before it is saved whole, memories and moments too, and goes on to the bit.
+
+    It is saved though the program has written on.
+    """
     game = "classic/tictactoe-v3"
-    settings = config(game, anneal=False)
+    settings = config(game, anneal=False, normalize_observation=True, **GRU)
     through = Agent(make(game), settings)
     through.train(make(game), tmp_path / "through", show=False)
     agent, run, go_on = Agent(make(game), settings), CompiledLoop.run, threading.Event()
