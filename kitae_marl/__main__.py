@@ -3,11 +3,13 @@
 import os
 import signal
 import sys
+from typing import Any
 
 
 def main() -> None:
     """Run the command line; until it can be, too, Ctrl-C ends the process with one line."""
     signal.signal(signal.SIGINT, _stop)
+    sys.unraisablehook = _tell
     from kitae_marl.cli import main as run  # takes a quarter of a second
 
     run()
@@ -18,6 +20,19 @@ def _stop(number: int, frame: object) -> None:
     del frame
     os.write(sys.stderr.fileno(), f"stopped by {signal.Signals(number).name}\n".encode())
     os._exit(128 + number)
+
+
+def _tell(unraisable: Any) -> None:
+    """Tell of an error that could not be raised, unless nobody needs to know.
+
+    Where the disk refuses one array of a checkpoint, Orbax closes its event loop; TensorStore's
+    threads then cannot report the other arrays to it, and Python would print that for each of them.
+    """
+    trace = unraisable.exc_traceback
+    name = "" if trace is None else trace.tb_frame.f_code.co_name
+    alone = name == "call_soon_threadsafe"  # called by no code in Python
+    if not (alone and str(unraisable.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(unraisable)
 
 
 if __name__ == "__main__":

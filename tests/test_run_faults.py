@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import os
@@ -14,6 +15,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -26,6 +28,7 @@ from test_compiled import config as compiled_config
 from test_compiled import make as make_compiled
 
 from kitae_marl import algos, keeping, manifest, runs
+from kitae_marl.__main__ import _tell
 from kitae_marl.agent import Agent
 from kitae_marl.algos.ppo import ippo
 from kitae_marl.checkpoint import RunCheckpointer
@@ -391,6 +394,7 @@ class TestRefusingDisk:
         assert ran.returncode == 74, ran.stderr
         assert "could not be written" in ran.stderr.splitlines()[-1]
         assert "File too large" in ran.stderr.splitlines()[-1]
+        assert "Traceback" not in ran.stderr
         assert "step 32000/32000" in ran.stdout
         assert not list((tmp_path / "runs" / "x").rglob("*tmp*"))
 
@@ -700,3 +704,21 @@ cli.main(["train", "--json"])
             finally:
                 process.kill()
         assert (process.returncode, error) == (code, "")
+
+
+def test_a_closed_loop_that_a_thread_called_is_not_worth_a_traceback(monkeypatch):
+    """Orbax closes it where the disk refuses a checkpoint; all other errors are told."""
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "__unraisablehook__", told.append)
+    loop = asyncio.new_event_loop()
+    loop.close()
+    with pytest.raises(RuntimeError) as caught:
+        loop.call_soon_threadsafe(print)
+    error, trace = caught.value, caught.value.__traceback__
+    assert trace is not None
+    _tell(SimpleNamespace(exc_value=error, exc_traceback=trace.tb_next))
+    assert told == []
+    others = [(error, trace), (error, None), (OSError("bad"), trace.tb_next)]
+    for other, at in others:
+        _tell(SimpleNamespace(exc_value=other, exc_traceback=at))
+    assert [(unraisable.exc_value, unraisable.exc_traceback) for unraisable in told] == others
