@@ -34,6 +34,7 @@ LEVELS = {
     4: ["player", "checkpoint", "logger", "vector", "video", "captions", "memory"],
     5: [
         "loops.metrics",
+        "loops.finals",
         "loops.train",
         "loops.compiled",
         "loops.chunks",

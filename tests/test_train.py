@@ -271,6 +271,64 @@ class TestProcessTermination:
         with pytest.raises(ValueError, match="_final_observation"):
             process_termination(1, {"a": np.zeros(2)}, {"final_observation": {}}, None)
 
+    @pytest.mark.parametrize(
+        ("changes", "error", "message"),
+        [
+            ({"final_observation": None}, TypeError, r"'final_observation'\] by agent, .* None"),
+            ({"final_observation": {"a_0": np.ones(3)}}, ValueError, r"missing: \['a_1', 'b'\]"),
+            ({"_final_observation": np.ones(2, bool)}, ValueError, r"as many rows, .* \(2,\)"),
+            ({"_final_observation": True}, ValueError, r"the mask \[E\] .* got True"),
+            ({"_final_observation": "yes"}, ValueError, r"the mask \[E\] .* got 'yes'"),
+            ({"_episode": None}, ValueError, r"'_episode'\], the mask \[E\] .* got None"),
+            ({"episode": {"return": numbers(0.0)}}, ValueError, "'return' and 'length'"),
+            ({"episode": {"return": {}, "length": {}}}, ValueError, "'return' and 'length'"),
+        ],
+    )
+    def test_infos_that_do_not_fit_are_refused(self, changes, error, message):
+        infos = ended(False, True, False) | changes
+        with pytest.raises(error, match=message):
+            process_termination(1, numbers(0.0), infos, Scalars())
+
+    @pytest.mark.parametrize("shape", [(2,), (3, 7), ()])
+    def test_final_observations_of_another_shape_are_refused(self, shape):
+        finals = {agent: np.ones(shape) for agent in numbers(0.0)}
+        infos = ended(False, True, False) | {"final_observation": finals}
+        with pytest.raises(ValueError, match=r"of shape \(3,.* got \("):
+            process_termination(1, numbers(0.0), infos, None)
+
+    @pytest.mark.parametrize(
+        "finals",
+        [[None, {"z": np.ones(1)}], [None, 3.0], [None, {"a": np.ones(2)}], [None, None, {"a": 1}]],
+    )
+    def test_objects_that_do_not_fit_are_refused(self, finals):
+        infos = {"final_obs": np.array(finals, object), "_final_obs": np.array([False, True])}
+        with pytest.raises(ValueError, match=r"expected (the|a) final observation of"):
+            process_termination(1, {"a": np.zeros((2, 1))}, infos, None)
+
+    @pytest.mark.parametrize(
+        ("observations", "infos", "writer"),
+        [
+            (None, ended(True, True, True), None),
+            (np.zeros(3), ended(True, True, True), None),
+            (numbers(0.0), None, None),
+            (numbers(0.0), [], Scalars()),
+            (numbers(0.0), ended(True, True, True), 3),
+        ],
+    )
+    def test_arguments_of_another_kind_are_refused(self, observations, infos, writer):
+        with pytest.raises(TypeError, match=r"expected .* got"):
+            process_termination(1, observations, infos, writer)
+
+    def test_what_the_writer_raises_is_raised(self):
+        class Full:
+            def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+                raise OSError("no space left")
+
+        observations = numbers(0.0)
+        with pytest.raises(OSError, match="no space left"):
+            process_termination(1, observations, ended(True, True, True), Full())
+        np.testing.assert_array_equal(observations["a_0"], numbers(0.0)["a_0"])
+
 
 class TestVectorizedTrain:
     def run(self, n_env_steps: int = 2 * LENGTH, **options: Any) -> tuple[FakeAgent, Scalars, Any]:

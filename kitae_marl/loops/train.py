@@ -9,16 +9,9 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.groups import GroupSpec
-from kitae_marl.loops.metrics import count_skipped, log_env, log_episodes, log_update
-from kitae_marl.stacking import (
-    STARTS,
-    AgentDict,
-    active_agents,
-    map_leaves,
-    split_masks,
-    stack,
-    starts,
-)
+from kitae_marl.loops.finals import process_termination
+from kitae_marl.loops.metrics import count_skipped, log_env, log_update
+from kitae_marl.stacking import STARTS, active_agents, split_masks, stack, starts
 from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, IAgent, Writer
 from kitae_marl.vector import VecParallelEnv
 
@@ -39,75 +32,6 @@ def check_env(env: Any) -> Any:
     from kitae_marl.vector.wrappers import as_parallel  # imports Gymnasium and PettingZoo on use
 
     return as_parallel(env)
-
-
-def process_termination(
-    global_step: int,
-    next_observations: AgentPyTree,
-    infos: Mapping[str, Any],
-    writer: Writer | None,
-) -> AgentPyTree:
-    """Log the episodes that ended in this step and return the true next observations.
-
-    Where an environment was reset in the step that ended its episode, ``next_observations`` holds
-    the first observation of the new episode; learning needs the last one of the old.
-
-    Args:
-        global_step: environment steps so far, all environments together.
-        next_observations: ``{agent: [E, ...]}`` as the step returned them.
-        infos: as the step returned them: ``final_observation`` (or Gymnasium's ``final_obs``) with
-            its mask ``_final_observation``; ``episode`` with ``return`` and ``length`` by agent,
-            and its mask ``_episode``.
-        writer: gets, for each finished episode, ``return/<agent>``, ``return/mean`` (over agents),
-            ``return/team`` (their sum), ``return/group/<group>`` where there are several groups
-            (mean over its agents), and ``episode/length``; None: nothing is logged.
-
-    Returns:
-        ``next_observations`` with the final observations put in. The arguments stay as they are;
-        where no episode ended, ``next_observations`` itself is returned.
-    """
-    if writer is not None and "return" in infos.get("episode", {}):
-        log_episodes(global_step, infos, writer)
-    for key in ("final_observation", "final_obs"):
-        if key in infos:
-            return _with_finals(next_observations, infos[key], infos.get(f"_{key}"))
-    return next_observations
-
-
-def _with_finals(observations: AgentPyTree, finals: Any, ended: Any) -> AgentPyTree:
-    """Put final observations into copies of the arrays."""
-    if isinstance(finals, np.ndarray):  # Gymnasium's form: an object array of dicts or None
-        return _with_object_finals(observations, finals)
-    if ended is None:
-        raise ValueError("expected infos['_final_observation'], the mask of infos['final_...'].")
-    rows = np.asarray(ended, bool)
-
-    def replace(leaf: np.ndarray, final: np.ndarray) -> np.ndarray:
-        leaf = leaf.copy()
-        leaf[rows] = final[rows]
-        return leaf
-
-    if isinstance(observations, AgentDict) and isinstance(finals, AgentDict):
-        blocks = observations.intact_blocks(), finals.intact_blocks()
-        if blocks[0] is not None and blocks[1] is not None:
-            merged = {
-                name: map_leaves(replace, blocks[0][name], blocks[1][name]) for name in blocks[0]
-            }
-            return AgentDict(merged, observations.agents_of)
-    return {agent: map_leaves(replace, obs, finals[agent]) for agent, obs in observations.items()}
-
-
-def _with_object_finals(observations: AgentPyTree, finals: np.ndarray) -> AgentPyTree:
-    """Put in final observations that come as one dict per environment."""
-    result = {agent: map_leaves(np.copy, obs) for agent, obs in observations.items()}
-
-    def put(i: int) -> Any:
-        return lambda leaf, final: leaf.__setitem__(i, final)
-
-    for i, final in enumerate(finals):
-        for agent, value in (final or {}).items():
-            map_leaves(put(i), result[agent], value)
-    return result
 
 
 def vectorized_train(
