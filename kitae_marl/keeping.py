@@ -117,13 +117,19 @@ def keep(
         summaries.append(_summary(agent, logger, wall, start))
         if path is not None:
             _write_summary(path, summaries[-1])
-    stopping = agents[0].stopping
-    if show and stopping not in (0, signal.SIGPIPE):
-        saved = f"; --resume goes on from step {summaries[0]['env_steps']}" if paths[0] else ""
-        with suppress(BrokenPipeError):  # the signal may have ended the reader, too
-            say(f"stopped by {signal.Signals(stopping).name}{saved}")
-    pass_on(stopping)
+    if show:
+        _say_stopped(agents[0].stopping, paths[0] and summaries[0]["env_steps"])
+    pass_on(agents[0].stopping)
     return summaries
+
+
+def _say_stopped(number: int, saved: int | None) -> None:
+    """Say which signal ended the training, if one did, and at which environment step it is kept."""
+    if number in (0, signal.SIGPIPE):
+        return
+    more = "" if saved is None else f"; --resume goes on from step {saved}"
+    with suppress(BrokenPipeError):  # the signal may have ended the reader, too
+        say(f"stopped by {signal.Signals(number).name}{more}")
 
 
 def _logger(agent: Agent, path: Path | None, show: bool, on_unread: Callable[[], None]) -> Logger:
