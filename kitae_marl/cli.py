@@ -120,7 +120,7 @@ def main(args: list[str] | None = None) -> None:
             sys.exit(128 + SIGPIPE)
         known = isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError)
         if known:
-            from kitae_marl.logger import say_error
+            from kitae_marl.terminal import say_error
 
             say_error(f"error: {error}")
         _end_json(args, str(error) if known else _REASONS.get(code, repr(error)), code)
@@ -200,7 +200,7 @@ def _run(args: list[str]) -> int:
     command = parse(args)
     _set_up_xla()
     from kitae_marl import commands, runs  # imports what parsing does not need
-    from kitae_marl.logger import plain_warnings
+    from kitae_marl.terminal import plain_warnings
 
     with plain_warnings():
         result = commands.RUN[type(command)](command)

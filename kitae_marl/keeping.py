@@ -15,8 +15,9 @@ from kitae_marl import runs, sharding
 from kitae_marl.checkpoint import RunCheckpointer
 from kitae_marl.config import Config
 from kitae_marl.errors import ConfigError, TrainingDivergedError
-from kitae_marl.logger import Logger, say
+from kitae_marl.logger import Logger
 from kitae_marl.signals import pass_on, stop_on_signal
+from kitae_marl.terminal import say
 
 if TYPE_CHECKING:
     from kitae_marl.agent import Agent

@@ -13,7 +13,7 @@ from kitae_marl.agent import Agent
 from kitae_marl.config import TRACED, Config
 from kitae_marl.errors import CheckpointError, ConfigError
 from kitae_marl.keeping import is_complete
-from kitae_marl.logger import counted, say
+from kitae_marl.terminal import counted, say
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
 if TYPE_CHECKING:

@@ -21,11 +21,12 @@ from kitae_marl.keeping import (
     stopping_on_signal,
 )
 from kitae_marl.locks import locked
-from kitae_marl.logger import Logger, say
+from kitae_marl.logger import Logger
 from kitae_marl.loops.chunks import train_in_chunks
 from kitae_marl.loops.train import check_env, vectorized_train
 from kitae_marl.manifest import origin_differences
 from kitae_marl.outputs import require_folder
+from kitae_marl.terminal import say
 
 if TYPE_CHECKING:
     from kitae_marl.agent import Agent

@@ -16,12 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kitae_marl.config import MAX_CONFIG_BYTES, Config
-from kitae_marl.errors import (
-    ConfigError,
-    NoCheckpointError,
-    RunExistsError,
-    UnsafePathError,
-)
+from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError, UnsafePathError
 from kitae_marl.groups import GroupSpec
 from kitae_marl.locks import LOCK
 from kitae_marl.outputs import replacing, require_folder

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = {
-    0: ["types", "config", "checks", "keys", "errors", "signals", "locks", "outputs"],
+    0: ["types", "config", "checks", "keys", "errors", "terminal", "signals", "locks", "outputs"],
     1: [
         "ops",
         "networks",
@@ -65,7 +65,7 @@ PURE += ["loops.update", "loops.compiled", "loops.metrics"]
 HOMES = {
     "orbax": {"kitae_marl.checkpoint"},
     "tensorboardX": {"kitae_marl.logger"},
-    "rich": {"kitae_marl.logger"},
+    "rich": {"kitae_marl.terminal"},
     "tyro": {"kitae_marl.cli", "kitae_marl.options.fields"},
     "imageio": {"kitae_marl.video"},
     "PIL": {"kitae_marl.captions", "kitae_marl.video"},
@@ -226,13 +226,13 @@ def written_arguments(function: ast.FunctionDef) -> list[str]:
 
 
 @pytest.mark.parametrize("module", sorted(sources()))
-def test_no_module_prints_except_the_logger_and_the_command_line(module):
+def test_no_module_prints_except_the_terminal_and_the_command_line(module):
     printing = [
         node
         for node in ast.walk(tree(module))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write")
     ]
-    if module not in ("kitae_marl.logger", "kitae_marl.cli"):
+    if module not in ("kitae_marl.terminal", "kitae_marl.cli"):
         assert not printing
 
 

@@ -10,15 +10,9 @@ from pathlib import Path
 import pytest
 
 from kitae_marl import logger as module
-from kitae_marl.logger import (
-    FLUSH_SECONDS,
-    Logger,
-    MetricsFile,
-    PlainDisplay,
-    make_display,
-    say,
-    say_error,
-)
+from kitae_marl import terminal
+from kitae_marl.logger import FLUSH_SECONDS, Logger, MetricsFile
+from kitae_marl.terminal import PlainDisplay, make_display, say, say_error
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -235,7 +229,7 @@ class TestTerminal:
         assert isinstance(make_display(10, 0), PlainDisplay)
 
     def test_the_bar_of_a_terminal(self, capsys):
-        display = module.RichDisplay(100, 0)
+        display = terminal.RichDisplay(100, 0)
         display.update(50, 10.0, {"return/mean": 1.5})
         display.close()
         assert "50/100" in capsys.readouterr().out

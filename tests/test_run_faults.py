@@ -43,10 +43,10 @@ from kitae_marl.errors import (
     UnsafePathError,
 )
 from kitae_marl.locks import LOCK, locked
-from kitae_marl.logger import PlainDisplay
 from kitae_marl.loops.metrics import MAX_SKIPPED
 from kitae_marl.loops.train import first_seed
 from kitae_marl.loops.update import NONFINITE
+from kitae_marl.terminal import PlainDisplay
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("quick_compilation")]
 LENGTH = CONFIG.ppo.n_steps

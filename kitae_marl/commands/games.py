@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kitae_marl.errors import ConfigError
-from kitae_marl.logger import say
 from kitae_marl.options.games import Bench, Doctor, List, Verify
+from kitae_marl.terminal import say
 
 
 def list_games(options: List) -> dict[str, Any]:

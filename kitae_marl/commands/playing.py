@@ -18,8 +18,8 @@ from kitae_marl.commands.loading import (
     require_trust,
 )
 from kitae_marl.errors import ConfigError
-from kitae_marl.logger import counted, say
 from kitae_marl.options.playing import Brackets, Compare, Evaluate, Playing, PlayingRuns
+from kitae_marl.terminal import counted, say
 
 if TYPE_CHECKING:
     from kitae_marl.evaluation import Evaluation

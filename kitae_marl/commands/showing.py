@@ -20,9 +20,9 @@ from kitae_marl.commands.loading import (
     require_trust,
 )
 from kitae_marl.errors import ConfigError, EnvError, RenderError
-from kitae_marl.logger import counted, say
 from kitae_marl.options.showing import Export, Plot, Watch
 from kitae_marl.outputs import require_output
+from kitae_marl.terminal import counted, say
 
 WIDTHS = 800, 400
 """Largest width of a picture in pixels: of one film, and of one of several side by side."""

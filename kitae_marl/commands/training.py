@@ -21,8 +21,8 @@ from kitae_marl.config import CENTRAL, Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.listing import list_runs
 from kitae_marl.locks import locked
-from kitae_marl.logger import counted, say
 from kitae_marl.options.training import Runs, Train
+from kitae_marl.terminal import counted, say
 
 
 def train(options: Train) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kitae_marl.errors import VectorEnvError, WorkerDiedError, WorkerTimeoutError, printable
+from kitae_marl.errors import VectorEnvError, WorkerDiedError, WorkerTimeoutError
+from kitae_marl.terminal import printable
 from kitae_marl.vector.process import Worker, describe_exit, signal_name
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.errors import printable
+from kitae_marl.terminal import printable
 from kitae_marl.vector import channel, episode_seed
 from kitae_marl.vector.channel import Frame
 from kitae_marl.vector.process import Worker

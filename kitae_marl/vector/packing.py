@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle
 
-from kitae_marl.errors import printable
+from kitae_marl.terminal import printable
 
 
 def pack(env_fns: Sequence[Callable[[], Any]], first: int) -> bytes:

@@ -15,7 +15,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from kitae_marl.errors import printable
+from kitae_marl.terminal import printable
 from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
 from kitae_marl.vector.failure import Failure

@@ -10,7 +10,8 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from kitae_marl.errors import VectorEnvError, printable
+from kitae_marl.errors import VectorEnvError
+from kitae_marl.terminal import printable
 from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
 from kitae_marl.vector.failure import Failure

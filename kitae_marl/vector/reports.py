@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kitae_marl import errors
-from kitae_marl.errors import printable
+from kitae_marl.terminal import printable
 from kitae_marl.vector.leaf import DataFault
 
 MESSAGE_LIMIT = 4096

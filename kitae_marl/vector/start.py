@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.errors import SpaceMismatchError, printable
+from kitae_marl.errors import SpaceMismatchError
+from kitae_marl.terminal import printable
 from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
 from kitae_marl.vector.pool import Pool

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from vector_games import CountGame
 
-from kitae_marl.errors import printable
+from kitae_marl.terminal import printable
 from kitae_marl.vector import SubProcVecParallelEnv, channel
 from kitae_marl.vector.reports import plain
 
