@@ -42,6 +42,26 @@ def program(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def start(*args: str, cwd: Path, env: dict[str, str] = ENVIRONMENT) -> subprocess.Popen[str]:
+    """Start the command line in a session of its own."""
+    return subprocess.Popen(
+        command(*args),
+        cwd=cwd,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until(condition: Any, process: subprocess.Popen[str], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert condition(), process.communicate()
+
+
 def last_json(text: str) -> dict[str, Any]:
     return json.loads(text.strip().splitlines()[-1])
 
@@ -257,20 +277,9 @@ class TestPlaying:
 def test_a_signal_saves_and_ends_with_its_code(tmp_path, number, code):
     args = ["train", GAME, "--run", "x", "--env-steps", "1000000", "--save-every", "1000000"]
     args += ["--env-kwargs", '{"delay": 0.002}', *SMALL]
-    with subprocess.Popen(
-        command(*args),
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with start(*args, cwd=tmp_path) as process:
         metrics = tmp_path / "runs" / "x" / "metrics.csv"
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and not (
-            metrics.exists() and metrics.read_text().count("\n") > 3
-        ):
-            time.sleep(0.1)
+        wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") > 3, process)
         process.send_signal(number)
         _, error = process.communicate(timeout=30)
     assert process.returncode == code, error
@@ -287,14 +296,7 @@ def test_training_is_saved_when_nobody_reads_its_progress_any_more(tmp_path):
     """As by ``kitae-marl train ... | head``."""
     args = ["train", GAME, "--run", "x", "--env-steps", "1000000", "--save-every", "1000000"]
     args += ["--env-kwargs", '{"delay": 0.002}', "--json", *SMALL]
-    with subprocess.Popen(
-        command(*args),
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with start(*args, cwd=tmp_path) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert any("env steps/s" in line for line in process.stdout)
@@ -310,19 +312,8 @@ def test_training_is_saved_when_nobody_reads_its_progress_any_more(tmp_path):
 def interrupted(args: list[str], cwd: Path, ready: str) -> tuple[int, str]:
     """Send Ctrl-C to a command once a file of this pattern is there; its code, what it said."""
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{cwd}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"}
-    with subprocess.Popen(
-        command(*args),
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline and not list(cwd.glob(ready)):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
+    with start(*args, cwd=cwd, env=environment) as process:
+        wait_until(lambda: list(cwd.glob(ready)), process)
         os.killpg(process.pid, signal.SIGINT)
         _, error = process.communicate(timeout=10)
     return process.returncode, error

@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import pytest
 from test_agent import CLOCKED, CONFIG, N_ENVS, make_env
-from test_cli import ENVIRONMENT, GAME, command, program
+from test_cli import ENVIRONMENT, GAME, command, program, start, wait_until
 from test_compiled import config as compiled_config
 from test_compiled import make as make_compiled
 
@@ -77,26 +77,6 @@ def logged(run: Path) -> list[dict[str, str]]:
 
 def same_folder(left: Path, right: Path) -> bool:
     return digests(left) == digests(right) and logged(left) == logged(right)
-
-
-def start(*args: str, cwd: Path) -> subprocess.Popen[str]:
-    """Start the command line in a session of its own."""
-    return subprocess.Popen(
-        command(*args),
-        cwd=cwd,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_until(condition: Any, process: subprocess.Popen[str], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert condition(), process.communicate()
 
 
 @pytest.fixture(scope="module")
