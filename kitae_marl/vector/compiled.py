@@ -70,6 +70,10 @@ class CompiledVecParallelEnv:
             raise TypeError(f"expected no arguments beside a built game, got {sorted(kwargs)}.")
         if with_state and game.state_space is None:
             raise ValueError("with_state=True expects a game with a state_space, got none.")
+        if not all(hasattr(game, name) for name in ("possible_agents", "start", "transition")):
+            raise TypeError(
+                f"expected a compiled game (kitae_envs.core.Game) or the id of one, got {game!r}."
+            )
         self.game = game
         self.num_envs = n_envs
         self.possible_agents = list(game.possible_agents)

@@ -144,3 +144,8 @@ def test_numbers_that_are_none_end_the_training():
     agent = Agent(env, Config(env_id="careless", n_envs=2, env_steps=400, ppo=ppo))
     with pytest.raises(TrainingDivergedError, match="look at the rewards and observations"):
         agent.train(env, show=False)
+
+
+def test_what_is_no_game_is_refused():
+    with pytest.raises(TypeError, match=r"expected a compiled game .* got 3"):
+        CompiledVecParallelEnv(3, 4)  # pyright: ignore[reportArgumentType]
