@@ -12,12 +12,24 @@ import numpy as np
 from kitae_envs.core import Game
 
 
+def require_game(game: Any) -> None:
+    """Make sure that something is a compiled game.
+
+    Raises:
+        TypeError: if it is not.
+    """
+    if not isinstance(game, Game):
+        raise TypeError(f"expected a compiled game, a kitae_envs.core.Game, got {game!r}.")
+
+
 def require_sound(game: Game) -> None:
     """Make sure that what a game returns has the groups, shapes and types that it must have.
 
     Raises:
+        TypeError: if it is no game.
         ValueError: naming the method, what was expected of it and what it returned.
     """
+    require_game(game)
     check, key = partial(_require, type(game).__name__), jax.random.key(0)
     sizes = {name: len(agents) for name, agents in game.groups.items()}
     firsts = {name: agents[0] for name, agents in game.groups.items()}

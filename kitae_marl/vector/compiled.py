@@ -50,6 +50,7 @@ class CompiledVecParallelEnv:
         worker_pids: empty: there are no worker processes.
 
     Raises:
+        TypeError: for what is neither a game nor an id.
         ValueError: if ``n_envs`` is below one, the game has no ``state`` to deliver, or it does not
             return what its spaces say.
     """
@@ -59,7 +60,7 @@ class CompiledVecParallelEnv:
     ) -> None:
         import jax
         import kitae_envs
-        from kitae_envs.checking import require_sound
+        from kitae_envs.checking import require_game, require_sound
         from kitae_envs.core import reset_batch, step_batch
 
         if n_envs < 1:
@@ -68,12 +69,9 @@ class CompiledVecParallelEnv:
             game = kitae_envs.make(game, **kwargs)
         elif kwargs:
             raise TypeError(f"expected no arguments beside a built game, got {sorted(kwargs)}.")
+        require_game(game)
         if with_state and game.state_space is None:
             raise ValueError("with_state=True expects a game with a state_space, got none.")
-        if not all(hasattr(game, name) for name in ("possible_agents", "start", "transition")):
-            raise TypeError(
-                f"expected a compiled game (kitae_envs.core.Game) or the id of one, got {game!r}."
-            )
         self.game = game
         self.num_envs = n_envs
         self.possible_agents = list(game.possible_agents)

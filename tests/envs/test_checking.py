@@ -146,6 +146,8 @@ def test_numbers_that_are_none_end_the_training():
         agent.train(env, show=False)
 
 
-def test_what_is_no_game_is_refused():
-    with pytest.raises(TypeError, match=r"expected a compiled game .* got 3"):
-        CompiledVecParallelEnv(3, 4)  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize("thing", [3, None, Careless, np.zeros(2)])
+def test_what_is_no_game_is_refused(thing):
+    for function in (require_sound, lambda x: CompiledVecParallelEnv(x, 4, with_state=True)):
+        with pytest.raises(TypeError, match=r"expected a compiled game, .* got"):
+            function(thing)
