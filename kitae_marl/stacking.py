@@ -16,14 +16,38 @@ from kitae_marl.groups import GroupSpec
 
 
 def map_leaves(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
-    """Apply a function to the leaves of nested dicts and tuples of arrays (a tiny ``tree.map``)."""
+    """Apply a function to the leaves of nested dicts and tuples of arrays (a tiny ``tree.map``).
+
+    Raises:
+        ValueError: if trees of ``rest`` have other parts than ``tree``.
+    """
     if isinstance(tree, dict):
+        for other in rest:
+            if not isinstance(other, dict) or other.keys() != tree.keys():
+                raise _other_parts(tree, other)
         return {key: map_leaves(function, tree[key], *(r[key] for r in rest)) for key in tree}
     if isinstance(tree, tuple):
+        for other in rest:
+            if not isinstance(other, tuple) or len(other) != len(tree):
+                raise _other_parts(tree, other)
         return tuple(
             map_leaves(function, leaf, *(r[i] for r in rest)) for i, leaf in enumerate(tree)
         )
     return function(tree, *rest)
+
+
+def _other_parts(tree: Any, other: Any) -> ValueError:
+    """Say in what two trees differ."""
+
+    def parts(tree: Any) -> str:
+        if isinstance(tree, dict):
+            return f"a dict of {list(tree)}"
+        return f"a tuple of {len(tree)}" if isinstance(tree, tuple) else f"{type(tree).__name__}"
+
+    return ValueError(
+        f"expected values with equal parts, {parts(tree)}, got {parts(other)}; give what the space "
+        "of the agent says."
+    )
 
 
 class AgentDict(dict[str, Any]):

@@ -238,6 +238,25 @@ class TestProcessTermination:
         assert result["a"]["x"].tolist() == [[0] * 3, [1] * 3]
         assert result["a"]["y"][0].tolist() == [0, 1]
 
+    @pytest.mark.parametrize(
+        "final",
+        [
+            {"x": np.ones((2, 3))},
+            {"x": np.ones((2, 3)), "z": (np.ones(2),)},
+            {"x": np.ones((2, 3)), "y": np.ones((2, 2))},
+            {"x": np.ones((2, 3)), "y": (np.ones(2), np.ones(2))},
+            {"x": {"u": np.ones((2, 3))}, "y": (np.ones(2),)},
+            np.ones((2, 3)),
+        ],
+    )
+    @pytest.mark.parametrize("as_objects", [False, True])
+    def test_nested_ones_of_other_parts_are_refused(self, final, as_objects):
+        """The second has the right number of parts, the third would be taken row by row."""
+        finals: Any = np.array([None, {"a": final}], object) if as_objects else {"a": final}
+        infos = {"final_observation": finals, "_final_observation": np.array([False, True])}
+        with pytest.raises(ValueError, match=r"expected .*got "):
+            process_termination(1, {"a": {"x": np.zeros((2, 3)), "y": (np.zeros(2),)}}, infos, None)
+
     def test_the_objects_of_gymnasium(self):
         finals = np.array([None, {"a": np.array([7.0])}], object)
         observations = {"a": np.zeros((2, 1))}
@@ -282,6 +301,8 @@ class TestProcessTermination:
             ({"_episode": None}, ValueError, r"'_episode'\], the mask \[E\] .* got None"),
             ({"episode": {"return": numbers(0.0)}}, ValueError, "'return' and 'length'"),
             ({"episode": {"return": {}, "length": {}}}, ValueError, "'return' and 'length'"),
+            ({"_episode": np.ones(2, bool)}, ValueError, r"return of a_0 in 2 env.*\(3,\)"),
+            ({"_episode": np.ones(5, bool)}, ValueError, r"return of a_0 in 5 env.*\(3,\)"),
         ],
     )
     def test_infos_that_do_not_fit_are_refused(self, changes, error, message):

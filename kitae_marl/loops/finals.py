@@ -62,7 +62,14 @@ def _check_episodes(infos: Mapping[str, Any], writer: Writer) -> None:
         raise ValueError(
             f"expected 'return' and 'length' of finished episodes by agent, got {episode!r}."
         )
-    _mask(infos, "_episode")
+    rows = _mask(infos, "_episode")
+    for name in ("return", "length"):
+        for agent, values in episode[name].items():
+            if np.shape(values) != rows.shape:
+                raise ValueError(
+                    f"expected the {name} of {agent} in {len(rows)} environments, as many as "
+                    f"infos['_episode'] has, got an array of shape {np.shape(values)}."
+                )
 
 
 def _mask(infos: Mapping[str, Any], name: str) -> np.ndarray:
