@@ -119,16 +119,19 @@ def keep(
         if path is not None:
             _write_summary(path, summaries[-1])
     if show:
-        _say_stopped(agents[0].stopping, paths[0] and summaries[0]["env_steps"])
+        _say_stopped(agents[0].stopping, summaries[0] if paths[0] else None)
     pass_on(agents[0].stopping)
     return summaries
 
 
-def _say_stopped(number: int, saved: int | None) -> None:
-    """Say which signal ended the training, if one did, and at which environment step it is kept."""
+def _say_stopped(number: int, kept: dict[str, Any] | None) -> None:
+    """Say which signal ended the training, if one did, and what is kept, as the summary has it."""
     if number in (0, signal.SIGPIPE):
         return
-    more = "" if saved is None else f"; --resume goes on from step {saved}"
+    more = ""
+    if kept is not None:
+        goes_on = f"--resume goes on from step {kept['env_steps']}"
+        more = f"; {'the run is complete' if kept['complete'] else goes_on}"
     with suppress(BrokenPipeError):  # the signal may have ended the reader, too
         say(f"stopped by {signal.Signals(number).name}{more}")
 

@@ -650,6 +650,24 @@ class TestNobodyReads:
         assert said == ["stopped by SIGINT"]
 
     @pytest.mark.parametrize(
+        ("steps", "last"), [(3, "--resume goes on from step 48"), (6, "the run is complete")]
+    )
+    def test_a_signal_with_the_last_step_finds_the_run_complete(
+        self, tmp_path, monkeypatch, steps, last
+    ):
+        said: list[str] = []
+        agent = Agent(make_env(), CONFIG)
+
+        def learn(checkpointers: Any, loggers: Any) -> None:
+            agent.learned(agent.state, steps * LENGTH, ())
+            agent.stopping = signal.SIGTERM
+
+        monkeypatch.setattr(keeping, "say", said.append)
+        with pytest.raises(SystemExit):
+            keeping.keep([agent], [tmp_path], learn, show=True)
+        assert said[-1] == f"stopped by SIGTERM; {last}"
+
+    @pytest.mark.parametrize(
         ("end", "code"),
         [("print('progress', flush=True)", 141), ("raise KeyboardInterrupt", 130)],
         ids=["progress", "signal"],
