@@ -45,13 +45,17 @@ def require_one_keeper(path: Path | None) -> None:
 
 
 def describe(agent: Agent, path: Path, env: Any) -> None:
-    """Write what a run is: its agents, and its config with the place where the games run."""
+    """Write what a run is that begins or goes on: agents, and config with the place of the games.
+
+    The summary of an earlier end goes: from here on it may be untrue.
+    """
     compiled = hasattr(env, "game")
     config = dataclasses.replace(
         agent.config,
         backend="compiled" if compiled else "python",
         n_workers=None if compiled else agent.config.n_workers,
     )
+    (path / "summary.json").unlink(missing_ok=True)
     runs.write_groups(path, agent.possible_agents, agent.groups)
     runs.write_text(path / runs.MARKER, config.to_json())
 

@@ -60,10 +60,10 @@ def _run(path: Path) -> dict[str, Any]:
     """Describe one run."""
     config, summary = runs.read_config(path), runs.read_summary(path)
     steps, value = _progress(path / "metrics.csv")
-    if summary and summary["env_steps"] >= steps:  # else it went on, and was killed or is at work
+    if summary:  # else it is at work, or was killed
         steps, value = summary["env_steps"], summary["returns"].get(RETURN)
     process = holder(path)
-    done = bool(summary) and summary["complete"] and steps <= summary["env_steps"]
+    done = bool(summary) and summary["complete"]
     return {
         "name": path.name,
         "state": "running" if process else "complete" if done else "stopped",

@@ -49,9 +49,9 @@ class TestStates:
             "holder": "",
         }
 
-    def test_killed_the_metrics_know_more_than_an_old_summary(self, tmp_path):
+    def test_of_a_killed_one_the_metrics_know(self, tmp_path):
         metrics = "step,return/mean,x\n1024,-9.5,1\n2048,-8.0,1\n3072,,1\n4096,-1"
-        make_run(tmp_path / "a", metrics, complete=True)
+        make_run(tmp_path / "a", metrics)
         row = only(tmp_path)
         assert (row["state"], row["env_steps"], row["return"]) == ("stopped", 3072, -8.0)
 

@@ -42,6 +42,7 @@ from kitae_marl.errors import (
     TrainingDivergedError,
     UnsafePathError,
 )
+from kitae_marl.listing import list_runs
 from kitae_marl.locks import LOCK, locked
 from kitae_marl.loops.metrics import MAX_SKIPPED
 from kitae_marl.loops.train import first_seed
@@ -266,6 +267,16 @@ class TestDamagedCheckpoints:
         assert saved(copy) == [32, 40, 48]
         steps = [int(row["step"]) for row in logged(copy)]
         assert steps == [N_ENVS * LENGTH * (i + 1) for i in range(6)]
+
+    def test_going_on_ends_the_truth_of_the_summary(self, copy):
+        """Or a run that was complete, and is killed on its way from an older step, would be so."""
+        resume(copy)
+        assert list_runs(copy.parent)[0]["state"] == "complete"
+        agent, env = Agent.load(copy), make_env()
+        env.step = lambda actions: 1 / 0
+        with pytest.raises(ZeroDivisionError):
+            agent.resume(env, copy, step=40, show=False)
+        assert list_runs(copy.parent)[0]["state"] == "stopped"
 
     def test_all_damaged_ends_with_2(self, copy):
         for step in (16, 24, 32):

@@ -121,6 +121,24 @@ class TestTraining:
         }
         assert "resumed from" not in out
 
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--ppo.activation", "relu"], "ppo.activation: the run was trained with 'tanh'"),
+            (["--env-steps", "32"], "expected more than the 48 steps already done"),
+            (["--resume-step", "16"], "no checkpoint of step 16"),  # of seed 7; the others go back
+        ],
+    )
+    def test_members_that_are_complete_heed_what_is_asked_of_them(
+        self, trained, capsys, options, message
+    ):
+        with pytest.raises(SystemExit) as caught:
+            run_main(trained, capsys, *SET, "--resume", *options)
+        assert caught.value.code == 2
+        said = capsys.readouterr()
+        assert message in said.err
+        assert said.out.count("resumed from step 32") == 2 * ("--resume-step" in options)
+
     def test_a_set_cannot_lose_seeds(self, trained, capsys):
         with pytest.raises(SystemExit) as caught:
             run_main(trained, capsys, *SET, "--resume", "--seeds", "2")

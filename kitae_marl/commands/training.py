@@ -154,12 +154,17 @@ def one_after_another(options: Train, path: Path) -> dict[int, dict[str, Any]]:
         own, config = runs.member(path, seed), options.config(seed)
         begun = runs.has_checkpoints(own)
         say(f"seed {seed}: {'goes on' if begun else 'begins'} in {own}")
-        summary = runs.read_summary(own)
-        if begun and summary.get("complete") and summary["env_steps"] >= config.env_steps:
-            results[seed] = _result(summary, own)
+        if begun and options.resume_step is None and _is_over(own, config):
+            results[seed] = _result(runs.read_summary(own), own)
         else:
             results[seed] = _train_run(options, config, own, resume=begun)
     return results
+
+
+def _is_over(path: Path, config: Config) -> bool:
+    """Whether a run has come to its end with these settings, so that nothing is left to do."""
+    stored = dataclasses.replace(runs.read_config(path), backend=config.backend)
+    return stored == config and bool(runs.read_summary(path).get("complete"))
 
 
 def _require_all_seeds(options: Train, path: Path) -> None:
