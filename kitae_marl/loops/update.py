@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from kitae_marl.sharding import spread_rows
 
@@ -26,11 +27,12 @@ def skip_nonfinite(update_step: Callable[..., Any]) -> Callable[..., Any]:
 
     def guarded(state: Any, key: jax.Array, processed: Any) -> tuple[Any, dict[str, jax.Array]]:
         learned, info = update_step(state, key, processed)
-        finite = jnp.array(True)
-        for leaf in jax.tree.leaves(learned):
-            if jnp.issubdtype(leaf.dtype, jnp.inexact):
-                finite &= jnp.all(jnp.isfinite(leaf))
-        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), learned, state)
+        leaves = jax.tree.leaves(learned)
+        # One vector and one branch are two dozen kernels less to compile than a test and a choice
+        # of every leaf.
+        numbers, _ = ravel_pytree([x for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)])
+        finite = jnp.all(jnp.isfinite(numbers))
+        kept = jax.lax.cond(finite, lambda: learned, lambda: state)
         return kept, {**info, NONFINITE: 1.0 - finite.astype(jnp.float32)}
 
     return guarded
