@@ -19,6 +19,7 @@ from kitae_marl.errors import NoCheckpointError
 from kitae_marl.groups import GroupSpec, first_match, group_specs
 from kitae_marl.keys import EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.loops.update import skip_nonfinite
+from kitae_marl.loops.waiting import LongCall
 from kitae_marl.memory import require_state_memory
 from kitae_marl.player import Player
 from kitae_marl.stacking import AgentDict
@@ -84,7 +85,7 @@ class Agent:
     def _setup(
         self, possible_agents: list[str], groups: tuple[GroupSpec, ...], config: Config
     ) -> None:
-        """Make keys, compiled functions and first parameters."""
+        """Make keys and compiled functions."""
         self.config, self.possible_agents, self.groups = config, possible_agents, groups
         self._player = Player(possible_agents, groups, config, jax.random.key(config.seed))
         self.algorithm = self._player.algorithm
@@ -97,7 +98,7 @@ class Agent:
         self._compile()
 
     def _compile(self) -> None:
-        """Call the algorithm's factories, jit each function once, draw the first parameters."""
+        """Call the algorithm's factories, jit each function once."""
         algorithm, groups, config = self.algorithm, self.groups, self.config
         train_state = algorithm.train_state_factory(groups, config)
         process = algorithm.process_experience_factory(groups, config)
@@ -111,9 +112,28 @@ class Agent:
             return update_step(state, update_key, process(state, process_key, experience))
 
         self._update = jax.jit(update, donate_argnums=0)
-        draw = jax.jit(init).trace(self.root_key)
-        require_state_memory(draw.out_info)
-        self.state = draw.lower().compile()(self.root_key)
+        self._init = jax.jit(init).trace(self.root_key)
+        require_state_memory(self._init.out_info)
+        self._state: Any = None
+        self._drawing: LongCall[Any] | None = None
+
+    def begin_to_draw(self) -> LongCall[Any] | None:
+        """Compile what draws the first parameters, beside what the caller does next."""
+        if self._state is None and self._drawing is None:
+            self._drawing = LongCall(self._init.lower().compile)
+        return self._drawing
+
+    def _acting(self) -> Player:
+        """Return the player, its parameters drawn: not before they are needed, if they are."""
+        drawing = self.begin_to_draw()
+        if drawing is not None:
+            self.state = drawing.wait()(self.root_key)
+        return self._player
+
+    @property
+    def state_shapes(self) -> dict[str, TrainState]:
+        """The state, its arrays replaced by their shapes and dtypes; it need not be drawn."""
+        return self._init.out_info
 
     @property
     def root_key(self) -> jax.Array:
@@ -123,11 +143,13 @@ class Agent:
     @property
     def state(self) -> dict[str, TrainState]:
         """What learning changes, ``{group: TrainState}``."""
+        self._acting()
         return self._state
 
     @state.setter
     def state(self, state: dict[str, TrainState]) -> None:
         self._state = self._player.state = state
+        self._drawing = None
 
     def explore(
         self, observations: AgentPyTree, infos: Mapping[str, Any] | None = None
@@ -142,7 +164,7 @@ class Agent:
         Returns:
             ``(actions, log_probs)`` by agent, NumPy arrays ``[E, ...]`` and ``[E]``.
         """
-        sampled = self._player.sample(EXPLORE, self.step, self.carry, observations, infos or {})
+        sampled = self._acting().sample(EXPLORE, self.step, self.carry, observations, infos or {})
         action, log_prob, self.carry = sampled
         self.step += 1
         return action, log_prob
@@ -161,7 +183,7 @@ class Agent:
         say that an episode has begun, as those of ``reset`` do, and when the number of
         environments changes.
         """
-        return self._player.select_action(observations, infos, sample=sample)
+        return self._acting().select_action(observations, infos, sample=sample)
 
     def player(self, *, seed: int | None = None) -> Player:
         """Return what plays with copies of the present parameters and learns nothing.
@@ -169,7 +191,7 @@ class Agent:
         Args:
             seed: seed of what it samples; None: that of this agent, from the start.
         """
-        return self._player.player(seed=seed)
+        return self._acting().player(seed=seed)
 
     def make_buffer(self, n_envs: int) -> RolloutBuffer:
         """Return an empty rollout store.
@@ -201,7 +223,7 @@ class Agent:
             The algorithm's metrics by name, means over epochs and minibatches.
         """
         experience = buffer.experience()
-        state, info = self._update(self._state, self.root_key, np.uint32(self.step), experience)
+        state, info = self._update(self.state, self.root_key, np.uint32(self.step), experience)
         jax.block_until_ready(state)  # the buffer's memory is written again after this
         self.state = state
         buffer.clear()
@@ -212,7 +234,7 @@ class Agent:
     def run_state(self) -> RunState:
         """Return all that a continuation needs, as of the last update."""
         root = np.asarray(jax.random.key_data(self.root_key))
-        return RunState(self._state, root, np.asarray(self.learned_step, np.int64), self._game)
+        return RunState(self.state, root, np.asarray(self.learned_step, np.int64), self._game)
 
     def learned(self, state: dict[str, TrainState], step: int, game: Any) -> None:
         """Take over what the compiled loop has done: the state after ``step`` joint steps.
@@ -319,7 +341,9 @@ class Agent:
             What the checkpoint says of itself.
         """
         self._checkpoints = RunCheckpointer(run_dir / "checkpoints", save_every=1, num_envs=1)
-        template = self.run_state()._replace(game=())
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.state_shapes)
+        root, step_then = np.asarray(jax.random.key_data(self.root_key)), np.zeros((), np.int64)
+        template = RunState(zeros, root, step_then, ())
         self.load_state(self._checkpoints.restore(template, step))
         return self._checkpoints.manifest
 

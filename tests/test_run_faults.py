@@ -687,12 +687,12 @@ class TestNobodyReads:
         script = f"""
 import sys, time
 from kitae_marl import cli
-from kitae_marl.loops.waiting import GivenUpError, call_and_wait
+from kitae_marl.loops.waiting import GivenUpError, LongCall
 def run(args):
     sys.stdin.readline()
     print("lost")
     try:
-        call_and_wait(lambda: time.sleep(60), lambda: True)
+        LongCall(lambda: time.sleep(60)).wait(lambda: True)
     except GivenUpError:
         {end}
 cli._run = run

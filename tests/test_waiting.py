@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from kitae_marl.loops.waiting import GivenUpError, call_and_wait, is_busy
+from kitae_marl.loops.waiting import GivenUpError, LongCall, is_busy
 from kitae_marl.signals import stop_on_signal
 
 
 def test_results_and_errors_come_back() -> None:
-    assert call_and_wait(lambda: 3, lambda: True, patience=30.0) == 3
+    assert LongCall(lambda: 3).wait(lambda: True, patience=30.0) == 3
     with pytest.raises(ZeroDivisionError):
-        call_and_wait(lambda: 1 // 0)
+        LongCall(lambda: 1 // 0).wait()
     assert not is_busy()
 
 
@@ -27,7 +27,7 @@ def test_a_signal_is_heard_meanwhile_and_the_call_given_up() -> None:
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     with stop_on_signal(heard.append), pytest.raises(GivenUpError):
-        call_and_wait(lambda: go_on.wait(30.0), lambda: bool(heard), patience=0.3)
+        LongCall(lambda: go_on.wait(30.0)).wait(lambda: bool(heard), patience=0.3)
     assert heard == [signal.SIGTERM]
     assert 0.5 <= time.perf_counter() - clock < 10.0
     assert is_busy()

@@ -25,7 +25,7 @@ from kitae_marl.loops.compiled import (
     start_loop,
 )
 from kitae_marl.loops.metrics import count_skipped, log_compiled
-from kitae_marl.loops.waiting import GivenUpError, call_and_wait
+from kitae_marl.loops.waiting import GivenUpError, LongCall
 from kitae_marl.types import Checkpointer, Writer
 
 CHUNK_SECONDS = 1.0
@@ -76,10 +76,10 @@ class CompiledLoop:
             chunk = chunk_factory(game, algorithm, groups, with_traced(config, traced))
             return chunk(rest._replace(state=state), n_updates)
 
+        agents[0].begin_to_draw()
+        keys = [(a.root_key, jax.random.key(s)) for a, s in zip(agents, seeds, strict=True)]
+        each = [(a.state_shapes, *own) for a, own in zip(agents, keys, strict=True)]
         rollout = rollout_factory(game, algorithm, groups, config)
-        each = [
-            (a.state, a.root_key, jax.random.key(s)) for a, s in zip(agents, seeds, strict=True)
-        ]
         experience = jax.eval_shape(rollout, jax.eval_shape(start, *each[0]))[1]
         self.rollout_bytes = len(agents) * memory.n_bytes(experience)
         memory.require_memory(self.rollout_bytes // self._n_devices, config)
@@ -87,10 +87,11 @@ class CompiledLoop:
             start, run = jax.vmap(start), jax.vmap(run, in_axes=(0, 0, None, 0))
         traced = {n: jnp.asarray(x) for n, x in differing([a.config for a in agents]).items()}
         held = None if self._mesh is None else sharding.replicated(self._mesh)
-        inputs, self._traced = sharding.place((self._stack(each), traced), held)
-        self._compile(run, jax.eval_shape(start, *inputs))
+        self._traced = sharding.place(traced, held)
+        begin = self._compile(start, run, jax.eval_shape(self._stack, each))
         memory.require_memory(self.program_bytes, config)
-        self.loop: LoopState = jax.jit(start, out_shardings=self._places)(*inputs)
+        each = [(a.state, *own) for a, own in zip(agents, keys, strict=True)]
+        self.loop: LoopState = begin(*sharding.place(self._stack(each), held))
         if start_step > 1:
             self._continue(agents)
 
@@ -104,8 +105,18 @@ class CompiledLoop:
         """Whether ``states`` and ``games`` return the loop's own arrays; else they are copies."""
         return self._mesh is None and not self._many
 
-    def _compile(self, run: Any, shapes: LoopState) -> None:
-        """Compile the program for a loop of these shapes; nothing is allocated."""
+    def _compile(self, start: Any, run: Any, inputs: Any) -> Any:
+        """Compile the program, and what starts the games; nothing is allocated.
+
+        Args:
+            start: makes the loop's state.
+            run: the program.
+            inputs: shapes of what ``start`` takes.
+
+        Returns:
+            ``start``, compiled.
+        """
+        shapes = jax.eval_shape(start, *inputs)
         self._places = places = None
         if self._mesh is not None:
             held = sharding.replicated(self._mesh)
@@ -114,19 +125,20 @@ class CompiledLoop:
             self._places = places = LoopState(
                 **{n: jax.tree.map(lambda _, n=n: where[n], getattr(shapes, n)) for n in where}
             )
-            shapes = jax.tree.map(
-                lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, places
-            )
+            inputs = _placed(inputs, jax.tree.map(lambda _: held, inputs))
+            shapes = _placed(shapes, places)
             places = places, held
+        first = LongCall(jax.jit(start, out_shardings=self._places).lower(*inputs).compile)
         # The agents keep their states, should a chunk fail; all else is updated in place.
         program = jax.jit(run, donate_argnums=1, out_shardings=places)
         rest = shapes._replace(state=())
         with nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
             lowered = program.lower(shapes.state, rest, np.int32(1), self._traced)
-        self._run = call_and_wait(lowered.compile)
+        self._run = LongCall(lowered.compile).wait()
         self.program_bytes = memory.program_bytes(self._run)
         if self._shares:
             self.program_bytes += memory.n_bytes(rest)  # their copy, see ``run``
+        return first.wait()
 
     def _continue(self, agents: Sequence[Any]) -> None:
         """Take over the games of the agents' checkpoints."""
@@ -174,6 +186,13 @@ class CompiledLoop:
         return [jax.tree.map(lambda x, k=k: x[k], tree) for k in range(n_runs)]
 
 
+def _placed(shapes: Any, places: Any) -> Any:
+    """Say of shapes where their arrays lie."""
+    return jax.tree.map(
+        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), shapes, places
+    )
+
+
 def train_in_chunks(
     seeds: Sequence[int],
     agents: Sequence[Any],
@@ -218,7 +237,7 @@ def train_in_chunks(
         if stop:
             break
         try:
-            metrics = call_and_wait(partial(loop.run, n_updates), is_stopping, patience)
+            metrics = LongCall(partial(loop.run, n_updates)).wait(is_stopping, patience)
         except GivenUpError:
             break
         for run, own, state, game in zip(runs, metrics, loop.states(), loop.games(), strict=True):

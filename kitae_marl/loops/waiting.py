@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
 THREAD = "kitae_marl long call"
@@ -17,45 +17,49 @@ class GivenUpError(Exception):
     """What was called goes on, and nobody waits for it any more."""
 
 
-def call_and_wait(
-    function: Callable[[], Result],
-    stopping: Callable[[], bool] = lambda: False,
-    patience: float = 0.0,
-) -> Result:
-    """Call a function that Python's signal handlers could not interrupt, and return its result.
+class LongCall(Generic[Result]):
+    """A call that Python's signal handlers could not interrupt, at work in a thread of its own.
 
-    Python runs them between two steps of the main thread only; inside a program of XLA there are
-    none.
+    Python runs them between two steps of the main thread only; inside XLA there are none.
 
     Args:
-        function: what to call, in a thread of its own.
-        stopping: whether the caller is to end; asked meanwhile.
-        patience: seconds that the call still has from then on.
-
-    Raises:
-        GivenUpError: if the call did not end in time; its thread goes on until it does.
+        function: what to call; that begins at once.
     """
-    done: list[Result] = []
-    failed: list[BaseException] = []
 
-    def call() -> None:
+    def __init__(self, function: Callable[[], Result]) -> None:
+        self._function = function
+        self._done: list[Result] = []
+        self._failed: list[BaseException] = []
+        self._thread = threading.Thread(target=self._call, name=THREAD)
+        self._thread.start()
+
+    def _call(self) -> None:
         try:
-            done.append(function())
+            self._done.append(self._function())
         except BaseException as error:  # whatever it is, it is raised in the thread that waits
-            failed.append(error)
+            self._failed.append(error)
 
-    thread = threading.Thread(target=call, name=THREAD)
-    thread.start()
-    deadline = None
-    while thread.is_alive():
-        thread.join(LOOK_SECONDS)
-        if deadline is None and stopping():
-            deadline = time.perf_counter() + patience
-        if deadline is not None and thread.is_alive() and time.perf_counter() >= deadline:
-            raise GivenUpError
-    if failed:
-        raise failed[0]
-    return done[0]
+    def wait(self, stopping: Callable[[], bool] = lambda: False, patience: float = 0.0) -> Result:
+        """Return the result, once it is there.
+
+        Args:
+            stopping: whether the caller is to end; asked meanwhile.
+            patience: seconds that the call still has from then on.
+
+        Raises:
+            GivenUpError: if the call did not end in time; its thread goes on until it does.
+        """
+        deadline = None
+        while self._thread.is_alive():
+            self._thread.join(LOOK_SECONDS)
+            if deadline is None and stopping():
+                deadline = time.perf_counter() + patience
+            over = deadline is not None and time.perf_counter() >= deadline
+            if over and self._thread.is_alive():
+                raise GivenUpError
+        if self._failed:
+            raise self._failed[0]
+        return self._done[0]
 
 
 def is_busy() -> bool:
