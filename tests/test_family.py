@@ -251,7 +251,9 @@ def test_past_the_divergence_nothing_more_is_learned():
     )
     state, info = first.update(first.state, far)
     for name, s in state.items():
-        assert same_bits((s.params, s.opt_state), first.state[name][:2])
+        (_, (adam, schedule)), (_, (old_adam, _)) = s.opt_state, first.state[name].opt_state
+        assert same_bits((s.params, adam), (first.state[name].params, old_adam))
+        assert int(schedule.count) == first.config.ppo.n_epochs * first.config.ppo.n_minibatches
         assert float(info[f"{name}/stopped"]) == 1.0
     _, info = first.update(first.state, first.experience)
     assert float(info["a/stopped"]) == 0.0

@@ -192,7 +192,7 @@ def _gradient_step(learner: Learner, config: Config, group: GroupSpec) -> Callab
     """Make ``step((train_state, stopped), batch)``: one step of one set of parameters.
 
     Parameters and optimiser stay as they are where the update was ``stopped``, for the divergence
-    passed ``target_kl`` in this minibatch or before.
+    passed ``target_kl`` in this minibatch or before; the learning rate is annealed all the same.
     """
     target_kl = config.ppo.target_kl
 
@@ -212,13 +212,19 @@ def _gradient_step(learner: Learner, config: Config, group: GroupSpec) -> Callab
             stopped = stopped | (info["approx_kl"] > target_kl)
             info["stopped"] = stopped.astype(jnp.float32)
             params, opt_state = jax.tree.map(
-                lambda old, new: jnp.where(stopped, old, new),
+                lambda old, new: new if _is_schedule(new) else jnp.where(stopped, old, new),
                 (state.params, state.opt_state),
                 (params, opt_state),
+                is_leaf=_is_schedule,
             )
         return (state._replace(params=params, opt_state=opt_state), stopped), info
 
     return step
+
+
+def _is_schedule(tree: Any) -> bool:
+    """Whether this part of the optimiser's state counts the steps of the learning rate."""
+    return isinstance(tree, optax.ScaleByScheduleState)
 
 
 def update_step_factory(groups: Groups, config: Config) -> Callable[..., Any]:
