@@ -85,7 +85,8 @@ def require_free(path: Path, *, overwrite: bool = False) -> None:
     if path.exists() and not path.is_dir():
         raise RunExistsError(f"{path} is a file; choose another name or remove it yourself.")
     require_folder(path)
-    if not path.exists() or not any(part.name != LOCK for part in path.iterdir()):
+    held = {part.name for part in path.iterdir()} - {LOCK} if path.exists() else set()
+    if not held or (held == {SET_MARKER} and is_set(path)):  # a set that began nothing is free
         return
     if not is_run(path) and not is_set(path):
         raise RunExistsError(

@@ -103,6 +103,20 @@ class TestTraining:
         assert caught.value.code == 2
         assert "already holds a run" in capsys.readouterr().err
 
+    def test_one_of_which_nothing_could_begin_can_be_tried_again(self, tmp_path, capsys):
+        args = ["train", GAME, "--run", "x", "--seeds", "2", "--env-steps", "16", *SMALL]
+        with pytest.raises(SystemExit):
+            run_main(tmp_path, capsys, *args, "--env-kwargs", '{"nope": 1}')
+        assert "nope" in capsys.readouterr().err
+        result, _ = run_main(tmp_path, capsys, *args)
+        assert sorted(result["seeds"]) == ["0", "1"]
+
+    def test_the_last_seed_too_must_be_one(self, tmp_path, capsys):
+        with pytest.raises(SystemExit) as caught:
+            run_main(tmp_path, capsys, *SET, "--seeds", "2", "--seed", str(2**31 - 2**20 - 1))
+        assert caught.value.code == 2
+        assert not list(tmp_path.iterdir())
+
     def test_resume_goes_on_with_every_seed_and_starts_new_ones(self, trained, capsys):
         before = runs.find_runs(trained / "here" / "many")[0] / "checkpoints" / "16"
         saved = before.stat().st_mtime_ns

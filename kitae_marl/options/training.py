@@ -44,6 +44,7 @@ class Train(Config):
         super().__post_init__()
         if self.seeds < 1:
             raise ConfigError(f"seeds: expected at least 1, got {self.seeds}.", "seeds")
+        self.config(self.seed + self.seeds - 1)  # the last one is a seed, too
         if self.resumes and self.overwrite:
             raise ConfigError("overwrite: expected without --resume, got both.", "overwrite")
         if self.exact and not self.resumes:

@@ -109,11 +109,14 @@ def imports_code(id: str) -> bool:
 def known_ids() -> tuple[str, ...]:
     """List every id of the families written with a slash, sorted.
 
-    PettingZoo's own are always known; ``magent/`` where its package is installed, ``mpe/`` too.
+    PettingZoo's own are always known, and ours, ``kitae/kuhn_poker-v0``; ``magent/`` and ``mpe/``
+    where their packages are installed.
     """
+    import kitae_envs
     import pettingzoo
 
     ids = {*pettingzoo.aec_registry, *pettingzoo.parallel_registry}
+    ids.update(id for id in kitae_envs.ids() if id.startswith("kitae/"))
     for family, package in _GAMES_OF.items():
         ids.update(f"{family}/{name}" for name in _versioned_modules(package))
     return tuple(sorted(ids))

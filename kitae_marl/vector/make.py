@@ -112,6 +112,10 @@ def _build(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> ParallelEnv[st
     if env_id.family == "import":
         env = _make_imported(env_id, kwargs)
         return env if stock else lean(env)
+    if env_id.family == "kitae":  # written for XLA, there is no other original
+        from kitae_envs.parallel import GameParallelEnv
+
+        return GameParallelEnv(env_id.text, **kwargs)
     env = _make_stock(env_id, corrected_arguments(env_id.text, kwargs, stock))
     return env if stock else lean(env)
 

@@ -21,6 +21,7 @@ QUICK = [
     "classic/leduc_holdem-v4",
     "sisl/pursuit-v5",
     "butterfly/knights_archers_zombies-v11",
+    "kitae/kuhn_poker-v0",
     "gymnasium:CartPole-v1",
     "gymnasium:Taxi-v4",
 ]

@@ -123,8 +123,19 @@ def test_a_family_whose_package_is_missing_is_named(monkeypatch: pytest.MonkeyPa
     known_ids.cache_clear()
 
 
+def test_a_game_of_our_own_is_made_as_any_other() -> None:
+    """So a run that trained on it can be evaluated and filmed."""
+    env = make_vec_env("kitae/kuhn_poker", 2, n_workers=0)
+    assert env.possible_agents == ["player_0", "player_1"]
+    _, infos = env.reset(seed=0)
+    assert [bool(infos["active"][agent][0]) for agent in env.possible_agents] == [True, False]
+    env.close()
+    assert parse_id("kitae/kuhn_poker").text == "kitae/kuhn_poker-v0"
+
+
 def test_every_family_has_an_install_hint() -> None:
-    families = {id.partition("/")[0] for id in known_ids()} | set(ids.PREFIXES) - {"gymnasium"}
+    families = {id.partition("/")[0] for id in known_ids()} | set(ids.PREFIXES)
+    families -= {"gymnasium", "kitae"}  # which are there
     assert all(install_hint(family).startswith("pip install ") for family in families)
 
 
