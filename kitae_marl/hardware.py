@@ -23,14 +23,14 @@ def on_cpu() -> bool:
 def n_blocks(n: int, weight: int = 1) -> int:
     """Return in how many equal blocks ``n`` rows are worked on, so that results are added up.
 
-    On other devices than a CPU, and where rows are split over several, it is one. Blocks are larger
-    than would be best, rather than much smaller, where ``n`` has few divisors.
+    On other devices than a CPU it is one. Blocks are larger than would be best, rather than much
+    smaller, where ``n`` has few divisors.
 
     Args:
         n: rows to cut; the result divides it.
         weight: for how many rows of a network each of them stands: agents times time.
     """
-    if not on_cpu() or jax.sharding.get_abstract_mesh().axis_names:
+    if not on_cpu():
         return 1
     small = [k for k in range(1, math.isqrt(n) + 1) if n % k == 0]
     sizes = {k: n * weight / k for k in [*small, *(n // k for k in small)]}

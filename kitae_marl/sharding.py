@@ -10,6 +10,7 @@ on with a run they call ``agent.load_checkpoint(run_dir)`` before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -90,6 +91,45 @@ def spread_rows(batches: Any) -> Any:
         return jax.lax.with_sharding_constraint(leaf, PartitionSpec(None, AXIS))
 
     return jax.tree.map(spread, batches)
+
+
+def over_rows(
+    function: Callable[..., Any], whole: Any, rows: Any, axes: Any = 0
+) -> tuple[Any, Any]:
+    """Call ``function(whole, rows) -> (sums, results)`` on each device, with the rows it has.
+
+    What is added up over rows is brought together once, at the end. Without a mesh, and where the
+    devices do not divide the rows, it is one plain call.
+
+    Args:
+        function: pure; its first result is a sum over rows, its second has them
+            on the axis ``axes`` (the first of them where there are several).
+        whole: pytree that every device sees whole.
+        rows: pytree of arrays of which each device has a part.
+        axes: which of their axes is split; one for all, or a tuple for a tuple of pytrees.
+
+    Returns:
+        The sums over all rows, and the results of all of them.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    first = axes[0] if isinstance(axes, tuple) else axes
+    n_rows = jax.tree.leaves(rows)[0].shape[first]
+    if AXIS not in mesh.axis_names or n_rows % mesh.shape[AXIS]:
+        return function(whole, rows)
+
+    def of_one_device(whole: Any, rows: Any) -> tuple[Any, Any]:
+        sums, results = function(whole, rows)
+        return jax.lax.psum(sums, AXIS), results
+
+    def parts(axis: int) -> PartitionSpec:
+        return PartitionSpec(*(None,) * axis, AXIS)
+
+    return jax.shard_map(
+        of_one_device,
+        in_specs=(PartitionSpec(), jax.tree.map(parts, axes)),
+        out_specs=(PartitionSpec(), parts(first)),
+        check_vma=False,
+    )(whole, rows)
 
 
 def whole(tree: Any, mesh: Mesh | None) -> Any:

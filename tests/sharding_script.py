@@ -1,26 +1,45 @@
 """Train for two updates and save the parameters; run by test_sharding in processes of its own.
 
-Usage: python sharding_script.py OUT [ADDRESS N_PROCESSES PROCESS]
+Usage: python sharding_script.py OUT VARIANT [ADDRESS N_PROCESSES PROCESS]
 """
 
+import dataclasses
 import sys
 
 import jax
 
-if len(sys.argv) > 2:
-    jax.distributed.initialize(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+if len(sys.argv) > 3:
+    jax.distributed.initialize(sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
 
 import numpy as np
 
 from kitae_marl import Agent, Config, PPOConfig
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
+PPO = PPOConfig(n_steps=26, n_epochs=2, n_minibatches=2, hidden_sizes=(8,))
+CONFIGS = {
+    "plain": Config(env_id="mpe/simple-v3", n_envs=8, env_steps=2 * 26 * 8, ppo=PPO),
+    "all": Config(
+        env_id="mpe/simple_spread-v3",
+        algo="mappo",
+        n_envs=8,
+        env_steps=2 * 26 * 8,
+        ppo=dataclasses.replace(
+            PPO,
+            share_params=False,
+            gru_size=4,
+            chunk_length=13,
+            normalize_observation=True,
+            normalize_return=True,
+        ),
+    ),
+}
 
-def train(out: str) -> None:
+
+def train(out: str, variant: str) -> None:
     """Train with settings that both this script and the test use."""
     jax.config.update("jax_disable_most_optimizations", True)
-    ppo = PPOConfig(n_steps=26, n_epochs=2, n_minibatches=2, hidden_sizes=(8,))
-    config = Config(env_id="mpe/simple-v3", n_envs=8, env_steps=2 * 26 * 8, ppo=ppo)
+    config = CONFIGS[variant]
     env = CompiledVecParallelEnv(config.env_id, config.n_envs)
     agent = Agent(env, config)
     agent.train(env, None if jax.process_index() else f"{out}.run", show=False)
@@ -29,4 +48,4 @@ def train(out: str) -> None:
 
 
 if __name__ == "__main__":
-    train(sys.argv[1])
+    train(sys.argv[1], sys.argv[2])

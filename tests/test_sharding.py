@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +16,13 @@ from kitae_marl import Agent
 from kitae_marl.errors import ConfigError
 
 SCRIPT = Path(__file__).with_name("sharding_script.py")
+
+
+class Alone(NamedTuple):
+    """A run on one device: its settings in the script, and its parameters."""
+
+    variant: str
+    out: Path
 
 
 def start(out: Path, n_devices: int, *arguments: Any) -> subprocess.Popen:
@@ -40,31 +47,31 @@ def assert_same(one: Path, other: Path, n_devices: int, n_processes: int) -> Non
             np.testing.assert_allclose(got[name], expected[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["plain", pytest.param("all", marks=pytest.mark.slow)])
+def alone(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Alone:
     out = tmp_path_factory.mktemp("alone") / "one.npz"
-    finish(start(out, 1))
-    return out
+    finish(start(out, 1, request.param))
+    return Alone(request.param, out)
 
 
-def test_four_devices_learn_what_one_does(alone: Path, tmp_path: Path) -> None:
+def test_four_devices_learn_what_one_does(alone: Alone, tmp_path: Path) -> None:
     out = tmp_path / "four.npz"
-    finish(start(out, 4))
-    assert_same(alone, out, n_devices=4, n_processes=1)
+    finish(start(out, 4, alone.variant))
+    assert_same(alone.out, out, n_devices=4, n_processes=1)
     Agent.load(f"{out}.run")
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(alone: Path, tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_does(alone: Alone, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     outs = [tmp_path / f"{i}.npz" for i in range(2)]
-    processes = [start(out, 2, address, 2, i) for i, out in enumerate(outs)]
+    processes = [start(out, 2, alone.variant, address, 2, i) for i, out in enumerate(outs)]
     for process in processes:
         finish(process)
     for out in outs:
-        assert_same(alone, out, n_devices=4, n_processes=2)
+        assert_same(alone.out, out, n_devices=4, n_processes=2)
     assert Agent.load(f"{outs[0]}.run").learned_step == 52
     assert not Path(f"{outs[1]}.run").exists()
 

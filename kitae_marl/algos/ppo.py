@@ -29,6 +29,7 @@ from kitae_marl.buffer import batchify_and_randomize
 from kitae_marl.config import CENTRAL, Config
 from kitae_marl.groups import GroupSpec, over_agents
 from kitae_marl.loops.update import update_epoch
+from kitae_marl.sharding import over_rows
 from kitae_marl.types import Algorithm, AlgoType, TrainState
 
 __all__ = ["PPOBatch", "ippo", "make_learner", "mappo", "process_experience_factory"]
@@ -165,22 +166,28 @@ def _gradient(
 ) -> tuple[Any, dict[str, jax.Array]]:
     """Gradient of one minibatch, added up over blocks of its rows; value and terms of every row."""
     gru = bool(config.ppo.gru_size)
-    weight = batch.weight
-    n_rows, agents = weight.shape[0], 1 if group.share_params else group.n_agents
-    total = jnp.maximum(jnp.sum(weight), ops.LEAST_WEIGHT)
+    agents = 1 if group.share_params else group.n_agents
     gradient = jax.grad(_loss, has_aux=True)
 
-    def of_block(sums: Any, block: PPOBatch) -> tuple[Any, dict[str, jax.Array]]:
-        if gru:
-            block = _swap_time(block)._replace(carry=block.carry)
-        grads, rows = gradient(state.params, state, learner, config, block, total)
-        return jax.tree.map(jnp.add, sums, grads), _swap_time(rows) if gru else rows
+    def of_rows(whole: Any, batch: PPOBatch) -> tuple[Any, dict[str, jax.Array]]:
+        state, total = whole
+        weight = batch.weight
 
-    n = hardware.n_blocks(n_rows, agents * weight.size // n_rows)
-    blocks = jax.tree.map(lambda x: x.reshape(n, n_rows // n, *x.shape[1:]), batch)
-    zeros = jax.tree.map(jnp.zeros_like, state.params)
-    grads, rows = jax.lax.scan(of_block, zeros, blocks)
-    return grads, {name: x.reshape(weight.shape) for name, x in rows.items()}
+        def of_block(sums: Any, block: PPOBatch) -> tuple[Any, dict[str, jax.Array]]:
+            if gru:
+                block = _swap_time(block)._replace(carry=block.carry)
+            grads, rows = gradient(state.params, state, learner, config, block, total)
+            return jax.tree.map(jnp.add, sums, grads), _swap_time(rows) if gru else rows
+
+        n_rows = weight.shape[0]
+        n = hardware.n_blocks(n_rows, agents * weight.size // n_rows)
+        blocks = jax.tree.map(lambda x: x.reshape(n, n_rows // n, *x.shape[1:]), batch)
+        zeros = jax.tree.map(jnp.zeros_like, state.params)
+        grads, rows = jax.lax.scan(of_block, zeros, blocks)
+        return grads, {name: x.reshape(weight.shape) for name, x in rows.items()}
+
+    total = jnp.maximum(jnp.sum(batch.weight), ops.LEAST_WEIGHT)
+    return over_rows(of_rows, (state, total), batch)
 
 
 def _swap_time(tree: Any) -> Any:

@@ -14,6 +14,7 @@ from kitae_marl.buffer import cut_sequences
 from kitae_marl.config import Config
 from kitae_marl.groups import GroupSpec, over_agents
 from kitae_marl.moments import normalized, standard_deviation, with_rows
+from kitae_marl.sharding import over_rows
 from kitae_marl.types import Experience, TrainState
 
 
@@ -131,22 +132,30 @@ def _values(
     """
     axis = sight.axis
 
-    def unroll(state: TrainState, now: Any, *rows: Any) -> Any:
-        return learner.value(state, now, state.critic_carry, rows or None)
+    def of_rows(state: TrainState, parts: Any) -> Any:
+        now, then, truncated, rows, critic_carry = parts
+        n_envs = truncated.shape[1]
 
-    axes = (axis, *(2 for _ in rows))
-    value, carry = over_agents(unroll, group, axes, 2)(state, sight.now, *rows)
-    needed = experience.truncated[group.name].any(axis=-1).at[-1].set(True)
+        def unroll(state: TrainState, now: Any, carry: Any, *rows: Any) -> Any:
+            return learner.value(state, now, carry, rows or None)
 
-    def following(rows: Any) -> Any:
-        def one(state: TrainState, then: Any, carry: Any) -> Any:
-            return learner.value(state, then, carry)[0]
+        axes = (axis, 0, *(2 for _ in rows))
+        value, carry = over_agents(unroll, group, axes, 2)(state, now, critic_carry, *rows)
+        needed = truncated.any(axis=-1).at[-1].set(True)
 
-        return over_agents(one, group, (axis and axis - 1, 1), 1)(state, *rows)
+        def following(rows: Any) -> Any:
+            def one(state: TrainState, then: Any, carry: Any) -> Any:
+                return learner.value(state, then, carry)[0]
 
-    block = min(needed.size, 8 * needed.shape[1])
-    next_value = ops.apply_where(following, (sight.next, carry), needed, block)
-    return value, next_value, carry
+            return over_agents(one, group, (axis and axis - 1, 1), 1)(state, *rows)
+
+        block = min(needed.size, 8 * n_envs)
+        return (), (value, ops.apply_where(following, (then, carry), needed, block), carry)
+
+    truncated = experience.truncated[group.name]
+    parts = sight.now, sight.next, truncated, rows, state.critic_carry
+    axes = 1, 1, 1, 1, 0 if group.share_params else 1
+    return over_rows(of_rows, state._replace(critic_carry=()), parts, axes)[1]
 
 
 def _memory_rows(group: GroupSpec, experience: Experience) -> tuple[Any, Any]:

@@ -128,12 +128,21 @@ def rollout_factory(
     """
     explore = remember(algorithm.explore_factory(groups, config))
 
-    def step(loop: LoopState, _: None) -> tuple[LoopState, Any]:
-        return _joint_step(game, groups, explore, loop)
+    def step(both: tuple[LoopState, Any], _: None) -> tuple[tuple[LoopState, Any], Experience]:
+        loop, totals = both
+        loop, experience, finished = _joint_step(game, groups, explore, loop)
+        return (loop, jax.tree.map(jnp.add, totals, finished)), experience
 
     def rollout(loop: LoopState) -> tuple[LoopState, Experience, dict[str, jax.Array]]:
-        loop, (experience, finished) = jax.lax.scan(step, loop, None, length=config.ppo.n_steps)
-        return loop, experience, jax.tree.map(lambda x: jnp.sum(x, axis=0), finished)
+        none = jax.tree.map(jnp.zeros_like, (loop.length, loop.length, loop.returns))
+        (loop, totals), experience = jax.lax.scan(step, (loop, none), length=config.ppo.n_steps)
+        episodes, length, returns = jax.tree.map(lambda x: jnp.sum(x, axis=0), totals)
+        by_agent = {
+            f"return/{agent}": returns[group.name][i]
+            for group in groups
+            for i, agent in enumerate(group.agents)
+        }
+        return loop, experience, {"episodes": episodes, "episode/length": length, **by_agent}
 
     return rollout
 
@@ -176,8 +185,12 @@ def chunk_factory(
 
 def _joint_step(
     game: Game, groups: tuple[GroupSpec, ...], explore: Callable[..., Any], loop: LoopState
-) -> tuple[LoopState, Any]:
-    """Act, step every game, and describe what happened as one row of a rollout."""
+) -> tuple[LoopState, Experience, tuple[Any, Any, Any]]:
+    """Act, step every game, and describe what happened as one row of a rollout.
+
+    Beside it come the number of episodes that ended, their length and returns, ``[E]`` each: added
+    up over environments only after the rollout, for these may lie on several devices.
+    """
     view = loop.view
     action, log_prob, carry = explore(
         loop.state,
@@ -212,13 +225,8 @@ def _joint_step(
     returns = jax.tree.map(jnp.add, loop.returns, step.reward)
     length = loop.length + 1
     over = step.over
-    finished = {
-        "episodes": jnp.sum(over),
-        "episode/length": jnp.sum(jnp.where(over, length, 0)),
-    }
-    for name, agents in own.items():
-        sums = jnp.sum(jnp.where(over[:, None], returns[name], 0.0), axis=0)
-        finished |= {f"return/{agent}": sums[i] for i, agent in enumerate(agents)}
+    ended = jax.tree.map(lambda r: jnp.where(over[:, None], r, 0.0), returns)
+    finished = over.astype(jnp.int32), jnp.where(over, length, 0), ended
     loop = loop._replace(
         carry=carry,
         game=games,
@@ -227,7 +235,7 @@ def _joint_step(
         length=jnp.where(over, 0, length),
         step=loop.step + 1,
     )
-    return loop, (experience, finished)
+    return loop, experience, finished
 
 
 def random_steps(game: Game, n_envs: int, seed: int) -> Callable[[int], None]:
