@@ -12,6 +12,7 @@ from typing import Any
 
 from kitae_marl.vector import episode_seed
 from kitae_marl.vector.actions import ActionReader
+from kitae_marl.vector.in_place import InPlaceEnv, Place, Told
 from kitae_marl.vector.info import InfoReader
 from kitae_marl.vector.inspection import Inspector
 from kitae_marl.vector.options import VectorOptions
@@ -66,6 +67,19 @@ class Collector:
         self.numbers = Rows(blocks, rows)
         self._limit = options.max_episode_steps or LONG_EPISODE
         self._base_seed = 0
+        self._unrewarded = [0.0] * len(blocks.names)
+        for row, record in enumerate(self.records):
+            self._move_in(row, record)
+
+    def _move_in(self, row: int, record: Record) -> None:
+        """Give an environment that writes in place its arrays."""
+        env, views = record.env, None
+        if isinstance(env, InPlaceEnv) and not self.infos.keep:
+            views = self.stage.place(row)
+        record.tenant = None
+        if views is not None and env.move_in(Place(views, self.infos.place(row), record.column)):
+            record.tenant = env
+        self.stage.leave_to_game(row, record.tenant is not None)
 
     def reset(
         self, seed: int, episodes: dict[int, int], options: dict[str, Any] | None = None
@@ -133,22 +147,39 @@ class Collector:
 
     def _step_row(self, row: int, record: Record, actions: list[Any], rewards: list[Any]) -> bool:
         """Step one environment; return whether its episode ended."""
+        record.steps += 1
+        if record.tenant is not None:
+            self._play(row, record, record.tenant.play(actions), rewards)
+        else:
+            self._read(row, record, actions, rewards)
+        if record.steps >= self._limit and record.alive:
+            self._reach_limit(row, record)
+        return not record.alive
+
+    def _play(self, row: int, record: Record, told: Told | None, rewards: list[Any]) -> None:
+        """Take note of what an environment said beside what it wrote."""
+        if told is None:
+            rewards += self._unrewarded
+            return
+        rewards += told.rewards
+        if told.terminated or told.truncated:
+            record.alive = ()
+            self.numbers.leave(row, told.terminated, told.truncated)
+
+    def _read(self, row: int, record: Record, actions: list[Any], rewards: list[Any]) -> None:
+        """Step an environment and take its dicts apart."""
         if record.full:
             chosen = dict(zip(record.names, actions))  # noqa: B905 (the lengths are ours)
         else:
             chosen = {agent: actions[column] for agent, column in record.members}
-        record.steps += 1
         observations, reward, terminated, truncated, infos = record.env.step(chosen)
         values = record.values(observations, reward, terminated, truncated)
         if values is None:
             values = self._settle(row, record, observations, reward, terminated, truncated)
-        self.stage.extend(values[0])
+        self.stage.put(row, values[0])
         rewards += values[1]
         if self.infos.watching or any(infos.values()):
             self.infos.read(row, record, infos)
-        if record.steps >= self._limit and record.alive:
-            self._reach_limit(row, record)
-        return not record.alive
 
     def _settle(self, row: int, record: Record, *results: Any) -> tuple[list[Any], list[Any]]:
         """Return observations and rewards by column of a step on which agents leave or join."""
@@ -205,7 +236,7 @@ class Collector:
         for row, fault in {**infinite, **faults}.items():
             if row not in cut:
                 self._fail(row, fault, "step")
-            self.stage.replace_by_last(row)
+            self.stage.repeat(row)
             numbers.reward[row] = 0.0
         self.stage.fill()
         return faults.keys() | infinite.keys() - cut, cut
@@ -257,6 +288,13 @@ class Collector:
             if record.broken:
                 record.env = self._env_fns[row]()
                 record.broken = False
+                self._move_in(row, record)
+            if record.tenant is not None:
+                record.tenant.begin(record.seed, options)
+                record.begin_in_place()
+                self.numbers.enter(row, record)
+                self._current[0] = 0
+                return
             observations, infos = record.env.reset(seed=record.seed, options=options)
             record.begin(observations)
             self.infos.read(row, record, infos)
@@ -267,7 +305,7 @@ class Collector:
         for agent, column in record.members:
             values[column] = observations[agent]
         self.numbers.enter(row, record)
-        self.stage.replace(row, values)
+        self.stage.put(row, values)
         self._current[0] = 0
 
     def _commit(self) -> None:

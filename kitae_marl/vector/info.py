@@ -53,6 +53,11 @@ class InfoReader:
         for name in self._used:
             self._stage[name][row] = 1
 
+    def place(self, row: int) -> np.ndarray:
+        """Where it stands who of a row is idle; for environments that write it there."""
+        self.watching = True
+        return self._idle[row]
+
     def read(self, row: int, record: Record, infos: dict[str, Any]) -> None:
         """Read the infos of one environment.
 

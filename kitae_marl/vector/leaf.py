@@ -190,6 +190,14 @@ class LeafStage:
         """Look up one bound of one element."""
         return np.broadcast_to(bound, self.leaf.shape)[tuple(inside)]
 
+    def place(self, row: int, column: int) -> np.ndarray | None:
+        """Where a value is gathered: it may be written there too. None where values wait."""
+        return None if self._large else self._stage[row, column, ...]
+
+    def restore(self, row: int) -> None:
+        """Gather what the shared block holds for a row: what was delivered last."""
+        self._stage[row] = self._block[row]
+
     def keep_final(self, row: int) -> None:
         """Copy a row into the final observations."""
         if not self._large:

@@ -14,14 +14,14 @@ import numpy as np
 
 from kitae_marl.vector.fingerprints import is_known_source
 from kitae_marl.vector.lean import Peeled
-from kitae_marl.vector.turn_based import TurnBasedParallelEnv
+from kitae_marl.vector.turns_in_place import InPlaceTurnsEnv
 
 _SOURCES = ("rlcard.envs.env", "rlcard.utils.seeding")
 _KEEP_NOTHING = ("leduc-holdem", "limit-holdem")
 """Games that keep nothing from one deal to the next but the random generator."""
 
 
-class CardGameEnv(TurnBasedParallelEnv):
+class CardGameEnv(InPlaceTurnsEnv):
     """A card game of RLCard's."""
 
     def __init__(self, peeled: Peeled) -> None:
@@ -37,12 +37,10 @@ class CardGameEnv(TurnBasedParallelEnv):
             if core.name in _KEEP_NOTHING:
                 core._seed = self._seed
 
-    def reset(
-        self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    def begin(self, seed: int | None, options: dict[str, Any] | None) -> None:
         """Deal."""
         self._latest = None
-        return super().reset(seed, options)
+        super().begin(seed, options)
 
     def _seed(self, seed: int) -> None:
         """Seed the generator that is there, the way RLCard seeds a new one."""
@@ -62,19 +60,21 @@ class CardGameEnv(TurnBasedParallelEnv):
             core.terminations = dict.fromkeys(core.agents, True)
         self._latest = (core.agent_selection, state)
 
-    def _observe(self, agents: list[str]) -> dict[str, Any]:
-        """Everyone sees their own cards; who is to move sees the legal moves."""
-        if not self._known:
-            return super()._observe(agents)
+    def _write_to(self, views: dict[str, np.ndarray]) -> None:
+        """Write what each player sees to these arrays."""
+        self._seen = views
+
+    def _show(self) -> None:
+        """Everyone sees their own cards."""
         core, latest = self.core, self._latest
-        mask = np.zeros(core.env.num_actions, np.int8)
-        mask[list(core.next_legal_moves)] = 1
-        observations = {}
-        for agent in agents:
+        for agent, seen in self._seen.items():
             if latest is not None and latest[0] == agent:
                 state = latest[1]
             else:
                 state = core.env.get_state(core._name_to_int(agent))
-            seen = state["obs"].astype(core._dtype)
-            observations[agent] = {"observation": seen, "action_mask": mask}
-        return observations
+            seen[...] = state["obs"]
+
+    def _show_legal(self, mask: np.ndarray) -> None:
+        """The moves that the rules allow."""
+        for action in self.core.next_legal_moves:
+            mask[action] = 1

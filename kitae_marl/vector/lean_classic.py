@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.vector.fingerprints import is_known_source
-from kitae_marl.vector.lean import Peeled, Step
-from kitae_marl.vector.turn_based import TurnBasedParallelEnv
+from kitae_marl.vector.lean import Peeled
+from kitae_marl.vector.turns_in_place import InPlaceTurnsEnv
 
 _ROWS, _COLUMNS = 6, 7
 _BITS = tuple(1 << (row * (_COLUMNS + 1) + column) for row in range(6) for column in range(7))
@@ -37,7 +37,7 @@ _SEEN = [tuple(pair) for pair in _PAIRS.view(np.int16)[..., 0].tolist()]
 """The same with both numbers of a player as one."""
 
 
-class _BoardGameEnv(TurnBasedParallelEnv):
+class _BoardGameEnv(InPlaceTurnsEnv):
     """A game of two who put pieces on a board until one has a line or the board is full.
 
     Args:
@@ -57,11 +57,8 @@ class _BoardGameEnv(TurnBasedParallelEnv):
         self._known = not shown and all(map(is_known_source, sources))
         if self._known:
             self.core.step = self._play
-        n = self.shape[0] * self.shape[1]
         self._looked = 0  # the squares as they were last looked at, a byte each
-        self._boards = [np.zeros((*self.shape, 2), np.int8) for _ in self.possible_agents]
-        self._flat = [board.reshape(n, 2).view(np.int16)[:, 0] for board in self._boards]
-        self._empty = np.ones(n, np.int8)
+        self._empty = np.ones(self.shape[0] * self.shape[1], np.int8)
 
     @abstractmethod
     def _squares(self) -> list[int]:
@@ -70,10 +67,6 @@ class _BoardGameEnv(TurnBasedParallelEnv):
     @abstractmethod
     def _put(self, squares: list[int], action: int, piece: int) -> bool:
         """Put a piece; return whether it makes a line."""
-
-    @abstractmethod
-    def _legal(self, empty: np.ndarray) -> np.ndarray:
-        """Which actions are legal, by which squares are empty."""
 
     def _play(self, action: Any) -> None:
         """Make the move of the player whose turn it is."""
@@ -87,39 +80,20 @@ class _BoardGameEnv(TurnBasedParallelEnv):
         if won or 0 not in squares:
             core.terminations = dict.fromkeys(core.agents, True)
 
-    def _results(self) -> Step:
-        """Say what a move has done: both stay to the end, and infos are empty but for the mark."""
-        if not self._known:
-            return super()._results()
-        core = self.core
-        a, b = agents = self.possible_agents
-        observations, over = self._observe(agents), core.terminations[a]
-        mover = None if over else core.agent_selection
-        if over:
-            self.agents = []
-        self._mask = None
-        for agent, seen in observations.items():
-            if agent == mover:
-                self._mask = seen["action_mask"]
-            else:
-                seen["action_mask"] = self._blank(agent, seen["action_mask"])
-        infos = {a: {"active": a == mover}, b: {"active": b == mover}}
-        return observations, dict(core.rewards), {a: over, b: over}, {a: False, b: False}, infos
+    def _write_to(self, views: dict[str, np.ndarray]) -> None:
+        """Look at the two numbers of a square as one."""
+        flat = [views[a].reshape(self._empty.size, 2).view(np.int16) for a in self.possible_agents]
+        self._flat = [pairs[:, 0] for pairs in flat]
 
-    def _observe(self, agents: list[str]) -> dict[str, Any]:
-        """Both see the board, their own pieces first; who is to move sees the legal moves."""
-        if not self._known:
-            return super()._observe(agents)
-        self._look()
-        mask = self._legal(self._empty).copy()
-        first, second = self._boards
-        a, b = agents  # nobody leaves before the end
-        return {
-            a: {"observation": first.copy(), "action_mask": mask},
-            b: {"observation": second.copy(), "action_mask": mask},
-        }
+    def _show_all(self) -> None:
+        """Both see the board, their own pieces first."""
+        for board in self._flat:
+            board[...] = 0
+        self._empty[...] = 1
+        self._looked = 0
+        self._show()
 
-    def _look(self) -> None:
+    def _show(self) -> None:
         """Write down the squares that have changed."""
         squares = bytes(self._squares())
         now = int.from_bytes(squares, "little")
@@ -131,6 +105,10 @@ class _BoardGameEnv(TurnBasedParallelEnv):
             piece = squares[square]
             first[square], second[square] = _SEEN[piece]
             self._empty[square] = not piece
+
+    def _show_legal(self, mask: np.ndarray) -> None:
+        """The squares of the first row, or of all, that are empty."""
+        mask[...] = self._empty[: mask.size]
 
 
 class ConnectFourEnv(_BoardGameEnv):
@@ -157,10 +135,6 @@ class ConnectFourEnv(_BoardGameEnv):
                 return True
         return False
 
-    def _legal(self, empty: np.ndarray) -> np.ndarray:
-        """The columns that are open at the top."""
-        return empty[:_COLUMNS]
-
 
 class TicTacToeEnv(_BoardGameEnv):
     """Tic-tac-toe that looks only at the lines through the last move."""
@@ -178,7 +152,3 @@ class TicTacToeEnv(_BoardGameEnv):
             if squares[a] == squares[b] == piece:
                 return True
         return False
-
-    def _legal(self, empty: np.ndarray) -> np.ndarray:
-        """The squares that are free."""
-        return empty

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from kitae_marl.vector.fingerprints import is_known_source
 from kitae_marl.vector.lean import Peeled
 from kitae_marl.vector.lean_cards import CardGameEnv
@@ -100,23 +98,15 @@ class LeducEnv(CardGameEnv):
         game.round_counter += 1
         bets.start_new_round(game.game_pointer)
 
-    def _observe(self, agents: list[str]) -> dict[str, Any]:
+    def _show(self) -> None:
         """Everyone sees their own card, the public one and all chips."""
-        if not self._known:
-            return super()._observe(agents)
         core, game = self.core, self.core.env.game
-        mask = np.zeros(core.env.num_actions, np.int8)
-        for action in core.next_legal_moves:
-            mask[action] = 1
         index, public = core.env.card2index, game.public_card
         chips = [player.in_chips for player in game.players]
-        observations = {}
-        for agent in agents:
-            seat = self.possible_agents.index(agent)
-            seen = np.zeros(36, core._dtype)
+        for seat, agent in enumerate(self.possible_agents):
+            seen = self._seen[agent]
+            seen[...] = 0
             seen[index[game.players[seat].hand.get_index()]] = 1
             if public is not None:
                 seen[3 + index[public.get_index()]] = 1
             seen[6 + chips[seat]] = seen[21 + chips[1 - seat]] = 1
-            observations[agent] = {"observation": seen, "action_mask": mask}
-        return observations

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any
 
+from kitae_marl.vector.in_place import InPlaceEnv
 from kitae_marl.vector.leaf import DataFault, data_fault
 
 _FIELDS = ("observation", "reward", "termination", "truncation")
@@ -28,6 +29,7 @@ class Record:
 
     Attributes:
         env: the environment.
+        tenant: the same where it writes observations in place, else None.
         index: its index in the vector.
         alive: agents in the game, in the order of the columns.
         listed: ``env.agents`` as it stood after the last step.
@@ -40,6 +42,7 @@ class Record:
 
     def __init__(self, env: Any, index: int, names: tuple[str, ...]) -> None:
         self.env = env
+        self.tenant: InPlaceEnv | None = None
         self.index = index
         self.names = names
         self.column = {name: i for i, name in enumerate(names)}
@@ -75,6 +78,11 @@ class Record:
                 "env.agents; let reset() list the agents that begin the game.",
             )
         self._set_alive(self.listed)
+
+    def begin_in_place(self) -> None:
+        """Enter everybody."""
+        self.steps = 0
+        self.full, self.alive, self.members = True, self.names, self._everybody
 
     def _set_alive(self, agents: Iterable[str]) -> None:
         """Remember who is in the game."""

@@ -77,6 +77,12 @@ class Rows:
             self.quiet = False
         self.enter(row, record)
 
+    def leave(self, row: int, terminated: bool, truncated: bool) -> None:
+        """Raise flags for everybody in the game, who all leave it."""
+        self.terminated[row], self.truncated[row] = terminated, truncated
+        self.in_game[row] = False
+        self.quiet = False
+
     def enter(self, row: int, record: Record) -> None:
         """Note who is in the game."""
         self.in_game[row] = record.full

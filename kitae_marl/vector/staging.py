@@ -29,10 +29,10 @@ class GroupStage:
     """
 
     def __init__(self, group: GroupSpec, block: Any, final: Any, rows: slice) -> None:
-        self.n_agents = group.n_agents
+        self.spec, self.n_agents = group, group.n_agents
         self.waiting: list[Any] = []
         self._block = block
-        self._first = rows.start
+        self._first, self._count = rows.start, (rows.stop - rows.start) * group.n_agents
         self.leaves = [
             LeafStage(leaf, group, _at(block, leaf)[rows], _at(final, leaf)[rows])
             for leaf in leaves(group.observation_space)
@@ -47,6 +47,17 @@ class GroupStage:
             map_leaves(lambda array, j=j: array[at, j].copy(), self._block)
             for j in range(self.n_agents)
         ]
+
+    def begin(self) -> None:
+        """Forget the step before."""
+        self.waiting = [None] * self._count
+
+    def place(self, row: int, column: int) -> Any:
+        """The arrays in which an agent's observation is gathered; None if some wait instead."""
+        places = [leaf.place(row, column) for leaf in self.leaves]
+        if any(place is None for place in places):
+            return None
+        return tree(self.spec.observation_space, iter(places))
 
     def put(self, row: int, observations: Sequence[Any]) -> None:
         """Set the waiting observations of one row."""
@@ -72,34 +83,46 @@ class ObservationStage:
         self._leaves = [leaf for group, _ in self._groups for leaf in group.leaves]
         self._n_rows = rows.stop - rows.start
         self._only = self._groups[0][0] if len(self._groups) == 1 else None
+        self._in_place: set[int] = set()
         self.nothing = [group.nothing for group, _ in self._groups for _ in range(group.n_agents)]
+        self.begin()
 
     def begin(self) -> None:
         """Forget the step before."""
-        for group, _ in self._groups:
-            group.waiting.clear()
+        if len(self._in_place) < self._n_rows:
+            for group, _ in self._groups:
+                group.begin()
 
-    def extend(self, observations: Sequence[Any]) -> None:
-        """Let the observations of the next row wait, given by column."""
+    def place(self, row: int) -> dict[str, Any] | None:
+        """By agent, the arrays in which a row is gathered; None where large ones wait instead."""
+        places = {
+            agent: group.place(row, column)
+            for group, _ in self._groups
+            for column, agent in enumerate(group.spec.agents)
+        }
+        return None if any(place is None for place in places.values()) else places
+
+    def leave_to_game(self, row: int, left: bool) -> None:
+        """Whether a row's game writes into its :meth:`place` itself, or lets observations wait."""
+        if left:
+            self._in_place.add(row)
+        else:
+            self._in_place.discard(row)
+
+    def put(self, row: int, observations: Sequence[Any]) -> None:
+        """Let the observations of a row wait, given by column."""
         if self._only is not None:
-            self._only.waiting.extend(observations)
+            self._only.put(row, observations)
             return
-        for group, columns in self._groups:
-            group.waiting.extend(observations[columns])
-
-    def replace(self, row: int, observations: Sequence[Any]) -> None:
-        """Exchange the waiting observations of one row."""
         for group, columns in self._groups:
             group.put(row, observations[columns])
 
     def repeat(self, row: int) -> None:
-        """Let the last observations delivered wait as those of the row that is filled now."""
-        for group, _ in self._groups:
-            del group.waiting[row * group.n_agents :]
-            group.waiting.extend(group.last(row))
-
-    def replace_by_last(self, row: int) -> None:
-        """Exchange the waiting observations of one row for the last ones delivered."""
+        """Go back to the last observations delivered for a row."""
+        if row in self._in_place:
+            for leaf in self._leaves:
+                leaf.restore(row)
+            return
         for group, _ in self._groups:
             group.put(row, group.last(row))
 
@@ -110,10 +133,11 @@ class ObservationStage:
             rows: only these are new since everything was gathered; None: all are.
         """
         faults: dict[int, DataFault] = {}
-        if rows is None or 3 * len(rows) > self._n_rows:
-            targets: Sequence[int | None] = (None,)  # all at once is cheaper
-        else:
-            targets = rows
+        targets: Sequence[int | None] = range(self._n_rows) if rows is None else rows
+        if self._in_place:
+            targets = [row for row in targets if row not in self._in_place]
+        elif 3 * len(targets) > self._n_rows:
+            targets = (None,)  # all at once is cheaper
         for group, _ in self._groups:
             for leaf in group.leaves:
                 for row in targets:

@@ -58,8 +58,7 @@ class TurnBasedParallelEnv(_LeanBase):
             return self._nothing()
         core = self.core
         mover = core.agent_selection
-        if mover not in actions:
-            raise ValueError(f"expected an action of {mover!r}, whose turn it is, got {actions}.")
+        self._refuse_missing(actions)
         action = self._checks[mover](actions[mover])
         if self._mask is not None and not self._mask[action]:
             return self._illegal(mover, action)
@@ -121,17 +120,31 @@ class TurnBasedParallelEnv(_LeanBase):
             blank.flags.writeable = False
         return blank
 
-    def _illegal(self, mover: str, action: Any) -> Step:
-        """End the game because of an illegal move."""
+    def _refuse_missing(self, actions: dict[str, Any]) -> None:
+        """Refuse actions without one of the active agent."""
+        mover = self.core.agent_selection
+        if mover not in actions:
+            raise ValueError(f"expected an action of {mover!r}, whose turn it is, got {actions}.")
+
+    def _penalty(self, mover: str, action: Any, mask: Any) -> float:
+        """The reward of an illegal move.
+
+        Raises:
+            ValueError: if the game states none.
+        """
         if self._illegal_reward is None:
             raise ValueError(
-                f"expected a legal move of {mover!r}, got {action!r}; its action mask is "
-                f"{self._mask}."
+                f"expected a legal move of {mover!r}, got {action!r}; its action mask is {mask}."
             )
+        return self._illegal_reward
+
+    def _illegal(self, mover: str, action: Any) -> Step:
+        """End the game because of an illegal move."""
+        penalty = self._penalty(mover, action, self._mask)
         agents = self.agents
         self.agents = []
         rewards: dict[str, Any] = dict.fromkeys(agents, 0)
-        rewards[mover] = self._illegal_reward
+        rewards[mover] = penalty
         infos = {agent: self.core.infos.get(agent, {}) for agent in agents}
         ended = dict.fromkeys(agents, True)
         observations = self._observe(agents)
