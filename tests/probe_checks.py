@@ -11,9 +11,11 @@ from probe_games import Known, Probe
 
 from kitae_marl.agent import Agent
 from kitae_marl.algos.learner import first_carry, is_central, make_learners
+from kitae_marl.algos.rollout import _unscaled as unscaled
 from kitae_marl.config import Config, PPOConfig
 from kitae_marl.evaluation import random_policy
 from kitae_marl.groups import GroupSpec, over_agents
+from kitae_marl.moments import normalized
 from kitae_marl.stacking import split_masks, stack, starts
 from kitae_marl.vector import SubProcVecParallelEnv
 
@@ -79,6 +81,15 @@ def _watch(agent: Agent, probe: Probe) -> dict[str, Any]:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *steps)
 
 
+def _seen_of(agent: Agent, group: GroupSpec, watched: dict[str, Any]) -> Any:
+    """What a central critic sees of a group: normalised where it is to be, zeros of who waits."""
+    seen, on = watched["observation"][group.name], watched["active"][group.name]
+    if agent.config.ppo.normalize_observation:
+        moments = agent.state[group.name].moments["observation"]
+        seen = over_agents(normalized, group, 2, 2)(moments, seen)
+    return jax.tree.map(lambda x: np.where(on.reshape(on.shape + (1,) * (x.ndim - 3)), x, 0), seen)
+
+
 def _judge(agent: Agent, group: GroupSpec, watched: dict[str, Any]) -> tuple[Any, np.ndarray, Any]:
     """What a group's networks say: distribution, its parameters, and values ``[T, E, A]``."""
     config, name = agent.config, group.name
@@ -93,15 +104,7 @@ def _judge(agent: Agent, group: GroupSpec, watched: dict[str, Any]) -> tuple[Any
         axis = None
         sight = watched["state"]
         if group.state_space is None:  # those who do not act are not seen
-            sight = {
-                other: jax.tree.map(
-                    lambda x, on=watched["active"][other]: np.where(
-                        on.reshape(on.shape + (1,) * (x.ndim - 3)), x, 0
-                    ),
-                    seen,
-                )
-                for other, seen in watched["observation"].items()
-            }
+            sight = {g.name: _seen_of(agent, g, watched) for g in agent.groups}
 
     def policy(state: Any, observation: Any, mask: Any, *rows: Any) -> Any:
         carry = first_carry(group, config, N_ENVS)
@@ -120,7 +123,7 @@ def _judge(agent: Agent, group: GroupSpec, watched: dict[str, Any]) -> tuple[Any
     outputs, values = judge(
         state, watched["observation"][name], watched["mask"][name], sight, *rows
     )
-    return learner.distribution, outputs, np.asarray(values)
+    return learner.distribution, outputs, np.asarray(unscaled(state.moments, values))
 
 
 def _same(a: Any, b: Any) -> np.ndarray:

@@ -259,6 +259,63 @@ def test_past_the_divergence_nothing_more_is_learned():
     assert float(info["a/stopped"]) == 0.0
 
 
+def test_environments_in_which_nobody_acts_change_nothing():
+    """Not by their number either: means, deviations and weights are of the rows that count."""
+    first = learning("ippo")
+    one = replace(first.config, ppo=replace(first.config.ppo, n_epochs=1, n_minibatches=1))
+    both = jax.tree.map(lambda x: np.concatenate([x, x], axis=1), first.experience)
+    idle = np.arange(2 * E)[None, :, None] >= E
+    off = {
+        field: {name: x & ~idle for name, x in getattr(both, field).items()}
+        for field in ("active", "next_active")
+    }
+    state, info = make_update(first.groups, one)(first.state, first.experience)
+    wider = make_update(first.groups, replace(one, n_envs=2 * E))
+    other, other_info = wider(first.state, both._replace(**off))
+    for name, s in state.items():  # the optimiser's state holds the gradient
+        learned = [(x.opt_state, x.moments) for x in (s, other[name])]
+        for a, b in zip(*map(jax.tree.leaves, learned), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    for name, value in info.items():
+        np.testing.assert_allclose(value, other_info[name], rtol=1e-4, atol=1e-5)
+
+
+def test_targets_come_in_units_of_their_running_deviation():
+    first = learning("ippo")
+    process = jax.jit(ppo.process_experience_factory(first.groups, first.config))
+    processed = process(first.state, jax.random.key(0), first.experience)
+    for name, state in first.state.items():
+        old, new = state.moments["target"], processed.moments[name]["target"]
+        batch = {f: getattr(processed.batch, f)[name] for f in ("value", "target", "advantage")}
+        counted = np.asarray(processed.batch.weight[name]) > 0
+        value = batch["value"] * np.sqrt(old.variance) + old.mean
+        returns = (batch["advantage"] + value)[counted]
+        units = np.sqrt(new.variance)
+        np.testing.assert_allclose(
+            (batch["target"] * units + new.mean)[counted], returns, atol=1e-4
+        )
+        n = old.count + len(returns)
+        mean = (old.count * old.mean + returns.sum()) / n
+        np.testing.assert_allclose([new.count, new.mean], [n, mean], rtol=1e-4)
+        assert abs(float(old.mean)) > 0.1  # it scales something
+
+
+def test_sequences_begin_with_the_memory_that_the_critic_had():
+    first = learning("mappo, memory")
+    process = jax.jit(ppo.process_experience_factory(first.groups, first.config))
+    batch = process(first.state, jax.random.key(0), first.experience).batch
+    for group in first.groups:
+        name, learner = group.name, ppo.make_learner(group, first.config, first.groups)
+        seen, rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (batch.state, batch.memory))
+        memory = batch.carry[name][1]
+        assert (memory[E:] != 0).any()
+        value, _ = learner.value(first.state[name], seen[name], memory, rows[name])
+        counted = np.asarray(batch.weight[name]) > 0
+        np.testing.assert_allclose(
+            np.swapaxes(value, 0, 1)[counted], batch.value[name][counted], atol=1e-5
+        )
+
+
 def test_clipped_values_are_no_better_than_their_bound():
     batch = ppo.PPOBatch(*[()] * 11)._replace(target=jnp.array([1.0]), value=jnp.array([0.0]))
     loss = lambda value, clip: float(ppo._value_loss(jnp.array([value]), batch, clip)[0])  # noqa: E731

@@ -49,6 +49,23 @@ def test_learns_what_is_known(name, algo, memory, sharing):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "algo", "settings"),
+    [
+        ("dict observation", "ippo", {}),
+        ("dict observation", "mappo", GRU | {"share_params": False}),
+        ("turn-based", "mappo", GRU),
+        ("unequal spaces", "ippo", {}),
+    ],
+)
+def test_learns_it_normalised_too(name, algo, settings):
+    """Values are known in units of rewards, the critic's are others."""
+    probe = PROBES[name]
+    agent = make_agent(probe, algo, normalize_observation=True, normalize_return=True, **settings)
+    assert faults(teach(agent, probe.game), probe) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_game_fails_the_probe(broken):
     name, game = BROKEN[broken]
