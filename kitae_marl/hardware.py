@@ -1,4 +1,4 @@
-"""What depends on the kind of device: how many rows at a time, and how matrices are multiplied.
+"""What depends on the kind of device: how much at a time, and how matrices are multiplied.
 
 Nothing here changes a result beyond its rounding.
 """
@@ -6,6 +6,7 @@ Nothing here changes a result beyond its rounding.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -36,6 +37,22 @@ def n_blocks(n: int, weight: int = 1) -> int:
     sizes = {k: n * weight / k for k in [*small, *(n // k for k in small)]}
     whole = {k: size for k, size in sizes.items() if size >= BLOCK_ROWS / 2}
     return min(whole, key=lambda k: abs(math.log(whole[k] / BLOCK_ROWS)), default=1)
+
+
+def over_runs(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Map a function of one run over runs, the leading axis of all that it takes and returns.
+
+    A CPU works on one after another: each then computes what it would alone, and memory is that of
+    one. Other devices work on all at once, by ``jax.vmap``.
+    """
+    if not on_cpu():
+        return jax.vmap(function)
+    return lambda *runs: jax.lax.map(lambda one: function(*one), runs)
+
+
+def n_at_a_time(n_runs: int) -> int:
+    """Return how many of the runs of ``over_runs`` are in memory at a time."""
+    return 1 if on_cpu() else n_runs
 
 
 def dense_product(

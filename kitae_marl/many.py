@@ -46,9 +46,9 @@ def train_many(
 ) -> list[Trained]:
     """Train every combination of settings with every seed: one program, one compilation.
 
-    The runs are mapped over with ``jax.vmap``. Each draws the random numbers that it would draw by
-    itself, and ends with the same parameters but for the rounding of matrix products, which XLA may
-    order otherwise for many than for one.
+    Each run draws the random numbers that it would draw by itself. On a CPU they take turns, and
+    runs that differ by seed alone end as they would by themselves, to the last bit. Other devices
+    work on all at once (``jax.vmap``), so that matrix products may be rounded in another way.
 
     Args:
         game: a compiled game, or the id of one.

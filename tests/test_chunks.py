@@ -9,12 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from kitae_marl import Agent, Config, PPOConfig
+from kitae_marl import Agent, Config, PPOConfig, hardware
 from kitae_marl import memory as memory_module
 from kitae_marl.config import differing, with_traced
 from kitae_marl.errors import ConfigError
 from kitae_marl.loops.chunks import CompiledLoop
-from kitae_marl.loops.compiled import rollout_factory, start_loop
+from kitae_marl.loops.compiled import chunk_factory, rollout_factory, start_loop
 from kitae_marl.memory import n_bytes, program_bytes
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
@@ -47,7 +47,11 @@ def assert_returned_stays_whole(loop: CompiledLoop, copied: int) -> None:
     assert loop.program_bytes == program_bytes(loop._run) + copied
 
 
-def test_runs_in_one_program_are_the_runs_by_themselves() -> None:
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_runs_in_one_program_are_the_runs_by_themselves(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "on_cpu", lambda: device == "cpu")
     configs = [
         config(seed=5, learning_rate=1e-3, gamma=0.9, clip=0.1, entropy_coef=0.1),
         config(seed=6, learning_rate=3e-3, gamma=0.95, clip=0.3, entropy_coef=0.0),
@@ -62,6 +66,34 @@ def test_runs_in_one_program_are_the_runs_by_themselves() -> None:
     assert_returned_stays_whole(together, copied=0)
     assert_returned_stays_whole(alone, copied=n_bytes(alone.loop._replace(state=())))
     assert metrics[0]["update/agent/entropy"][1] != metrics[1]["update/agent/entropy"][1]
+
+
+def test_seeds_on_a_cpu_are_the_runs_by_themselves_to_the_last_bit() -> None:
+    configs = [config(seed=5), config(seed=6)]
+    together = loop_of(*configs)
+    metrics = together.run(2)
+    assert together.rollout_bytes == loop_of(configs[0]).rollout_bytes
+    for k, settings in enumerate(configs):
+        alone = loop_of(settings)
+        (expected,) = alone.run(2)
+        jax.tree.map(np.testing.assert_array_equal, together.states()[k], alone.states()[0])
+        jax.tree.map(np.testing.assert_array_equal, metrics[k], expected)
+
+
+@pytest.mark.parametrize("game", ["mpe/simple_spread-v3", "classic/connect_four-v3"])
+def test_the_program_can_be_built_for_a_gpu(game: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "on_cpu", lambda: False)
+    settings = dataclasses.replace(config(gru_size=8, chunk_length=13), env_id=game)
+    env = CompiledVecParallelEnv(game, 4)
+    agent = Agent(env, settings)
+    carry = agent.algorithm.carry_factory(agent.groups, settings)(4)
+    key = jax.random.key(0)
+    first = jax.eval_shape(
+        lambda: start_loop(env.game, agent.groups, 4, agent.state, carry, key, key)
+    )
+    run = chunk_factory(env.game, agent.algorithm, agent.groups, settings)
+    program = jax.jit(run).trace(first, np.int32(1)).lower(lowering_platforms=("cuda",))
+    assert "custom_call" not in program.as_text()  # nothing that only a CPU has
 
 
 def test_traced_settings_are_those_that_differ() -> None:

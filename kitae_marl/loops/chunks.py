@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from kitae_envs.core import Game
 
-from kitae_marl import memory, sharding
+from kitae_marl import hardware, memory, sharding
 from kitae_marl.config import differing, with_traced
 from kitae_marl.errors import TrainingDivergedError
 from kitae_marl.loops.compiled import (
@@ -52,7 +52,7 @@ class CompiledLoop:
     Attributes:
         loop: the state after the last chunk.
         n_steps: joint steps of one update.
-        rollout_bytes: memory that one rollout of all runs takes.
+        rollout_bytes: memory that the rollouts take which there are at a time.
         program_bytes: memory that the program needs on one device, the rollout and what ``run``
             copies included.
 
@@ -81,10 +81,18 @@ class CompiledLoop:
         each = [(a.state_shapes, *own) for a, own in zip(agents, keys, strict=True)]
         rollout = rollout_factory(game, algorithm, groups, config)
         experience = jax.eval_shape(rollout, jax.eval_shape(start, *each[0]))[1]
-        self.rollout_bytes = len(agents) * memory.n_bytes(experience)
+        self.rollout_bytes = hardware.n_at_a_time(len(agents)) * memory.n_bytes(experience)
         memory.require_memory(self.rollout_bytes // self._n_devices, config)
         if self._many:
-            start, run = jax.vmap(start), jax.vmap(run, in_axes=(0, 0, None, 0))
+            one_run = run
+
+            def run(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any) -> Any:
+                def own(state: Any, rest: LoopState, traced: Any) -> Any:
+                    return one_run(state, rest, n_updates, traced)
+
+                return hardware.over_runs(own)(state, rest, traced)
+
+            start = hardware.over_runs(start)
         traced = {n: jnp.asarray(x) for n, x in differing([a.config for a in agents]).items()}
         held = None if self._mesh is None else sharding.replicated(self._mesh)
         self._traced = sharding.place(traced, held)
