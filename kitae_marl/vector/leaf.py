@@ -79,18 +79,17 @@ class LeafStage:
         """Gather one value per row and agent; return what is wrong, by row.
 
         Args:
-            observations: of all rows and agents, row after row.
-            row: gather this row only; the others stay as they were gathered before.
+            observations: of all rows and agents, row after row, or of one row's agents.
+            row: which row; the others stay as they were gathered before.
         """
         n_agents = self.group.n_agents
         at = slice(0, self._count) if row is None else slice(row * n_agents, (row + 1) * n_agents)
-        given = observations if row is None else observations[at]
         try:
-            values = self.values(given)
+            values = self.values(observations)
             if self._joined and self._take(values, at):
                 return {}
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            values = [self._pick(observation) for observation in given]
+            values = [self._pick(observation) for observation in observations]
         return self._fill_slowly(values, at)
 
     def _take(self, values: list[Any], at: slice) -> bool:

@@ -8,6 +8,7 @@ per worker and step, not once per agent.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,15 +25,15 @@ class GroupStage:
     """All observation arrays of one group, and the observations that wait for them.
 
     Attributes:
-        waiting: one observation per row and agent, row after row, filled anew on every step.
+        waiting: by row, one observation per agent, set anew on every step.
         nothing: the observation of an agent that is not in the game: zeros.
     """
 
     def __init__(self, group: GroupSpec, block: Any, final: Any, rows: slice) -> None:
         self.spec, self.n_agents = group, group.n_agents
-        self.waiting: list[Any] = []
+        self.waiting: list[Sequence[Any]] = []
         self._block = block
-        self._first, self._count = rows.start, (rows.stop - rows.start) * group.n_agents
+        self._first, self._n_rows = rows.start, rows.stop - rows.start
         self.leaves = [
             LeafStage(leaf, group, _at(block, leaf)[rows], _at(final, leaf)[rows])
             for leaf in leaves(group.observation_space)
@@ -50,7 +51,7 @@ class GroupStage:
 
     def begin(self) -> None:
         """Forget the step before."""
-        self.waiting = [None] * self._count
+        self.waiting = [()] * self._n_rows
 
     def place(self, row: int, column: int) -> Any:
         """The arrays in which an agent's observation is gathered; None if some wait instead."""
@@ -59,10 +60,18 @@ class GroupStage:
             return None
         return tree(self.spec.observation_space, iter(places))
 
-    def put(self, row: int, observations: Sequence[Any]) -> None:
-        """Set the waiting observations of one row."""
-        n = self.n_agents
-        self.waiting[row * n : (row + 1) * n] = observations
+    def fill(self, rows: Sequence[int] | None) -> dict[int, DataFault]:
+        """Gather what waits, of some rows or all at once (None); return what is wrong, by row."""
+        faults: dict[int, DataFault] = {}
+        if rows is None:
+            observations = list(itertools.chain.from_iterable(self.waiting))
+            for leaf in self.leaves:
+                faults.update(leaf.fill(observations))
+            return faults
+        for row in rows:
+            for leaf in self.leaves:
+                faults.update(leaf.fill(self.waiting[row], row))
+        return faults
 
 
 class ObservationStage:
@@ -112,10 +121,10 @@ class ObservationStage:
     def put(self, row: int, observations: Sequence[Any]) -> None:
         """Let the observations of a row wait, given by column."""
         if self._only is not None:
-            self._only.put(row, observations)
+            self._only.waiting[row] = observations
             return
         for group, columns in self._groups:
-            group.put(row, observations[columns])
+            group.waiting[row] = observations[columns]
 
     def repeat(self, row: int) -> None:
         """Go back to the last observations delivered for a row."""
@@ -124,7 +133,7 @@ class ObservationStage:
                 leaf.restore(row)
             return
         for group, _ in self._groups:
-            group.put(row, group.last(row))
+            group.waiting[row] = group.last(row)
 
     def fill(self, rows: Sequence[int] | None = None) -> dict[int, DataFault]:
         """Gather what waits; return what has the wrong form, by row.
@@ -132,16 +141,14 @@ class ObservationStage:
         Args:
             rows: only these are new since everything was gathered; None: all are.
         """
-        faults: dict[int, DataFault] = {}
-        targets: Sequence[int | None] = range(self._n_rows) if rows is None else rows
         if self._in_place:
-            targets = [row for row in targets if row not in self._in_place]
-        elif 3 * len(targets) > self._n_rows:
-            targets = (None,)  # all at once is cheaper
+            rows = range(self._n_rows) if rows is None else rows
+            rows = [row for row in rows if row not in self._in_place]
+        elif rows is not None and 3 * len(rows) > self._n_rows:
+            rows = None  # all at once is cheaper
+        faults: dict[int, DataFault] = {}
         for group, _ in self._groups:
-            for leaf in group.leaves:
-                for row in targets:
-                    faults.update(leaf.fill(group.waiting, row))
+            faults.update(group.fill(rows))
         return faults
 
     def nonfinite(self) -> dict[int, DataFault]:
