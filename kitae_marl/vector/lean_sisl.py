@@ -6,6 +6,7 @@ the games that are fingerprinted; with any other the game computes by itself.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,14 @@ import numpy as np
 
 from kitae_marl.vector.fingerprints import is_known_source
 from kitae_marl.vector.lean import LeanParallelEnv, Peeled, Step
+
+_FPS = 50
+_WIDTH, _HEIGHT = 600 / 30.0, 400 / 30.0
+_HIP_SPEED, _KNEE_SPEED = 4, 6
+_REACH = 160 / 30.0
+_ANGLES = [1.5 * i / 10.0 for i in range(10)]
+_RAYS = [(math.sin(angle) * _REACH, math.cos(angle) * _REACH) for angle in _ANGLES]
+"""How far across and down the rays reach by which a walker feels the ground."""
 
 
 class LeanMultiwalkerEnv(LeanParallelEnv):
@@ -26,6 +35,7 @@ class LeanMultiwalkerEnv(LeanParallelEnv):
         if is_known_source(type(self.core.env).__module__):
             for walker in self.core.env.walkers:
                 walker.apply_action = partial(_drive_motors, walker)
+                walker.get_observation = partial(_feel, walker)
         return started
 
     def step(self, actions: dict[str, Any]) -> Step:
@@ -61,6 +71,37 @@ def _drive_motors(walker: Any, action: np.ndarray) -> None:
     ):
         joint.motorSpeed = speed if value > 0.0 else -speed if value < 0.0 else 0.0
         joint.maxMotorTorque = 80.0 * min(abs(value), 1.0)
+
+
+def _feel(walker: Any) -> list[float]:
+    """What a walker feels of itself and, by ten rays, of the ground before it."""
+    hull, lidar, cast = walker.hull, walker.lidar, walker.world.RayCast
+    position, velocity = hull.position, hull.linearVelocity
+    x, y = position.x, position.y
+    for ray, (across, down) in zip(lidar, _RAYS, strict=True):
+        ray.fraction = 1.0
+        ray.p1 = position
+        ray.p2 = end = (x + across, y - down)
+        cast(ray, position, end)
+    hip, knee, other_hip, other_knee = walker.joints
+    _, foot, _, other_foot = walker.legs
+    return [
+        hull.angle,
+        2.0 * hull.angularVelocity / _FPS,
+        0.3 * velocity.x * _WIDTH / _FPS,
+        0.3 * velocity.y * _HEIGHT / _FPS,
+        hip.angle,
+        hip.speed / _HIP_SPEED,
+        knee.angle + 1.0,
+        knee.speed / _KNEE_SPEED,
+        1.0 if foot.ground_contact else 0.0,
+        other_hip.angle,
+        other_hip.speed / _HIP_SPEED,
+        other_knee.angle + 1.0,
+        other_knee.speed / _KNEE_SPEED,
+        1.0 if other_foot.ground_contact else 0.0,
+        *[ray.fraction for ray in lidar],
+    ]
 
 
 class LeanPursuitEnv(LeanParallelEnv):
