@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from kitae_marl import running, runs
+from kitae_marl import hardware, running, runs
 from kitae_marl.algos import get_algorithm
 from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
@@ -120,7 +121,8 @@ class Agent:
     def begin_to_draw(self) -> LongCall[Any] | None:
         """Compile what draws the first parameters, beside what the caller does next."""
         if self._state is None and self._drawing is None:
-            self._drawing = LongCall(self._init.lower().compile)
+            compiling = partial(self._init.lower().compile, compiler_options=hardware.ONCE)
+            self._drawing = LongCall(compiling)
         return self._drawing
 
     def _acting(self) -> Player:

@@ -14,12 +14,12 @@ ENVIRONMENT = 4
 """Chance inside compiled games; the step counts joint steps."""
 
 
-def key_for(root: jax.Array, purpose: int, step: int | jax.Array) -> jax.Array:
+def key_for(root: jax.Array, purpose: int | jax.Array, step: int | jax.Array) -> jax.Array:
     """Derive the key of one purpose at one step: ``fold_in(fold_in(root, purpose), step)``.
 
     Args:
         root: the key of the run, made once from its seed.
-        purpose: one of the constants of this module.
+        purpose: one of the constants of this module; may be traced.
         step: what the purpose counts, at least 0; may be traced.
 
     Returns:

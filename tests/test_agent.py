@@ -26,6 +26,7 @@ from kitae_marl.errors import (
     NoCheckpointError,
     RunExistsError,
 )
+from kitae_marl.keys import INIT, key_for
 from kitae_marl.stacking import AgentDict
 from kitae_marl.types import IAgent
 from kitae_marl.vector import SubProcVecParallelEnv
@@ -308,6 +309,22 @@ def test_first_parameters_depend_on_the_seed_alone(first):
     same, other = (Agent(Clock(), replace(CONFIG, seed=seed)) for seed in (3, 4))
     assert same_bits(same.run_state(), first)
     assert not same_bits(other.state["hand"].params, first.state["hand"].params)
+
+
+def test_first_parameters_are_those_of_the_optimised_program(first):
+    agent = Agent(Clock(), CONFIG)
+    train_state = agent.algorithm.train_state_factory(agent.groups, CONFIG)
+    lowered = jax.jit(lambda root: train_state(key_for(root, INIT, 0))).lower(agent.root_key)
+    optimised = lowered.compile(compiler_options={"xla_backend_optimization_level": 3})
+    assert same_bits(optimised(agent.root_key), first.state)
+
+
+def test_a_loaded_agent_draws_no_parameters(whole_run, monkeypatch):
+    monkeypatch.setattr("kitae_marl.agent.LongCall", lambda function: 1 // 0)
+    loaded = Agent.load(whole_run[0])
+    assert same_bits(loaded.run_state(), whole_run[2])
+    with pytest.raises(ZeroDivisionError):
+        Agent(Clock(), CONFIG).run_state()
 
 
 @pytest.mark.parametrize(

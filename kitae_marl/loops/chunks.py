@@ -136,7 +136,8 @@ class CompiledLoop:
             inputs = _placed(inputs, jax.tree.map(lambda _: held, inputs))
             shapes = _placed(shapes, places)
             places = places, held
-        first = LongCall(jax.jit(start, out_shardings=self._places).lower(*inputs).compile)
+        begin = jax.jit(start, out_shardings=self._places).lower(*inputs)
+        first = LongCall(partial(begin.compile, compiler_options=hardware.ONCE))
         # The agents keep their states, should a chunk fail; all else is updated in place.
         program = jax.jit(run, donate_argnums=1, out_shardings=places)
         rest = shapes._replace(state=())

@@ -128,14 +128,15 @@ def rollout_factory(
     """
     explore = remember(algorithm.explore_factory(groups, config))
 
-    def step(both: tuple[LoopState, Any], _: None) -> tuple[tuple[LoopState, Any], Experience]:
+    def step(both: tuple[LoopState, Any], keys: Any) -> tuple[tuple[LoopState, Any], Experience]:
         loop, totals = both
-        loop, experience, finished = _joint_step(game, groups, explore, loop)
+        loop, experience, finished = _joint_step(game, groups, explore, loop, *keys)
         return (loop, jax.tree.map(jnp.add, totals, finished)), experience
 
     def rollout(loop: LoopState) -> tuple[LoopState, Experience, dict[str, jax.Array]]:
         none = jax.tree.map(jnp.zeros_like, (loop.length, loop.length, loop.returns))
-        (loop, totals), experience = jax.lax.scan(step, (loop, none), length=config.ppo.n_steps)
+        keys = _step_keys(loop, config.ppo.n_steps)
+        (loop, totals), experience = jax.lax.scan(step, (loop, none), keys)
         episodes, length, returns = jax.tree.map(lambda x: jnp.sum(x, axis=0), totals)
         by_agent = {
             f"return/{agent}": returns[group.name][i]
@@ -170,21 +171,41 @@ def chunk_factory(
         return loop._replace(state=state), {**info, **totals}
 
     def run(loop: LoopState, n_updates: jax.Array) -> tuple[LoopState, dict[str, jax.Array]]:
-        shapes = jax.eval_shape(one_update, loop)[1]
+        update = jax.jit(one_update, inline=True)  # traced once, though it is called twice
+        shapes = jax.eval_shape(update, loop)[1]
         metrics = {name: jnp.zeros((MAX_CHUNK, *s.shape), s.dtype) for name, s in shapes.items()}
 
         def body(i: jax.Array, both: Any) -> Any:
             loop, metrics = both
-            loop, info = one_update(loop)
-            return loop, {name: metrics[name].at[i].set(info[name]) for name in metrics}
+            loop, info = update(loop)
+            put = jax.lax.dynamic_update_index_in_dim
+            return loop, {name: put(metrics[name], info[name], i, 0) for name in metrics}
 
         return jax.lax.fori_loop(0, n_updates, body, (loop, metrics))
 
     return run
 
 
+def _step_keys(loop: LoopState, n_steps: int) -> tuple[jax.Array, jax.Array]:
+    """Keys of the next joint steps ``[T]``, of exploration and of the games' chance.
+
+    They are derived all at once: one by one they cost kernels, and time, in every step.
+    """
+    steps = loop.step + jnp.arange(n_steps, dtype=jnp.uint32)
+    roots = jnp.stack([loop.root_key, loop.game_key])
+    purposes = jnp.array([EXPLORE, ENVIRONMENT])
+    of_steps = jax.vmap(key_for, in_axes=(None, None, 0))
+    explore, chance = jax.vmap(of_steps)(roots, purposes, jnp.stack([steps, steps + 1]))
+    return explore, chance
+
+
 def _joint_step(
-    game: Game, groups: tuple[GroupSpec, ...], explore: Callable[..., Any], loop: LoopState
+    game: Game,
+    groups: tuple[GroupSpec, ...],
+    explore: Callable[..., Any],
+    loop: LoopState,
+    explore_key: jax.Array,
+    chance: jax.Array,
 ) -> tuple[LoopState, Experience, tuple[Any, Any, Any]]:
     """Act, step every game, and describe what happened as one row of a rollout.
 
@@ -194,14 +215,13 @@ def _joint_step(
     view = loop.view
     action, log_prob, carry = explore(
         loop.state,
-        key_for(loop.root_key, EXPLORE, loop.step),
+        explore_key,
         view["observation"],
         view["action_mask"],
         loop.carry,
         view["reset"],
         view["active"],
     )
-    chance = key_for(loop.game_key, ENVIRONMENT, loop.step + 1)
     own = {group.name: group.agents for group in groups}
     games, step = step_batch(game, chance, loop.game, regroup(action, own, game.groups))
     step = _regrouped(step, game, groups)
