@@ -20,7 +20,7 @@ from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError, Un
 from kitae_marl.groups import GroupSpec
 from kitae_marl.locks import LOCK
 from kitae_marl.outputs import replacing, require_folder
-from kitae_marl.spaces import space_from_json, space_to_json
+from kitae_marl.spaces import groups_from_json, groups_to_json
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 WINDOW = 100
@@ -286,21 +286,7 @@ def read_config(path: Path) -> Config:
 
 def write_groups(path: Path, possible_agents: list[str], groups: tuple[GroupSpec, ...]) -> None:
     """Store agents, groups and spaces in ``agents.json``."""
-    data = {
-        "possible_agents": possible_agents,
-        "groups": [
-            {
-                "name": group.name,
-                "agents": list(group.agents),
-                "share_params": group.share_params,
-                "observation_space": space_to_json(group.observation_space),
-                "action_space": space_to_json(group.action_space),
-                "state_space": group.state_space and space_to_json(group.state_space),
-            }
-            for group in groups
-        ],
-    }
-    write_text(path / "agents.json", json.dumps(data) + "\n")
+    write_text(path / "agents.json", json.dumps(groups_to_json(possible_agents, groups)) + "\n")
 
 
 def read_groups(path: Path) -> tuple[list[str], tuple[GroupSpec, ...]]:
@@ -312,34 +298,8 @@ def read_groups(path: Path) -> tuple[list[str], tuple[GroupSpec, ...]]:
     file = path / "agents.json"
     data = read_json(file)
     try:
-        groups = tuple(
-            GroupSpec(
-                group["name"],
-                tuple(group["agents"]),
-                space_from_json(group["observation_space"]),
-                space_from_json(group["action_space"]),
-                group["share_params"],
-                space_from_json(group["state_space"]) if group.get("state_space") else None,
-            )
-            for group in data["groups"]
-        )
-        possible_agents = list(data["possible_agents"])
-        grouped = sorted(agent for group in groups for agent in group.agents)
-        sound = (
-            bool(groups)
-            and all(isinstance(name, str) for name in (*grouped, *possible_agents))
-            and sorted(possible_agents) == grouped
-            and all(
-                isinstance(group.name, str)
-                and group.agents
-                and isinstance(group.share_params, bool)
-                for group in groups
-            )
-        )
-    except (KeyError, TypeError) as error:
+        return groups_from_json(data)
+    except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{file}: expected groups of agents, got damaged ones: {error!r}"
+            f"{file}: expected every agent in one group, got damaged groups: {error!r}"
         ) from None
-    if not sound:
-        raise ConfigError(f"{file}: expected every agent in one group, got damaged groups.")
-    return possible_agents, groups
