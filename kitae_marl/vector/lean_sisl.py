@@ -7,7 +7,10 @@ the games that are fingerprinted; with any other the game computes by itself.
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,11 @@ import numpy as np
 from kitae_marl.vector.fingerprints import is_known_source
 from kitae_marl.vector.lean import LeanParallelEnv, Peeled, Step
 
-_FPS = 50
-_WIDTH, _HEIGHT = 600 / 30.0, 400 / 30.0
+_FPS, _SCALE = 50, 30.0
+_WIDTH, _HEIGHT = 600 / _SCALE, 400 / _SCALE
+_TERRAIN_STEP, _TERRAIN_HEIGHT = 14 / _SCALE, _HEIGHT / 4
+_TERRAIN_GRASS, _TERRAIN_START = 10, 20
+_FRICTION, _SEPARATION = 2.5, 10
 _HIP_SPEED, _KNEE_SPEED = 4, 6
 _REACH = 160 / 30.0
 _ANGLES = [1.5 * i / 10.0 for i in range(10)]
@@ -27,12 +33,21 @@ _RAYS = [(math.sin(angle) * _REACH, math.cos(angle) * _REACH) for angle in _ANGL
 class LeanMultiwalkerEnv(LeanParallelEnv):
     """Multiwalker whose time limit is a truncation and whose state outlives a walker."""
 
+    def __init__(self, peeled: Peeled) -> None:
+        super().__init__(peeled)
+        game = self.core.env
+        self._known = is_known_source(type(game).__module__)
+        if self._known:
+            game.scroll_subroutine = partial(_look_around, game)
+            if not game.hardcore:
+                game._generate_terrain = partial(_lay_grass, game)
+
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Start an episode."""
         started = super().reset(seed, options)
-        if is_known_source(type(self.core.env).__module__):
+        if self._known:
             for walker in self.core.env.walkers:
                 walker.apply_action = partial(_drive_motors, walker)
                 walker.get_observation = partial(_feel, walker)
@@ -102,6 +117,102 @@ def _feel(walker: Any) -> list[float]:
         1.0 if other_foot.ground_contact else 0.0,
         *[ray.fraction for ray in lidar],
     ]
+
+
+def _look_around(game: Any) -> tuple[np.ndarray, list[bool], list[np.ndarray]]:
+    """Rewards, who is done, and what all walkers observe; all noise is drawn in one call."""
+    walkers, package, length = game.walkers, game.package, game.package_length
+    front = package.position.x
+    target = (front, package.position.y)
+    hulls = [walker.hull for walker in walkers]
+    places = [None if hull is None else (hull.position.x, hull.position.y) for hull in hulls]
+    rewards, xs = np.zeros(len(walkers)), np.zeros(len(walkers))
+    felt, means, scales = [], [], []
+    for i, (walker, place) in enumerate(zip(walkers, places, strict=True)):
+        if place is None:
+            continue
+        xs[i] = place[0]
+        own = walker.get_observation()
+        beside = (places[i - 1] if i else None, places[i + 1] if i + 1 < len(walkers) else None)
+        seen = [other for other in (*beside, target) if other is not None]
+        for x, y in seen:
+            means += ((x - place[0]) / length, (y - place[1]) / length)
+        means.append(package.angle)
+        scales += [game.position_noise] * (2 * len(seen)) + [game.angle_noise]
+        felt.append((own, beside))
+        shaping = -5.0 * abs(own[0])
+        rewards[i] = shaping - game.prev_shaping[i]
+        game.prev_shaping[i] = shaping
+    noisy = iter(game.np_random.normal(means, scales).tolist() if means else ())
+    observed = iter([_observed(own, beside, noisy) for own, beside in felt])
+    observations = [
+        np.zeros_like(space.low) if place is None else next(observed)
+        for space, place in zip(game.observation_space, places, strict=True)
+    ]
+    moved = game.forward_reward * 130 * front / _SCALE
+    rewards += moved - game.prev_package_shaping
+    game.prev_package_shaping = moved
+    count = len(walkers)
+    game.scroll = xs.mean() - _WIDTH / 5 - (count - 1) * _SEPARATION * _TERRAIN_STEP
+    return rewards, _fallen(game, front, rewards), observations
+
+
+def _observed(own: list[float], beside: Any, noisy: Iterator[float]) -> np.ndarray:
+    """What one walker observes: itself, its neighbours (zeros for none) and the package."""
+    others = [0.0 if other is None else next(noisy) for other in beside for _ in range(2)]
+    return np.array([*own, *others, next(noisy), next(noisy), next(noisy)])
+
+
+def _fallen(game: Any, front: float, rewards: np.ndarray) -> list[bool]:
+    """Who is done; what a fall costs is added to the rewards."""
+    done = game.fallen_walkers.tolist()
+    for i, (walker, fallen) in enumerate(zip(game.walkers, done, strict=True)):
+        if fallen:
+            rewards[i] += game.fall_reward
+            if game.remove_on_fall:
+                walker._destroy()
+            if not game.terminate_on_fall:
+                rewards[i] += game.terminate_reward
+    if (game.terminate_on_fall and any(done)) or game.game_over or front < 0:
+        rewards += game.terminate_reward
+        return [True] * len(done)
+    if front > (game.terrain_length - _TERRAIN_GRASS) * _TERRAIN_STEP:
+        return [True] * len(done)
+    return done
+
+
+def _lay_grass(game: Any, hardcore: bool) -> None:
+    """Lay the ground of an episode: hills of grass, one edge a step, all made from one mould."""
+    del hardcore  # only the ground without obstacles is laid here
+    b2 = sys.modules["Box2D"]
+    draw, y, slope, left = game.np_random, _TERRAIN_HEIGHT, 0.0, _TERRAIN_START
+    xs, ys = [], []
+    fresh = False
+    for i in range(game.terrain_length):
+        if not fresh:
+            slope = 0.8 * slope + 0.01 * ((y < _TERRAIN_HEIGHT) - (y > _TERRAIN_HEIGHT))
+            if i > _TERRAIN_START:
+                slope += draw.uniform(-1, 1) / _SCALE
+            y += slope
+        xs.append(i * _TERRAIN_STEP)
+        ys.append(y)
+        left -= 1
+        fresh = left == 0
+        if fresh:
+            left = draw.integers(_TERRAIN_GRASS / 2, _TERRAIN_GRASS)
+    edge = b2.b2EdgeShape()
+    mould = b2.b2BodyDef(
+        type=b2.b2_staticBody, fixtures=b2.b2FixtureDef(shape=edge, friction=_FRICTION)
+    )
+    create = game.world.CreateBody
+    game.terrain, game.terrain_x, game.terrain_y, game.terrain_poly = [], xs, ys, []
+    for i, (start, end) in enumerate(pairwise(zip(xs, ys, strict=True))):
+        edge.vertices = [start, end]
+        body = create(mould)
+        body.color1 = body.color2 = (76, 204 if i % 2 else 255, 76)
+        game.terrain.append(body)
+        game.terrain_poly.append(([start, end, (end[0], 0), (start[0], 0)], (102, 153, 76)))
+    game.terrain.reverse()
 
 
 class LeanPursuitEnv(LeanParallelEnv):
