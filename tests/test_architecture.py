@@ -28,6 +28,7 @@ LEVELS = {
         "listing",
         "sharding",
         "hardware",
+        "bundles",
     ],
     2: ["loops.update"],
     3: ["algos"],
@@ -58,6 +59,7 @@ PURE = [
     "keys",
     "moments",
     "regroup",
+    "bundles",
 ]
 PURE += ["algos.learner", "algos.ppo", "algos.rollout"]
 PURE += ["loops.update", "loops.compiled", "loops.metrics"]

@@ -26,9 +26,10 @@ from kitae_marl.algos.learner import (
 )
 from kitae_marl.algos.rollout import PPOBatch, Processed, process_experience_factory
 from kitae_marl.buffer import batchify_and_randomize
+from kitae_marl.bundles import Bundle
 from kitae_marl.config import CENTRAL, Config
 from kitae_marl.groups import GroupSpec, over_agents
-from kitae_marl.loops.update import update_epoch
+from kitae_marl.loops.update import mean, update_epoch
 from kitae_marl.sharding import over_rows
 from kitae_marl.types import Algorithm, AlgoType, TrainState
 
@@ -128,11 +129,12 @@ def _loss(
     config: Config,
     batch: PPOBatch,
     total: jax.Array,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[jax.Array, tuple[Bundle, jax.Array]]:
     """Loss of one set of parameters on rows ``[B]`` or ``[L, B]``, where shared ``[..., A]``.
 
     Advantages are normalised before. The loss is the sum over these rows divided by ``total``, the
-    weight of all rows of the minibatch; beside it come the value and the terms of every row.
+    weight of all rows of the minibatch; beside it come the value of every row, and the terms' sums
+    likewise divided.
     """
     ppo, weight = config.ppo, batch.weight
     state = state._replace(params=params)
@@ -158,36 +160,41 @@ def _loss(
         + ppo.value_coef * terms["value_loss"]
         - ppo.entropy_coef * terms["entropy"]
     )
-    return ops.weighted_sum(loss, weight) / total, {"value": value, **terms}
+    sums = jax.vmap(ops.weighted_sum, (0, None))(jnp.stack(list(terms.values())), weight)
+    means = dict(zip(terms, sums / total, strict=True))
+    return ops.weighted_sum(loss, weight) / total, (Bundle.of(means), value)
 
 
 def _gradient(
     state: TrainState, learner: Learner, config: Config, group: GroupSpec, batch: PPOBatch
-) -> tuple[Any, dict[str, jax.Array]]:
-    """Gradient of one minibatch, added up over blocks of its rows; value and terms of every row."""
+) -> tuple[Any, dict[str, jax.Array], jax.Array]:
+    """Gradient and mean terms of one minibatch, added up over blocks; value of every row."""
     gru = bool(config.ppo.gru_size)
     agents = 1 if group.share_params else group.n_agents
     gradient = jax.grad(_loss, has_aux=True)
 
-    def of_rows(whole: Any, batch: PPOBatch) -> tuple[Any, dict[str, jax.Array]]:
+    def of_rows(whole: Any, batch: PPOBatch) -> tuple[Any, jax.Array]:
         state, total = whole
         weight = batch.weight
 
-        def of_block(sums: Any, block: PPOBatch) -> tuple[Any, dict[str, jax.Array]]:
+        def of_block(sums: Any, block: PPOBatch) -> tuple[Any, tuple[Bundle, jax.Array]]:
             if gru:
                 block = _swap_time(block)._replace(carry=block.carry)
-            grads, rows = gradient(state.params, state, learner, config, block, total)
-            return jax.tree.map(jnp.add, sums, grads), _swap_time(rows) if gru else rows
+            grads, (terms, value) = gradient(state.params, state, learner, config, block, total)
+            value = _swap_time(value) if gru else value
+            return jax.tree.map(jnp.add, sums, grads), (terms, value)
 
         n_rows = weight.shape[0]
         n = hardware.n_blocks(n_rows, agents * weight.size // n_rows)
         blocks = jax.tree.map(lambda x: x.reshape(n, n_rows // n, *x.shape[1:]), batch)
         zeros = jax.tree.map(jnp.zeros_like, state.params)
-        grads, rows = jax.lax.scan(of_block, zeros, blocks)
-        return grads, {name: x.reshape(weight.shape) for name, x in rows.items()}
+        grads, (terms, value) = jax.lax.scan(of_block, zeros, blocks)
+        terms = jax.tree.map(lambda x: jnp.sum(x, axis=0), terms)
+        return (grads, terms), value.reshape(weight.shape)
 
     total = jnp.maximum(jnp.sum(batch.weight), ops.LEAST_WEIGHT)
-    return over_rows(of_rows, (state, total), batch)
+    (grads, terms), value = over_rows(of_rows, (state, total), batch)
+    return grads, terms.arrays(), value
 
 
 def _swap_time(tree: Any) -> Any:
@@ -208,9 +215,7 @@ def _gradient_step(learner: Learner, config: Config, group: GroupSpec) -> Callab
         batch = PPOBatch(*fields)
         if config.ppo.normalize_advantage:
             batch = batch._replace(advantage=ops.normalize(batch.advantage, batch.weight))
-        grads, rows = _gradient(state, learner, config, group, batch)
-        value = rows.pop("value")
-        info = {name: ops.weighted_mean(x, batch.weight) for name, x in rows.items()}
+        grads, info, value = _gradient(state, learner, config, group, batch)
         info["explained_variance"] = ops.explained_variance(value, batch.target, batch.weight)
         info["grad_norm"] = optax.tree.norm(grads)
         updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
@@ -258,8 +263,8 @@ def update_step_factory(groups: Groups, config: Config) -> Callable[..., Any]:
         n_rows = jax.tree.leaves(processed.batch.weight)[0].shape[0]
         going = {name: (s, jnp.zeros(s.n_updates.shape, bool)) for name, s in state.items()}
 
-        def epoch(going: Any, key: jax.Array) -> tuple[Any, Any]:
-            return update_epoch(
+        def epoch(going: Any, key: jax.Array) -> tuple[Any, Bundle]:
+            going, infos = update_epoch(
                 key,
                 going,
                 processed.batch,
@@ -268,6 +273,7 @@ def update_step_factory(groups: Groups, config: Config) -> Callable[..., Any]:
                 experience_type=PPOBatch,
                 batch_size=n_rows // ppo.n_minibatches,
             )
+            return going, Bundle.of(infos)
 
         going, infos = jax.lax.scan(epoch, going, jax.random.split(key, ppo.n_epochs))
         learned = {
@@ -278,7 +284,7 @@ def update_step_factory(groups: Groups, config: Config) -> Callable[..., Any]:
             )
             for name, (s, _) in going.items()
         }
-        return learned, jax.tree.map(lambda x: jnp.mean(x, axis=0), infos)
+        return learned, mean(infos).arrays()
 
     return update_step
 

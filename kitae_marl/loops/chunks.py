@@ -176,7 +176,7 @@ class CompiledLoop:
             rest = jax.tree.map(jnp.copy, rest)
         n = np.int32(n_updates)
         self.loop, metrics = self._run(self.loop.state, rest, n, self._traced)
-        metrics = jax.device_get(metrics)
+        metrics = jax.device_get(metrics).arrays()
         if not self._many:
             return [metrics]
         n_runs = len(metrics["episodes"])

@@ -16,6 +16,7 @@ import numpy as np
 from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
 from kitae_envs.sampling import sample_actions
 
+from kitae_marl.bundles import Bundle
 from kitae_marl.config import Config
 from kitae_marl.groups import GroupSpec
 from kitae_marl.keys import ENVIRONMENT, EXPLORE, UPDATE, key_for
@@ -150,36 +151,36 @@ def rollout_factory(
 
 def chunk_factory(
     game: Game, algorithm: Algorithm, groups: tuple[GroupSpec, ...], config: Config
-) -> Callable[[LoopState, jax.Array], tuple[LoopState, dict[str, jax.Array]]]:
+) -> Callable[[LoopState, jax.Array], tuple[LoopState, Bundle]]:
     """Make ``run(loop_state, n_updates)``: rollouts and updates of one chunk, for ``jax.jit``.
 
     ``n_updates`` is traced and at most ``MAX_CHUNK``, so chunks of any length are one program. The
-    metrics have shape ``[MAX_CHUNK]``, of which the first ``n_updates`` hold; sums over finished
-    episodes come as ``return/<agent>`` with ``episodes``, their number.
+    metrics in the bundle have shape ``[MAX_CHUNK]``, of which the first ``n_updates`` hold; sums
+    over finished episodes come as ``return/<agent>`` with ``episodes``, their number.
     """
     rollout = rollout_factory(game, algorithm, groups, config)
     process_experience = algorithm.process_experience_factory(groups, config)
     update_step = skip_nonfinite(algorithm.update_step_factory(groups, config))
 
-    def one_update(loop: LoopState) -> tuple[LoopState, dict[str, jax.Array]]:
+    def one_update(loop: LoopState) -> tuple[LoopState, Bundle]:
         loop, experience, totals = rollout(loop)
         key = key_for(loop.root_key, UPDATE, loop.step)
         process_key, update_key = jax.random.split(key)
         processed = process_experience(loop.state, process_key, experience)
         state, info = update_step(loop.state, update_key, processed)
         info = {f"update/{name}": value for name, value in info.items()}
-        return loop._replace(state=state), {**info, **totals}
+        return loop._replace(state=state), Bundle.of({**info, **totals})
 
-    def run(loop: LoopState, n_updates: jax.Array) -> tuple[LoopState, dict[str, jax.Array]]:
+    def run(loop: LoopState, n_updates: jax.Array) -> tuple[LoopState, Bundle]:
         update = jax.jit(one_update, inline=True)  # traced once, though it is called twice
         shapes = jax.eval_shape(update, loop)[1]
-        metrics = {name: jnp.zeros((MAX_CHUNK, *s.shape), s.dtype) for name, s in shapes.items()}
+        metrics = jax.tree.map(lambda s: jnp.zeros((MAX_CHUNK, *s.shape), s.dtype), shapes)
 
         def body(i: jax.Array, both: Any) -> Any:
             loop, metrics = both
             loop, info = update(loop)
             put = jax.lax.dynamic_update_index_in_dim
-            return loop, {name: put(metrics[name], info[name], i, 0) for name in metrics}
+            return loop, jax.tree.map(lambda all, one: put(all, one, i, 0), metrics, info)
 
         return jax.lax.fori_loop(0, n_updates, body, (loop, metrics))
 

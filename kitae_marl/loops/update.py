@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from kitae_marl.bundles import Bundle
 from kitae_marl.sharding import spread_rows
 
 NONFINITE = "faults/nonfinite_update"
@@ -90,10 +91,15 @@ def update_epoch(
                 "expected update_batch_fn to return (state, info) with info a dict of scalars, got "
                 f"{type(result).__name__} of {jax.tree.structure(result)}."
             )
-        return result
+        return result[0], Bundle.of(result[1])
 
     state, infos = jax.lax.scan(update_batch, state, (keys, spread_rows(tuple(batches))))
-    return state, jax.tree.map(lambda info: jnp.mean(info, axis=0), infos)
+    return state, mean(infos).arrays()
+
+
+def mean(infos: Bundle) -> Bundle:
+    """Return the means of infos that were stacked by a scan."""
+    return jax.tree.map(lambda x: jnp.mean(x, axis=0), infos)
 
 
 def _count(batches: Any, batch_size: int) -> int:
