@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from kitae_marl import hardware, running, runs
+from kitae_marl import running, runs
 from kitae_marl.algos import get_algorithm
 from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
@@ -19,8 +18,8 @@ from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
 from kitae_marl.groups import GroupSpec, first_match, group_specs
 from kitae_marl.keys import EXPLORE, INIT, UPDATE, key_for
+from kitae_marl.loops.once import Once
 from kitae_marl.loops.update import skip_nonfinite
-from kitae_marl.loops.waiting import LongCall
 from kitae_marl.memory import require_state_memory
 from kitae_marl.player import Player
 from kitae_marl.stacking import AgentDict
@@ -113,29 +112,25 @@ class Agent:
             return update_step(state, update_key, process(state, process_key, experience))
 
         self._update = jax.jit(update, donate_argnums=0)
-        self._init = jax.jit(init).trace(self.root_key)
-        require_state_memory(self._init.out_info)
+        self._first_state = Once(jax.jit(init).trace(self.root_key))
+        require_state_memory(self.state_shapes)
         self._state: Any = None
-        self._drawing: LongCall[Any] | None = None
 
-    def begin_to_draw(self) -> LongCall[Any] | None:
+    def begin_to_draw(self) -> None:
         """Compile what draws the first parameters, beside what the caller does next."""
-        if self._state is None and self._drawing is None:
-            compiling = partial(self._init.lower().compile, compiler_options=hardware.ONCE)
-            self._drawing = LongCall(compiling)
-        return self._drawing
+        if self._state is None:
+            self._first_state.begin()
 
     def _acting(self) -> Player:
         """Return the player, its parameters drawn: not before they are needed, if they are."""
-        drawing = self.begin_to_draw()
-        if drawing is not None:
-            self.state = drawing.wait()(self.root_key)
+        if self._state is None:
+            self.state = self._first_state(self.root_key)
         return self._player
 
     @property
     def state_shapes(self) -> dict[str, TrainState]:
         """The state, its arrays replaced by their shapes and dtypes; it need not be drawn."""
-        return self._init.out_info
+        return self._first_state.shapes
 
     @property
     def root_key(self) -> jax.Array:
@@ -151,7 +146,6 @@ class Agent:
     @state.setter
     def state(self, state: dict[str, TrainState]) -> None:
         self._state = self._player.state = state
-        self._drawing = None
 
     def explore(
         self, observations: AgentPyTree, infos: Mapping[str, Any] | None = None

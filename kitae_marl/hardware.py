@@ -15,9 +15,6 @@ from jaxtyping import Array, Float
 BLOCK_ROWS = 1024
 """Rows that a CPU learns from at a time: their activations stay in the cache of its core."""
 
-ONCE: dict[str, Any] = {"xla_backend_optimization_level": 1}
-"""Options of the compiler for what runs once: compiled in two thirds of the time, same results."""
-
 
 def on_cpu() -> bool:
     """Whether JAX computes on a CPU by default."""

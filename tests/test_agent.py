@@ -320,7 +320,7 @@ def test_first_parameters_are_those_of_the_optimised_program(first):
 
 
 def test_a_loaded_agent_draws_no_parameters(whole_run, monkeypatch):
-    monkeypatch.setattr("kitae_marl.agent.LongCall", lambda function: 1 // 0)
+    monkeypatch.setattr("kitae_marl.loops.once.LongCall", lambda function: 1 // 0)
     loaded = Agent.load(whole_run[0])
     assert same_bits(loaded.run_state(), whole_run[2])
     with pytest.raises(ZeroDivisionError):

@@ -40,6 +40,7 @@ LEVELS = {
         "loops.compiled",
         "loops.chunks",
         "loops.waiting",
+        "loops.once",
         "keeping",
     ],
     6: ["running"],

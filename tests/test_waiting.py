@@ -20,6 +20,15 @@ def test_results_and_errors_come_back() -> None:
     assert not is_busy()
 
 
+def test_only_a_call_that_was_given_up_keeps_busy() -> None:
+    """Or the traceback of another fault, meanwhile, would be lost with the process."""
+    go_on = threading.Event()
+    call = LongCall(lambda: go_on.wait(30.0))
+    assert not is_busy()
+    go_on.set()
+    assert call.wait()
+
+
 def test_a_signal_is_heard_meanwhile_and_the_call_given_up() -> None:
     heard: list[int] = []
     go_on = threading.Event()

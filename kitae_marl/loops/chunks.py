@@ -25,6 +25,7 @@ from kitae_marl.loops.compiled import (
     start_loop,
 )
 from kitae_marl.loops.metrics import count_skipped, log_compiled
+from kitae_marl.loops.once import Once
 from kitae_marl.loops.waiting import GivenUpError, LongCall
 from kitae_marl.types import Checkpointer, Writer
 
@@ -122,7 +123,7 @@ class CompiledLoop:
             inputs: shapes of what ``start`` takes.
 
         Returns:
-            ``start``, compiled.
+            ``start``, being compiled.
         """
         shapes = jax.eval_shape(start, *inputs)
         self._places = places = None
@@ -136,8 +137,8 @@ class CompiledLoop:
             inputs = _placed(inputs, jax.tree.map(lambda _: held, inputs))
             shapes = _placed(shapes, places)
             places = places, held
-        begin = jax.jit(start, out_shardings=self._places).lower(*inputs)
-        first = LongCall(partial(begin.compile, compiler_options=hardware.ONCE))
+        first = Once(jax.jit(start, out_shardings=self._places).trace(*inputs))
+        first.begin()
         # The agents keep their states, should a chunk fail; all else is updated in place.
         program = jax.jit(run, donate_argnums=1, out_shardings=places)
         rest = shapes._replace(state=())
@@ -147,7 +148,7 @@ class CompiledLoop:
         self.program_bytes = memory.program_bytes(self._run)
         if self._shares:
             self.program_bytes += memory.n_bytes(rest)  # their copy, see ``run``
-        return first.wait()
+        return first
 
     def _continue(self, agents: Sequence[Any]) -> None:
         """Take over the games of the agents' checkpoints."""

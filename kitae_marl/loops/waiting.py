@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
-THREAD = "kitae_marl long call"
+GIVEN_UP = "kitae_marl call that was given up"
+"""Name of the thread of such a call."""
 LOOK_SECONDS = 0.1
 """How often a waiting thread looks whether it is to go on waiting."""
 
@@ -30,7 +31,7 @@ class LongCall(Generic[Result]):
         self._function = function
         self._done: list[Result] = []
         self._failed: list[BaseException] = []
-        self._thread = threading.Thread(target=self._call, name=THREAD)
+        self._thread = threading.Thread(target=self._call)
         self._thread.start()
 
     def _call(self) -> None:
@@ -56,6 +57,7 @@ class LongCall(Generic[Result]):
                 deadline = time.perf_counter() + patience
             over = deadline is not None and time.perf_counter() >= deadline
             if over and self._thread.is_alive():
+                self._thread.name = GIVEN_UP
                 raise GivenUpError
         if self._failed:
             raise self._failed[0]
@@ -64,4 +66,4 @@ class LongCall(Generic[Result]):
 
 def is_busy() -> bool:
     """Whether a call that was given up still goes on; the process would wait for it at its end."""
-    return any(thread.name == THREAD for thread in threading.enumerate())
+    return any(thread.name == GIVEN_UP for thread in threading.enumerate())
