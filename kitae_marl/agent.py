@@ -11,12 +11,11 @@ import jax
 import numpy as np
 
 from kitae_marl import running, runs
-from kitae_marl.algos import get_algorithm
 from kitae_marl.buffer import RolloutBuffer
 from kitae_marl.checkpoint import RunCheckpointer, RunState
 from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
-from kitae_marl.groups import GroupSpec, first_match, group_specs
+from kitae_marl.groups import GroupSpec, learning_groups
 from kitae_marl.keys import EXPLORE, INIT, UPDATE, key_for
 from kitae_marl.loops.once import Once
 from kitae_marl.loops.update import skip_nonfinite
@@ -41,10 +40,8 @@ class Agent:
         config: the settings.
         possible_agents: all agents, in the game's order.
         groups: how they are stacked and who shares parameters.
-        state: ``{group: TrainState}``.
         carry: memory of recurrent policies before the next step that is explored,
             ``{group: [E, A, ...]}``; ``()`` for feed-forward ones.
-        root_key: the key every other one is derived from.
         step: joint steps explored.
         first_update_at: time (seconds since the epoch) at which the first update was done, or 0.
         learned_step: joint steps learned from, those of the last update.
@@ -62,24 +59,7 @@ class Agent:
                 f"expected a kitae_marl.Config, got {type(config).__name__}; settings of PPO go "
                 "into Config(ppo=PPOConfig(...))."
             )
-        if not hasattr(env, "possible_agents"):
-            raise TypeError(
-                f"expected an environment with possible_agents, got {type(env).__name__}; wrap a "
-                "Gymnasium one by kitae_marl.check_env."
-            )
-        told = [agent for agent in env.possible_agents if first_match(agent, config.seats)]
-        if told:
-            raise ValueError(
-                f"expected an environment without the agents that have seats in the config, got "
-                f"{told}; make it by kitae_marl.with_seats."
-            )
-        groups = group_specs(
-            env.possible_agents,
-            env.observation_space,
-            env.action_space,
-            config.ppo.share_params,
-            getattr(env, "state_space", None) if get_algorithm(config.algo).central else None,
-        )
+        groups = learning_groups(env, config)
         self._setup(list(env.possible_agents), groups, config)
 
     def _setup(

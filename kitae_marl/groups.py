@@ -13,6 +13,8 @@ from typing import Any
 import gymnasium as gym
 from kitae_envs.grouping import agent_groups
 
+from kitae_marl.config import CENTRAL, Config
+
 
 @dataclass(frozen=True)
 class GroupSpec:
@@ -119,6 +121,38 @@ def first_match(agent: str, patterns: Iterable[str]) -> str | None:
         'cat_[12]'
     """
     return next((p for p in patterns if fnmatch.fnmatchcase(agent, p)), None)
+
+
+def learning_groups(env: Any, config: Config) -> tuple[GroupSpec, ...]:
+    """Group the agents of an environment as they learn with the settings of a run.
+
+    Args:
+        env: anything with ``possible_agents``, ``observation_space(agent)`` and
+            ``action_space(agent)``.
+        config: the settings.
+
+    Raises:
+        TypeError: if it is no environment of many agents.
+        ValueError: if agents are there that have a seat, or as of ``group_specs``.
+    """
+    if not hasattr(env, "possible_agents"):
+        raise TypeError(
+            f"expected an environment with possible_agents, got {type(env).__name__}; wrap a "
+            "Gymnasium one by kitae_marl.check_env."
+        )
+    told = [agent for agent in env.possible_agents if first_match(agent, config.seats)]
+    if told:
+        raise ValueError(
+            f"expected an environment without the agents that have seats in the config, got "
+            f"{told}; make it by kitae_marl.with_seats."
+        )
+    return group_specs(
+        env.possible_agents,
+        env.observation_space,
+        env.action_space,
+        config.ppo.share_params,
+        getattr(env, "state_space", None) if config.algo in CENTRAL else None,
+    )
 
 
 def require_spaces(env: Any, possible_agents: list[str], groups: Iterable[GroupSpec]) -> None:

@@ -301,5 +301,5 @@ def read_groups(path: Path) -> tuple[list[str], tuple[GroupSpec, ...]]:
         return groups_from_json(data)
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(
-            f"{file}: expected every agent in one group, got damaged groups: {error!r}"
+            f"{file}: expected groups of agents and their spaces, got damaged ones: {error!r}"
         ) from None

@@ -99,7 +99,6 @@ class Algorithm(NamedTuple):
     Attributes:
         name: registry name, as in ``--algo``.
         algo_type: on-policy or off-policy.
-        central: whether critics see the global state of a game that has one.
         carry_factory: makes ``carry(n_envs)``, the memory of ``explore`` before the first step,
             ``{group: [E, A, ...]}``; ``()`` for feed-forward policies.
         train_state_factory: makes ``train_state(key) -> {group: TrainState}``.
@@ -116,7 +115,6 @@ class Algorithm(NamedTuple):
 
     name: str
     algo_type: AlgoType
-    central: bool
     carry_factory: Callable[..., Any]
     train_state_factory: Callable[..., Any]
     explore_factory: Callable[..., Any]

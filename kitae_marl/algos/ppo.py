@@ -27,7 +27,7 @@ from kitae_marl.algos.learner import (
 from kitae_marl.algos.rollout import PPOBatch, Processed, process_experience_factory
 from kitae_marl.buffer import batchify_and_randomize
 from kitae_marl.bundles import Bundle
-from kitae_marl.config import CENTRAL, Config
+from kitae_marl.config import Config
 from kitae_marl.groups import GroupSpec, over_agents
 from kitae_marl.loops.update import mean, update_epoch
 from kitae_marl.sharding import over_rows
@@ -294,7 +294,6 @@ def _algorithm(name: str) -> Algorithm:
     return Algorithm(
         name=name,
         algo_type=AlgoType.ON_POLICY,
-        central=name in CENTRAL,
         carry_factory=carry_factory,
         train_state_factory=train_state_factory,
         explore_factory=explore_factory,
