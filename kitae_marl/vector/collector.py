@@ -74,7 +74,7 @@ class Collector:
     def _move_in(self, row: int, record: Record) -> None:
         """Give an environment that writes in place its arrays."""
         env, views = record.env, None
-        if isinstance(env, InPlaceEnv) and not self.infos.keep:
+        if isinstance(env, InPlaceEnv) and env.may_move_in() and not self.infos.keep:
             views = self.stage.place(row)
         record.tenant = None
         if views is not None and env.move_in(Place(views, self.infos.place(row), record.column)):

@@ -46,9 +46,20 @@ class Told(NamedTuple):
 class InPlaceEnv(ABC):
     """An environment whose agents are all there from the start to the end of an episode.
 
-    Between :meth:`move_in` and the end of its life it is only begun and played. A class that
-    changes what ``reset`` or ``step`` do changes ``begin`` and ``play`` likewise.
+    Between :meth:`move_in` and the end of its life it is only begun and played, unless somebody
+    has changed ``reset`` or ``step`` alone, in a subclass or in one object.
     """
+
+    def may_move_in(self) -> bool:
+        """Whether ``reset`` and ``step`` are still what ``begin`` and ``play`` stand for."""
+        classes = type(self).__mro__
+        for called, instead in (("reset", "begin"), ("step", "play")):
+            if called in vars(self):
+                return False
+            owner = next(c for c in classes if called in vars(c) or instead in vars(c))
+            if instead not in vars(owner):
+                return False
+        return True
 
     @abstractmethod
     def move_in(self, place: Place) -> bool:

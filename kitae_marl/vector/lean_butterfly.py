@@ -14,7 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from kitae_marl.vector.fingerprints import is_known_source
+from kitae_marl.vector.fingerprints import is_as_written, is_known_source
 from kitae_marl.vector.lean import LeanParallelEnv, Peeled
 
 
@@ -69,7 +69,7 @@ class LeanPistonballEnv(LeanParallelEnv):
     def __init__(self, peeled: Peeled) -> None:
         super().__init__(peeled)
         core = self.core
-        self._frames = is_known_source(type(core).__module__)
+        self._frames = is_as_written(core) and is_known_source(type(core).__module__)
         bottom = core.screen_height - core.wall_width - core.piston_body_height
         self._rect = (0, core.wall_width, core.screen_width, bottom - core.wall_width)
         self._columns = {
@@ -91,9 +91,10 @@ class LeanCooperativePongEnv(LeanParallelEnv):
     """Cooperative pong that reads the screen once a step."""
 
     def _observe(self, agents: list[str]) -> dict[str, Any]:
-        if not is_known_source(type(self.core).__module__):
+        core = self.core
+        if not (is_as_written(core) and is_known_source(type(core).__module__)):
             return super()._observe(agents)
-        return dict.fromkeys(agents, read_frame(self.core.env.screen))
+        return dict.fromkeys(agents, read_frame(core.env.screen))
 
 
 def read_frame(surface: Any) -> np.ndarray:

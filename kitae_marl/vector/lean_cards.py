@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.vector.fingerprints import is_known_source
+from kitae_marl.vector.fingerprints import is_as_written, is_known_source
 from kitae_marl.vector.lean import Peeled
 from kitae_marl.vector.turns_in_place import InPlaceTurnsEnv
 
@@ -30,7 +30,8 @@ class CardGameEnv(InPlaceTurnsEnv):
         shown = core.render_mode == "human"  # then the game draws in its own step
         parts = {part.__module__ for part in type(core).__mro__}
         own = [name for name in parts if name.startswith("pettingzoo.classic.")]
-        self._known = not shown and all(map(is_known_source, (*own, *_SOURCES)))
+        written = is_as_written(core) and is_as_written(core.env)
+        self._known = not shown and written and all(map(is_known_source, (*own, *_SOURCES)))
         self._latest: tuple[str, dict[str, Any]] | None = None
         if self._known:
             core.step = self._play

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.vector.fingerprints import is_known_source
+from kitae_marl.vector.fingerprints import is_as_written, is_known_source
 from kitae_marl.vector.lean import Peeled
 from kitae_marl.vector.turns_in_place import InPlaceTurnsEnv
 
@@ -54,7 +54,7 @@ class _BoardGameEnv(InPlaceTurnsEnv):
         super().__init__(peeled)
         shown = self.core.render_mode == "human"  # then the game draws in its own step
         sources = (type(self.core).__module__, *self.sources)
-        self._known = not shown and all(map(is_known_source, sources))
+        self._known = not shown and is_as_written(self.core) and all(map(is_known_source, sources))
         if self._known:
             self.core.step = self._play
         self._looked = 0  # the squares as they were last looked at, a byte each

@@ -40,7 +40,7 @@ class LeanMPEParallelEnv(LeanParallelEnv):
         core, base = self.core, _simple_env(self.core)
         self.plain_physics = has_plain_physics(core)
         self._own_step = base is None or type(core)._execute_world_step != base._execute_world_step
-        self._view = SpreadView(core) if self.plain_physics and has_plain_view(core) else None
+        self._view: SpreadView | None = None
         if core.render_mode is None:
             core.screen = None  # 2 MB that nothing will be drawn on
         if self.plain_physics and self._own_step:
@@ -50,9 +50,12 @@ class LeanMPEParallelEnv(LeanParallelEnv):
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Start an episode."""
-        self.core.reset(seed=seed, options=options)
-        self.agents, self._was_reset = list(self.core.agents), True
-        return self._observe(self.agents), dict(self.core.infos)
+        core = self.core
+        core.reset(seed=seed, options=options)
+        if self.plain_physics:
+            self._view = SpreadView(core) if has_plain_view(core) else None
+        self.agents, self._was_reset = list(core.agents), True
+        return self._observe(self.agents), dict(core.infos)
 
     def step(self, actions: dict[str, Any]) -> Step:
         """Let every agent act once; after the end everything is empty until ``reset``."""

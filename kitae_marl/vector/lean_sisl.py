@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.vector.fingerprints import is_known_source
+from kitae_marl.vector.fingerprints import is_as_written, is_known_source
 from kitae_marl.vector.lean import LeanParallelEnv, Peeled, Step
 
 _FPS, _SCALE = 50, 30.0
@@ -36,11 +36,10 @@ class LeanMultiwalkerEnv(LeanParallelEnv):
     def __init__(self, peeled: Peeled) -> None:
         super().__init__(peeled)
         game = self.core.env
-        self._known = is_known_source(type(game).__module__)
+        self._known = is_as_written(game) and is_known_source(type(game).__module__)
         if self._known:
             game.scroll_subroutine = partial(_look_around, game)
-            if not game.hardcore:
-                game._generate_terrain = partial(_lay_grass, game)
+            game._generate_terrain = partial(_lay_grass, game)
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -183,7 +182,9 @@ def _fallen(game: Any, front: float, rewards: np.ndarray) -> list[bool]:
 
 def _lay_grass(game: Any, hardcore: bool) -> None:
     """Lay the ground of an episode: hills of grass, one edge a step, all made from one mould."""
-    del hardcore  # only the ground without obstacles is laid here
+    if hardcore:
+        type(game)._generate_terrain(game, hardcore)
+        return
     b2 = sys.modules["Box2D"]
     draw, y, slope, left = game.np_random, _TERRAIN_HEIGHT, 0.0, _TERRAIN_START
     xs, ys = [], []
@@ -220,9 +221,9 @@ class LeanPursuitEnv(LeanParallelEnv):
 
     def __init__(self, peeled: Peeled) -> None:
         super().__init__(peeled)
-        if is_known_source(type(self.core.env).__module__):
-            self.core.env.reward = self._tag_rewards
-            self.core.env.obs_clip = self._window
+        game = self.core.env
+        if is_as_written(game) and is_known_source(type(game).__module__):
+            game.reward, game.obs_clip = self._tag_rewards, self._window
 
     def _tag_rewards(self) -> np.ndarray:
         """For each pursuer the reward for the evaders on the four squares beside it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.vector.fingerprints import is_known_source
+from kitae_marl.vector.fingerprints import is_as_written, is_known_source
 
 
 def has_plain_view(core: Any) -> bool:
@@ -20,6 +20,7 @@ def has_plain_view(core: Any) -> bool:
         and type(core.scenario) is module.Scenario
         and core.scenario.num_agent_neighbors is None
         and core.scenario.num_landmark_neighbors is None
+        and is_as_written(core.scenario)
         and is_known_source(module.__name__)
     )
 

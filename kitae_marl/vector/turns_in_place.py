@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -55,7 +56,7 @@ class InPlaceTurnsEnv(TurnBasedParallelEnv, InPlaceEnv):
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Start an episode."""
-        if not self._known:
+        if not self._is_told_in_place():
             return super().reset(seed, options)
         if not self._views:
             self._keep_house()
@@ -77,6 +78,20 @@ class InPlaceTurnsEnv(TurnBasedParallelEnv, InPlaceEnv):
         observations, infos = self._copies()
         terminations = dict.fromkeys(agents, terminated)
         return observations, rewards, terminations, dict.fromkeys(agents, truncated), infos
+
+    def _is_told_in_place(self) -> bool:
+        """Whether nobody has put another ``observe`` into the game since it was made."""
+        self._known = self._known and "observe" not in vars(self.core)
+        return self._known
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> InPlaceTurnsEnv:
+        """A copy is to be reset first, as copies of PettingZoo's games are."""
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        own = {"_views": {}, "_masks": {}, "agents": [], "_was_reset": False}
+        for name, value in {**vars(self), **own}.items():
+            setattr(twin, name, copy.deepcopy(value, memo))
+        return twin
 
     def _keep_house(self) -> None:
         """Write to arrays of our own: nobody has given any."""
@@ -101,7 +116,7 @@ class InPlaceTurnsEnv(TurnBasedParallelEnv, InPlaceEnv):
 
     def move_in(self, place: Place) -> bool:
         """Take arrays to write to."""
-        if not self._known:
+        if not self._is_told_in_place():
             return False
         self._views, self._idle, self._columns = place
         self._names = sorted(self._columns, key=self._columns.__getitem__)

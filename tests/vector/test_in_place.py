@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from lockstep import WARNINGS, same
 from pettingzoo.utils import BaseParallelWrapper
 
+from kitae_marl.vector.lean import aec_as_parallel, peel
 from kitae_marl.vector.make import make_parallel_env
 from kitae_marl.vector.subproc import SubProcVecParallelEnv
+from kitae_marl.vector.turn_based import TurnBasedParallelEnv
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
 
@@ -151,3 +154,121 @@ def test_what_a_game_returned_is_not_changed_by_its_next_move() -> None:
     first["player_1"]["action_mask"][:] = 0  # belongs to the caller
     env.step({"player_1": 4})
     assert all(np.array_equal(before[agent], first[agent]["observation"]) for agent in before)
+
+
+def lean_way(id: str) -> Any:
+    return aec_as_parallel(make_parallel_env(id, stock=True).aec_env)
+
+
+def plain_way(id: str) -> Any:
+    """The same rules, observed by the game's own code on every step."""
+    return TurnBasedParallelEnv(peel(make_parallel_env(id, stock=True).aec_env))
+
+
+def richer(results: Any) -> Any:
+    return (
+        results[0],
+        {agent: reward + 0.25 for agent, reward in results[1].items()},
+        *results[2:],
+    )
+
+
+def own_step_in_the_object(make: Callable[[str], Any], id: str) -> Any:
+    env = make(id)
+    inner = env.step
+    env.step = lambda actions: richer(inner(actions))
+    return env
+
+
+def own_reset_in_the_object(make: Callable[[str], Any], id: str) -> Any:
+    env = make(id)
+    inner = env.reset
+    env.reset = lambda seed=None, options=None: inner(seed=7, options=options)
+    return env
+
+
+def own_step_in_a_subclass(make: Callable[[str], Any], id: str) -> Any:
+    env = make(id)
+
+    class Richer(type(env)):
+        def step(self, actions: dict[str, Any]) -> Any:
+            return richer(super().step(actions))
+
+    env.__class__ = Richer
+    return env
+
+
+def own_observe_in_the_game(make: Callable[[str], Any], id: str) -> Any:
+    """The pieces and cards of everybody are turned over."""
+    env = make(id)
+    inner = env.unwrapped.observe
+
+    def observe(agent: str) -> dict[str, Any]:
+        seen = inner(agent)
+        return {**seen, "observation": 1 - seen["observation"]}
+
+    env.unwrapped.observe = observe
+    return env
+
+
+CHANGES = [
+    own_step_in_the_object,
+    own_reset_in_the_object,
+    own_step_in_a_subclass,
+    own_observe_in_the_game,
+]
+
+
+WAYS = (lean_way, plain_way)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("id", IDS[:3])
+def test_what_users_put_in_the_place_of_methods_counts(id: str, change: Callable[..., Any]) -> None:
+    left, right = (vector([lambda make=make: change(make, id)] * 2) for make in WAYS)
+    assert tenants(left) == [False, False]
+    assert assert_equal_runs(left, right, steps=60) > 5
+
+
+@pytest.mark.parametrize("name", ["step", "reset", "observe"])
+@pytest.mark.parametrize("id", IDS[:3])
+def test_a_game_changed_before_it_is_converted_keeps_its_changes(id: str, name: str) -> None:
+    def make(way: Callable[[Any], Any]) -> Any:
+        game = make_parallel_env(id, stock=True).aec_env
+        raw = game.unwrapped
+        inner = getattr(raw, name)
+
+        def changed(*args: Any, **kwargs: Any) -> Any:
+            seen = inner(*args, **kwargs)
+            if name == "observe":
+                return {**seen, "observation": 1 - seen["observation"]}
+            raw.rewards = {agent: reward + 0.5 for agent, reward in raw.rewards.items()}
+            return seen
+
+        setattr(raw, name, changed)
+        return way(game)
+
+    left = vector([lambda: make(aec_as_parallel)])
+    right = vector([lambda: make(lambda game: TurnBasedParallelEnv(peel(game)))])
+    assert assert_equal_runs(left, right, steps=60) > 3
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_copies_play_for_themselves_once_they_are_reset(id: str) -> None:
+    used, other = make_parallel_env(id), make_parallel_env(id)
+    used.reset(seed=0)
+    twin = copy.deepcopy(used)
+    with pytest.raises(RuntimeError, match="expected reset before the first step"):
+        twin.step(dict.fromkeys(twin.possible_agents, 0))
+    rng = np.random.default_rng(0)
+    for seed in (4, None):
+        results, expected = twin.reset(seed=seed), other.reset(seed=seed)
+        assert all(map(same, results, expected))
+        used.reset(seed=9)
+        while other.agents:
+            actions = {
+                agent: int((rng.random(len(seen["action_mask"])) * seen["action_mask"]).argmax())
+                for agent, seen in expected[0].items()
+            }
+            results, expected = twin.step(actions), other.step(actions)
+            assert all(map(same, results, expected))

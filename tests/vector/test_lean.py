@@ -159,6 +159,29 @@ def assert_equal_playouts_of_one_episode(
         results = stock.step(dict(actions)), ours.step(dict(actions))
 
 
+def test_what_users_put_in_the_place_of_methods_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    spread, walkers = (
+        [make_parallel_env(id, stock=stock) for stock in (True, False)]
+        for id in ("mpe/simple_spread-v3", "sisl/multiwalker-v9")
+    )
+    for env in spread:
+        scenario = env.unwrapped.scenario
+        monkeypatch.setattr(scenario, "reward", lambda agent, world: agent.state.p_pos[0])
+    assert assert_equal_playouts(*spread, 60) > 1
+    for env in walkers:
+        env.unwrapped.env.hardcore = True
+    assert assert_equal_playouts(*walkers, 60) > 0
+
+
+def test_what_users_put_into_a_games_class_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = make_parallel_env("sisl/multiwalker-v9").unwrapped
+    for kind, name in ((type(raw.env), "scroll_subroutine"), (type(raw.env.walkers[0]), "_reset")):
+        assert is_known_source(kind.__module__)
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, name, lambda self: None)
+            assert not is_known_source(kind.__module__)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("ale_py") is None, reason="needs the atari extra")
 @pytest.mark.parametrize("id", ATARI)
 def test_atari_games_are_equal(id: str) -> None:
