@@ -91,7 +91,8 @@ def test_the_program_can_be_built_for_a_gpu(game: str, monkeypatch: pytest.Monke
     first = jax.eval_shape(
         lambda: start_loop(env.game, agent.groups, 4, agent.state, carry, key, key)
     )
-    run = chunk_factory(env.game, agent.algorithm, agent.groups, settings)
+    rollout = rollout_factory(env.game, agent.algorithm, agent.groups, settings)
+    run = chunk_factory(rollout, agent.algorithm, agent.groups, settings)
     program = jax.jit(run).trace(first, np.int32(1)).lower(lowering_platforms=("cuda",))
     assert "custom_call" not in program.as_text()  # nothing that only a CPU has
 

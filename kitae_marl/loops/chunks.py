@@ -69,18 +69,20 @@ class CompiledLoop:
         self._many = len(agents) > 1
         self._mesh = sharding.environment_mesh(config.n_envs)
 
+        # Traced once, though its shapes are asked for before.
+        rollout = jax.jit(rollout_factory(game, algorithm, groups, config), inline=True)
+
         def start(state: Any, root_key: jax.Array, game_key: jax.Array) -> LoopState:
             carry = algorithm.carry_factory(groups, config)(config.n_envs)
             return start_loop(game, groups, config.n_envs, state, carry, root_key, game_key)
 
         def run(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any) -> Any:
-            chunk = chunk_factory(game, algorithm, groups, with_traced(config, traced))
+            chunk = chunk_factory(rollout, algorithm, groups, with_traced(config, traced))
             return chunk(rest._replace(state=state), n_updates)
 
         agents[0].begin_to_draw()
         keys = [(a.root_key, jax.random.key(s)) for a, s in zip(agents, seeds, strict=True)]
         each = [(a.state_shapes, *own) for a, own in zip(agents, keys, strict=True)]
-        rollout = rollout_factory(game, algorithm, groups, config)
         experience = jax.eval_shape(rollout, jax.eval_shape(start, *each[0]))[1]
         self.rollout_bytes = hardware.n_at_a_time(len(agents)) * memory.n_bytes(experience)
         memory.require_memory(self.rollout_bytes // self._n_devices, config)

@@ -150,15 +150,18 @@ def rollout_factory(
 
 
 def chunk_factory(
-    game: Game, algorithm: Algorithm, groups: tuple[GroupSpec, ...], config: Config
+    rollout: Callable[[LoopState], tuple[LoopState, Experience, dict[str, jax.Array]]],
+    algorithm: Algorithm,
+    groups: tuple[GroupSpec, ...],
+    config: Config,
 ) -> Callable[[LoopState, jax.Array], tuple[LoopState, Bundle]]:
     """Make ``run(loop_state, n_updates)``: rollouts and updates of one chunk, for ``jax.jit``.
 
     ``n_updates`` is traced and at most ``MAX_CHUNK``, so chunks of any length are one program. The
     metrics in the bundle have shape ``[MAX_CHUNK]``, of which the first ``n_updates`` hold; sums
     over finished episodes come as ``return/<agent>`` with ``episodes``, their number.
+    ``rollout`` is of ``rollout_factory``; what it does depends on no setting in ``config.TRACED``.
     """
-    rollout = rollout_factory(game, algorithm, groups, config)
     process_experience = algorithm.process_experience_factory(groups, config)
     update_step = skip_nonfinite(algorithm.update_step_factory(groups, config))
 
