@@ -50,6 +50,7 @@ def origin() -> dict[str, str]:
         "jaxlib": version.__version__,
         "numpy": np.__version__,
         "device": jax.devices()[0].device_kind,
+        "devices": str(jax.device_count()),
         "NPROC": os.environ.get("NPROC") or str(n_cpus),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }

@@ -154,8 +154,8 @@ class TestOrigin:
     def test_the_manifest_names_it(self, whole):
         newest = whole / "checkpoints" / str(saved(whole)[-1])
         found = json.loads((newest / "manifest" / "metadata").read_text())
-        names = {"kitae_marl", "python", "jax", "jaxlib", "numpy", "device", "NPROC", "XLA_FLAGS"}
-        assert set(found["origin"]) == names
+        names = {"kitae_marl", "python", "jax", "jaxlib", "numpy", "device"}
+        assert set(found["origin"]) == names | {"devices", "NPROC", "XLA_FLAGS"}
         assert found["origin"]["jax"] == jax.__version__
         assert found["exact_resume"] is True
 
@@ -165,6 +165,13 @@ class TestOrigin:
         here = manifest.origin()
         monkeypatch.setattr(manifest, "origin", lambda: {**here, "jax": "9.9.9", "NPROC": "64"})
         return Path(shutil.copytree(stopped, tmp_path / "run"))
+
+    def test_the_number_of_devices_counts(self, stopped, tmp_path, monkeypatch):
+        """Each device learns from its own rows: sums are rounded otherwise."""
+        run = shutil.copytree(stopped, tmp_path / "run")
+        monkeypatch.setattr(jax, "device_count", lambda: 2)
+        with pytest.raises(CheckpointIncompatibleError, match="devices: '1' there, '2' here"):
+            Agent.load(run).resume(make_env(), run, exact=True, show=False)
 
     def test_one_warning_names_the_differences(self, moved):
         with pytest.warns(UserWarning, match=r"jax: '.*' there, '9.9.9' here") as caught:
