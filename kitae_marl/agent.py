@@ -101,6 +101,10 @@ class Agent:
         if self._state is None:
             self._first_state.begin()
 
+    def draw_like(self, other: Agent) -> None:
+        """Draw by the program of an agent whose config differs in seed and ``TRACED`` at most."""
+        self._first_state = other._first_state
+
     def _acting(self) -> Player:
         """Return the player, its parameters drawn: not before they are needed, if they are."""
         if self._state is None:

@@ -13,8 +13,10 @@ from kitae_marl import Agent, Config, PPOConfig, hardware
 from kitae_marl import memory as memory_module
 from kitae_marl.config import differing, with_traced
 from kitae_marl.errors import ConfigError
+from kitae_marl.loops import once
 from kitae_marl.loops.chunks import CompiledLoop
 from kitae_marl.loops.compiled import chunk_factory, rollout_factory, start_loop
+from kitae_marl.loops.waiting import LongCall
 from kitae_marl.memory import n_bytes, program_bytes
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
@@ -95,6 +97,23 @@ def test_the_program_can_be_built_for_a_gpu(game: str, monkeypatch: pytest.Monke
     run = chunk_factory(rollout, agent.algorithm, agent.groups, settings)
     program = jax.jit(run).trace(first, np.int32(1)).lower(lowering_platforms=("cuda",))
     assert "custom_call" not in program.as_text()  # nothing that only a CPU has
+
+
+def test_what_draws_first_parameters_is_compiled_once_for_all_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compiled = []
+
+    def count(function: Any) -> LongCall[Any]:
+        compiled.append(function)
+        return LongCall(function)
+
+    monkeypatch.setattr(once, "LongCall", count)
+    loop = loop_of(config(seed=5, learning_rate=1e-3), config(seed=6, learning_rate=1e-2))
+    assert len(compiled) == 2  # the other one begins the games
+    monkeypatch.undo()
+    alone = loop_of(config(seed=6, learning_rate=1e-2))
+    jax.tree.map(np.testing.assert_array_equal, loop.states()[1], alone.states()[0])
 
 
 def test_traced_settings_are_those_that_differ() -> None:

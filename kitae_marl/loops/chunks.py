@@ -101,6 +101,8 @@ class CompiledLoop:
         self._traced = sharding.place(traced, held)
         begin = self._compile(start, run, jax.eval_shape(self._stack, each))
         memory.require_memory(self.program_bytes, config)
+        for agent in agents[1:]:
+            agent.draw_like(agents[0])
         each = [(a.state, *own) for a, own in zip(agents, keys, strict=True)]
         self.loop: LoopState = begin(*sharding.place(self._stack(each), held))
         if start_step > 1:
