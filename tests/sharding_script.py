@@ -13,7 +13,7 @@ if len(sys.argv) > 3:
 
 import numpy as np
 
-from kitae_marl import Agent, Config, PPOConfig
+from kitae_marl import Agent, Config, PPOConfig, train_many
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
 PPO = PPOConfig(n_steps=26, n_epochs=2, n_minibatches=2, hidden_sizes=(8,))
@@ -39,11 +39,16 @@ CONFIGS = {
 def train(out: str, variant: str) -> None:
     """Train with settings that both this script and the test use."""
     jax.config.update("jax_disable_most_optimizations", True)
-    config = CONFIGS[variant]
-    env = CompiledVecParallelEnv(config.env_id, config.n_envs)
-    agent = Agent(env, config)
-    agent.train(env, None if jax.process_index() else f"{out}.run", show=False)
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(agent.run_state())]
+    if variant == "many":
+        config = CONFIGS["plain"]
+        agents = [run.agent for run in train_many(config.env_id, config, (1, 2), show=False)]
+    else:
+        config = CONFIGS[variant]
+        env = CompiledVecParallelEnv(config.env_id, config.n_envs)
+        agents = [Agent(env, config)]
+        agents[0].train(env, None if jax.process_index() else f"{out}.run", show=False)
+    states = [agent.run_state() for agent in agents]
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(states)]
     np.savez(out, *leaves, n_devices=len(jax.devices()), n_processes=jax.process_count())
 
 

@@ -62,6 +62,14 @@ def test_four_devices_learn_what_one_does(alone: Alone, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_many_runs_on_four_devices_learn_what_they_do_on_one(tmp_path: Path) -> None:
+    one, four = tmp_path / "one.npz", tmp_path / "four.npz"
+    finish(start(one, 1, "many"))
+    finish(start(four, 4, "many"))
+    assert_same(one, four, n_devices=4, n_processes=1)
+
+
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(alone: Alone, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
