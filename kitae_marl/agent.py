@@ -205,10 +205,8 @@ class Agent:
         experience = buffer.experience()
         state, info = self._update(self.state, self.root_key, np.uint32(self.step), experience)
         jax.block_until_ready(state)  # the buffer's memory is written again after this
-        self.state = state
+        self.learned(state, self.step, self._game)
         buffer.clear()
-        self.learned_step = self.step
-        self.first_update_at = self.first_update_at or time.time()
         return {name: float(value) for name, value in jax.device_get(info).items()}
 
     def run_state(self) -> RunState:
@@ -217,9 +215,9 @@ class Agent:
         return RunState(self.state, root, np.asarray(self.learned_step, np.int64), self._game)
 
     def learned(self, state: dict[str, TrainState], step: int, game: Any) -> None:
-        """Take over what the compiled loop has done: the state after ``step`` joint steps.
+        """Take over what was learned: the state after ``step`` joint steps.
 
-        ``game`` is what that loop needs to go on with its games, any pytree of arrays.
+        ``game`` is what the compiled loop needs to go on with its games, any pytree of arrays.
         """
         self.state, self._game = state, game
         self.step = self.learned_step = step
@@ -322,8 +320,8 @@ class Agent:
         """
         self._checkpoints = RunCheckpointer(run_dir / "checkpoints", save_every=1, num_envs=1)
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.state_shapes)
-        root, step_then = np.asarray(jax.random.key_data(self.root_key)), np.zeros((), np.int64)
-        template = RunState(zeros, root, step_then, ())
+        root = np.asarray(jax.random.key_data(self.root_key))
+        template = RunState(zeros, root, np.zeros((), np.int64))
         self.load_state(self._checkpoints.restore(template, step))
         return self._checkpoints.manifest
 
