@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import inspect
 import json
@@ -317,6 +318,16 @@ def test_first_parameters_are_those_of_the_optimised_program(first):
     lowered = jax.jit(lambda root: train_state(key_for(root, INIT, 0))).lower(agent.root_key)
     optimised = lowered.compile(compiler_options={"xla_backend_optimization_level": 3})
     assert same_bits(optimised(agent.root_key), first.state)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_copy_has_parameters_of_its_own(drawn, first):
+    agent = Agent(Clock(), CONFIG)
+    if drawn:
+        assert agent.state
+    twin = copy.deepcopy(agent)
+    agent.state = jax.tree.map(lambda leaf: leaf + leaf, agent.state)
+    assert same_bits(twin.run_state(), first)
 
 
 def test_a_loaded_agent_draws_no_parameters(whole_run, monkeypatch):

@@ -24,6 +24,10 @@ class Once:
         self._traced = traced
         self._compiling: LongCall[Any] | None = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Once:
+        """The same: a program holds nothing that a copy of its caller could change."""
+        return self
+
     @property
     def shapes(self) -> Any:
         """What it returns, arrays replaced by their shapes and dtypes."""
