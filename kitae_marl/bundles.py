@@ -19,7 +19,7 @@ class Bundle:
 
     Attributes:
         vectors: ``{dtype: [..., n]}``, by the name of the dtype that the arrays had.
-        layout: ``(name, dtype, shape)`` of each array, in the order of the names.
+        layout: the structure of the dict, and ``(dtype, shape)`` of each array.
 
     Example:
         >>> rows = jax.lax.map(lambda x: Bundle.of({"x": x, "half": x / 2}), jnp.arange(3.0))
@@ -27,31 +27,31 @@ class Bundle:
         ((3, 2), [0.0, 0.5, 1.0])
     """
 
-    def __init__(
-        self, vectors: dict[str, Any], layout: tuple[tuple[str, str, tuple[int, ...]], ...]
-    ) -> None:
+    def __init__(self, vectors: dict[str, Any], layout: tuple[Any, tuple[Any, ...]]) -> None:
         self.vectors, self.layout = vectors, layout
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any]) -> Bundle:
-        """Bundle the arrays of a dict, in the order of their names, as JAX keeps dicts."""
+        """Bundle the arrays of a dict, which may hold dicts in turn."""
+        leaves, structure = jax.tree.flatten(dict(arrays))
         parts: dict[str, list[jax.Array]] = {}
-        layout = []
-        for name, value in sorted(arrays.items()):
-            array = jnp.asarray(value)
+        kinds = []
+        for array in map(jnp.asarray, leaves):
             parts.setdefault(array.dtype.name, []).append(array.reshape(-1))
-            layout.append((name, array.dtype.name, array.shape))
-        return cls({dtype: jnp.concatenate(x) for dtype, x in parts.items()}, tuple(layout))
+            kinds.append((array.dtype.name, array.shape))
+        vectors = {dtype: jnp.concatenate(x) for dtype, x in parts.items()}
+        return cls(vectors, (structure, tuple(kinds)))
 
     def arrays(self) -> dict[str, Any]:
         """Return the arrays, behind the axes that the vectors have got before their own."""
         at = dict.fromkeys(self.vectors, 0)
-        result = {}
-        for name, dtype, shape in self.layout:
+        leaves = []
+        structure, kinds = self.layout
+        for dtype, shape in kinds:
             vector, start = self.vectors[dtype], at[dtype]
             at[dtype] = end = start + int(np.prod(shape))
-            result[name] = vector[..., start:end].reshape(*vector.shape[:-1], *shape)
-        return result
+            leaves.append(vector[..., start:end].reshape(*vector.shape[:-1], *shape))
+        return jax.tree.unflatten(structure, leaves)
 
     def tree_flatten(self) -> tuple[tuple[dict[str, Any]], Any]:
         """Split into what JAX maps over, and the rest."""

@@ -202,3 +202,22 @@ class TestSkipping:
         assert np.array_equal(learned[0], plain[0])
         assert learned[1] == plain[1] == 8
         assert info == {**plain_info, NONFINITE: 0.0}
+
+
+def test_infos_may_be_nested() -> None:
+    """By agent, say; their parts are averaged one by one, over the minibatches ``0..3, 4..7``."""
+
+    class Only(NamedTuple):
+        x: Any
+
+    def learn(state: Any, key: Any, batch: Only) -> Any:
+        return state, {"a": {"loss": batch.x.mean(), "n": batch.x.size}, "b": batch.x.min()}
+
+    def in_order(key: Any, rows: Only, size: int) -> Any:
+        return [rows.x.reshape(-1, size)]
+
+    rows = Only(jnp.arange(8.0))
+    _, info = update_epoch(
+        jax.random.key(0), 0.0, rows, in_order, learn, experience_type=Only, batch_size=4
+    )
+    assert jax.tree.map(float, info) == {"a": {"loss": 3.5, "n": 4.0}, "b": 2.0}
