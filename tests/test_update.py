@@ -210,10 +210,10 @@ def test_infos_may_be_nested() -> None:
     class Only(NamedTuple):
         x: Any
 
-    def learn(state: Any, key: Any, batch: Only) -> Any:
+    def learn(state: Any, key: Any, batch: Any) -> Any:
         return state, {"a": {"loss": batch.x.mean(), "n": batch.x.size}, "b": batch.x.min()}
 
-    def in_order(key: Any, rows: Only, size: int) -> Any:
+    def in_order(key: Any, rows: Any, size: int) -> Any:
         return [rows.x.reshape(-1, size)]
 
     rows = Only(jnp.arange(8.0))
