@@ -137,7 +137,7 @@ def _look_around(game: Any) -> tuple[np.ndarray, list[bool], list[np.ndarray]]:
         for x, y in seen:
             means += ((x - place[0]) / length, (y - place[1]) / length)
         means.append(package.angle)
-        scales += [game.position_noise] * (2 * len(seen)) + [game.angle_noise]
+        scales += [float(game.position_noise)] * (2 * len(seen)) + [float(game.angle_noise)]
         felt.append((own, beside))
         shaping = -5.0 * abs(own[0])
         rewards[i] = shaping - game.prev_shaping[i]
