@@ -135,7 +135,10 @@ def apply_where(
     lead, n = needed.shape, needed.size
     flat = needed.reshape(-1)
     rows = jax.tree.map(lambda x: x.reshape(n, *x.shape[len(lead) :]), rows)
-    order = jnp.argsort(~flat)  # those that need it come first
+    # Those that need it come first. A CPU sorts plain numbers four times as fast as pairs.
+    last = jnp.uint32(2**31)
+    numbers = jnp.arange(n, dtype=jnp.uint32)
+    order = jnp.sort(jnp.where(flat, numbers, numbers | last), stable=False) & ~last
 
     def compute(i: jax.Array) -> tuple[jax.Array, Any]:
         which = jax.lax.dynamic_slice_in_dim(order, i * block, block)  # the last may overlap

@@ -183,7 +183,8 @@ class TestEveryVariant:
         monkeypatch.setattr(hardware, "n_blocks", cut)
         update = make_update(first.groups, first.config)
         blocked, blocked_info = update(first.state, first.experience)
-        assert sizes[:2] == [T * E, T * E // 2]  # two agents of a, one of b; two minibatches
+        n = T * E  # two agents of a, one of b; two minibatches
+        assert sizes[:4] == [2 * n, n, n, n // 2]  # values first, then gradients
         pairs = zip(*map(jax.tree.leaves, ((whole, info), (blocked, blocked_info))), strict=True)
         for one, other in pairs:
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kitae_marl import ops
+from kitae_marl import hardware, ops
 from kitae_marl.algos.learner import Groups, Learner, State, is_central, make_learners
 from kitae_marl.buffer import cut_sequences
 from kitae_marl.config import Config
@@ -134,13 +134,21 @@ def _values(
 
     def of_rows(state: TrainState, parts: Any) -> Any:
         now, then, truncated, rows, critic_carry = parts
-        n_envs = truncated.shape[1]
+        n_steps, n_envs, n_agents = truncated.shape
 
         def unroll(state: TrainState, now: Any, carry: Any, *rows: Any) -> Any:
             return learner.value(state, now, carry, rows or None)
 
-        axes = (axis, 0, *(2 for _ in rows))
-        value, carry = over_agents(unroll, group, axes, 2)(state, now, critic_carry, *rows)
+        def of_block(carry: Any, block: Any) -> tuple[Any, Any]:
+            now, rows = block
+            axes = (axis, 0, *(2 for _ in rows))
+            value, after = over_agents(unroll, group, axes, 2)(state, now, carry, *rows)
+            return jax.tree.map(lambda x: _by_agent(group, x[-1]), after), (value, after)
+
+        n = hardware.n_blocks(n_steps, n_envs * n_agents)
+        blocks = jax.tree.map(lambda x: x.reshape(n, n_steps // n, *x.shape[1:]), (now, rows))
+        _, after = jax.lax.scan(of_block, critic_carry, blocks)
+        value, carry = jax.tree.map(lambda x: x.reshape(n_steps, *x.shape[2:]), after)
         needed = truncated.any(axis=-1).at[-1].set(True)
 
         def following(rows: Any) -> Any:
