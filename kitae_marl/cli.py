@@ -219,8 +219,6 @@ def _exit_code(error: BaseException) -> Any:
         return 1
     if isinstance(error, CheckpointWriteError):
         return 74
-    if str(getattr(error, "remote_type", "")).endswith("UnknownEnvironmentError"):
-        return 2  # the module or function to import is looked for where the game is made
     failed = isinstance(
         error, VectorEnvError | CheckpointError | RunLockedError | TrainingDivergedError
     )

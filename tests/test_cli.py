@@ -134,6 +134,17 @@ class TestParsing:
         assert caught.value.code == 2
         assert env_id in capsys.readouterr().err
 
+    @pytest.mark.parametrize("env_id", [GAME, "mpe/simple_spread-v3"])
+    def test_arguments_that_the_game_does_not_take(self, env_id, tmp_path, monkeypatch, capsys):
+        """One line, though each of the environments was to be made with them."""
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as caught:
+            main(["train", env_id, "--env-kwargs", '{"nope": 1}', "--backend", "python", *SMALL])
+        assert caught.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: env_kwargs: expected arguments that {env_id} takes, got")
+        assert "nope=1" in line
+
     def test_near_ids_are_named(self, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         with pytest.raises(SystemExit):

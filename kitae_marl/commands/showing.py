@@ -70,7 +70,7 @@ def _stage(game: Game, options: Watch) -> Iterator[Any]:
     require_trust(game.env_id, options.allow_import)
     try:
         env = open_game(game, 1, n_workers=0, runs_dir=options.runs_dir, render_mode="rgb_array")
-    except (EnvError, TypeError) as error:
+    except (EnvError, ConfigError, TypeError) as error:
         if "render_mode" not in str(error):
             raise
         raise RenderError(f"{game} cannot be filmed: it takes no render_mode.") from error

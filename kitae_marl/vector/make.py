@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from pettingzoo import ParallelEnv
 from pettingzoo.utils.conversions import turn_based_aec_to_parallel
 
-from kitae_marl.errors import UnknownEnvironmentError
+from kitae_marl.errors import ConfigError, KitaeError, UnknownEnvironmentError
 from kitae_marl.vector.ids import (
     MAMUJOCO,
     EnvId,
@@ -44,15 +45,12 @@ def make_parallel_env(id: str, *, stock: bool = False, **kwargs: Any) -> Paralle
     Raises:
         UnknownEnvironmentError: if no environment is called so, or its package is missing; the
             message names the nearest ids, or the ``pip install`` that helps.
+        ConfigError: if the game cannot be made with these arguments.
     """
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     env_id = parse_id(id)
-    try:
+    with _telling_bad_input(env_id, kwargs):
         return _build(env_id, stock, kwargs)
-    except ImportError as error:
-        if env_id.family == "import":
-            raise
-        raise UnknownEnvironmentError(_missing(env_id, error)) from error
 
 
 def make_vec_env(
@@ -79,6 +77,7 @@ def make_vec_env(
 
     Raises:
         UnknownEnvironmentError: if no environment is called so, or its package is missing.
+        ConfigError: if the game cannot be made with these arguments.
         TypeError: if ``n_envs`` is no whole number.
         ValueError: if ``n_envs`` is below one.
     """
@@ -90,14 +89,36 @@ def make_vec_env(
     if env_id.family == "envpool":
         from kitae_marl.vector.envpool_env import make_envpool
 
-        try:
+        with _telling_bad_input(env_id, kwargs):
             return make_envpool(env_id.name, n_envs, n_workers=n_workers, **kwargs)
-        except ImportError as error:
-            raise UnknownEnvironmentError(_missing(env_id, error)) from error
     from kitae_marl.vector.subproc import SubProcVecParallelEnv
 
     env_fn = partial(make_parallel_env, env_id.text, stock=stock, **kwargs)
     return SubProcVecParallelEnv([env_fn] * n_envs, n_workers=n_workers, **(vector_options or {}))
+
+
+@contextmanager
+def _telling_bad_input(env_id: EnvId, kwargs: dict[str, Any]) -> Iterator[None]:
+    """Say which package a game wants, or that it cannot be made with its arguments.
+
+    What else the user's own code raises passes: that is for its author to read.
+    """
+    own_code = env_id.family == "import"
+    given = ", ".join(f"{k}={v!r}" for k, v in kwargs.items() if k != "render_mode")
+    try:
+        yield
+    except KitaeError:
+        raise
+    except Exception as error:  # games say in many ways what they do not take
+        if isinstance(error, ImportError) and not own_code:
+            raise UnknownEnvironmentError(_missing(env_id, error)) from error
+        if not given or (own_code and "unexpected keyword argument" not in str(error)):
+            raise
+        raise ConfigError(
+            f"env_kwargs: expected arguments that {env_id.text} takes, got {given} "
+            f"({type(error).__name__}: {error}); correct them or leave them out.",
+            "env_kwargs",
+        ) from error
 
 
 def _build(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:

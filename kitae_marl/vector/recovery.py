@@ -10,7 +10,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from kitae_marl.errors import VectorEnvError
+from kitae_marl.errors import KitaeError
 from kitae_marl.terminal import printable
 from kitae_marl.vector import channel
 from kitae_marl.vector.channel import Frame
@@ -118,7 +118,7 @@ class Recovery:
             if hangs or self.options.on_crash == "raise":
                 raise failure.error(int(self.restarts[failure.env_index]))
 
-    def _error(self, reports: Reports) -> VectorEnvError:
+    def _error(self, reports: Reports) -> KitaeError:
         """Build one error from all reports."""
         return error_from(
             [
@@ -199,7 +199,7 @@ class Recovery:
 
     def _charge(self, failures: list[Failure], reports: Reports, n_steps: int) -> None:
         """Count restarts, say so, and raise when an environment has had too many."""
-        error: VectorEnvError | None = None
+        error: KitaeError | None = None
         causes = [(f.env_index, f.cause(), f.stack) for f in failures] + [
             (report["env_index"], f"{report['type']}: {report['message']}", report["traceback"])
             for report, _ in reports

@@ -7,6 +7,8 @@ unpickles it; so only its type's name, its text and its traceback travel, cut to
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,11 @@ from kitae_marl.vector.leaf import DataFault
 
 MESSAGE_LIMIT = 4096
 TRACEBACK_LIMIT = 16384
+BAD_INPUT: dict[str, Callable[[str], errors.KitaeError]] = {
+    "UnknownEnvironmentError": errors.UnknownEnvironmentError,
+    "ConfigError": partial(errors.ConfigError, key="env_kwargs"),
+}
+"""What ``make_parallel_env`` says of an id or of arguments; no fault of one environment."""
 
 
 def report_exception(
@@ -66,10 +73,10 @@ def where(report: dict[str, Any], pid: int) -> str:
     return f"env {report['env_index']} (pid {pid}, {place})"
 
 
-def error_from(reports: list[tuple[dict[str, Any], int, int]]) -> errors.VectorEnvError:
+def error_from(reports: list[tuple[dict[str, Any], int, int]]) -> errors.KitaeError:
     """Build the named error for ``(report, pid, restarts)`` of every environment that failed.
 
-    The first decides the class; all are listed.
+    The first decides the class; all are listed, unless they are bad input to all alike.
     """
     reports = sorted(reports, key=lambda item: item[0]["env_index"])
     report, pid, restarts = reports[0]
@@ -90,13 +97,18 @@ def error_from(reports: list[tuple[dict[str, Any], int, int]]) -> errors.VectorE
         return errors.EnvDataError(message, **report["detail"], **place)
     if report["error"] == "AgentSetError":
         return errors.AgentSetError(message, **place)
-    return errors.EnvError(
+    error = errors.EnvError(
         message,
         remote_type=printable(report["type"]),
         remote_message=printable(report["message"]),
         remote_traceback=printable(report["traceback"]),
         **place,
     )
+    if report["type"] not in BAD_INPUT:
+        return error
+    bad_input = BAD_INPUT[report["type"]](error.remote_message)
+    bad_input.__cause__ = error
+    return bad_input
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from lockstep import WARNINGS, random_actions
 from pettingzoo import ParallelEnv
 
-from kitae_marl.errors import UnknownEnvironmentError
+from kitae_marl.errors import ConfigError, UnknownEnvironmentError
 from kitae_marl.vector import ids
 from kitae_marl.vector.ids import imports_code, install_hint, known_ids, parse_id
 from kitae_marl.vector.lean_mpe import LeanMPEParallelEnv
@@ -139,14 +139,14 @@ def test_every_family_has_an_install_hint() -> None:
     assert all(install_hint(family).startswith("pip install ") for family in families)
 
 
-def test_arguments_pass_through_and_wrong_ones_are_the_games_own_error() -> None:
+def test_arguments_pass_through_and_wrong_ones_are_refused_in_the_games_words() -> None:
     env = make_parallel_env("mpe/simple_spread-v3", N=5, max_cycles=2)
     assert len(env.possible_agents) == 5
     env.reset(seed=0)
     for _ in range(2):
         truncations = env.step(dict.fromkeys(env.agents, 0))[3]
     assert all(truncations.values())
-    with pytest.raises(TypeError, match="colour"):
+    with pytest.raises(ConfigError, match=r"colour='red' \(TypeError: .*'colour'\)"):
         make_parallel_env("mpe/simple_spread-v3", colour="red")
 
 
