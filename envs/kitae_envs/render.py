@@ -49,9 +49,13 @@ class _Canvas:
     def text(
         self, x: float, y: float, text: str, size: float, color: Color = BLACK, halo: bool = False
     ) -> None:
+        """Write a line centred on a point, moved aside where the picture would cut it."""
         font = ImageFont.load_default(_SCALE * size)
-        place, width = (_SCALE * x, _SCALE * y), 2 * _SCALE if halo else 0
+        width = 2 * _SCALE if halo else 0
+        half, whole = self._draw.textlength(text, font) / 2 + width, _SCALE * self.size[0]
+        middle = whole / 2 if 2 * half > whole else min(max(_SCALE * x, half), whole - half)
         border = {"stroke_width": width, "stroke_fill": WHITE}
+        place = middle, _SCALE * y
         self._draw.text(place, text, fill=color, font=font, anchor="mm", **border)
 
     def finish(self) -> np.ndarray:
@@ -91,7 +95,9 @@ def particles(
             canvas.disc(x, y, 0.55 * radii[i], _lighter(fill))
     for i, name in enumerate(agents):  # above all discs
         x, y = where[i]
-        canvas.text(x, y - radii[i] - pixels / 40, name, pixels / 34, _rgb(colors[i], 0.6), True)
+        gap = radii[i] + pixels / 40
+        y += gap if y - gap < pixels / 60 else -gap  # below the disc where there is no room above
+        canvas.text(x, y, name, pixels / 34, _rgb(colors[i], 0.6), True)
     for row, (agent, word) in enumerate(words.items()):
         y = pixels * (0.97 - 0.045 * row)
         canvas.text(pixels / 2, y, f"{agent} says {word}", pixels / 28, BLACK, True)

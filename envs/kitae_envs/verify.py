@@ -23,10 +23,8 @@ import kitae_envs
 from kitae_envs.core import Game, TimeStep
 from kitae_envs.originals import Move, Original, original_of, play
 from kitae_envs.report import Check, Mismatch, Report
+from kitae_envs.samples import KS_LIMIT, PAIR_LIMIT, gap, pair_gap
 from kitae_envs.sampling import sample_actions
-
-KS_LIMIT = 2.4
-"""Bound on ``D * sqrt(n m / (n + m))``, exceeded by chance in two of 100,000 comparisons."""
 
 QUICK = {"xla_backend_optimization_level": 0}
 """Compile in half the time what runs once."""
@@ -201,7 +199,7 @@ def _compare_agent(
 def _compare_starts(
     game: Game, original: Original, env: Any, report: Report, count: int, seed: int
 ) -> None:
-    """Compare the distributions of first states, coordinate by coordinate."""
+    """Compare the distributions of first states: each coordinate, and any two of them together."""
     fields: list[dict[str, Any]] = []
     env.reset(seed=seed)
     for _ in range(count):
@@ -209,11 +207,13 @@ def _compare_starts(
         fields.append(original.read(env))
     keys = jax.random.split(jax.random.key(seed), 4 * count)
     ours = jax.jit(jax.vmap(game.start))(keys)
-    for name in fields[0]:
-        theirs = np.stack([f[name] for f in fields]).reshape(count, -1)
-        mine = np.asarray(getattr(ours, name)).reshape(4 * count, -1)
-        values = [_ks(a, b) for a, b in zip(theirs.T, mine.T, strict=True)]
+    theirs = {n: np.stack([f[n] for f in fields]).reshape(count, -1) for n in fields[0]}
+    mine = {n: np.asarray(getattr(ours, n)).reshape(4 * count, -1) for n in theirs}
+    for name in theirs:
+        values = [gap(a, b) for a, b in zip(theirs[name].T, mine[name].T, strict=True)]
         report.distributions[f"first {name}"] = (max(values, default=0.0), KS_LIMIT)
+    whole = (np.concatenate(list(part.values()), axis=1) for part in (theirs, mine))
+    report.distributions["pairs of first values"] = (pair_gap(*whole), PAIR_LIMIT)
 
 
 def _compare_returns(game: Game, returns: list[list[float]], report: Report) -> None:
@@ -223,7 +223,7 @@ def _compare_returns(game: Game, returns: list[list[float]], report: Report) -> 
     theirs = np.array(returns)
     ours = random_returns(game, jax.random.key(1), 2048)
     for i, agent in enumerate(game.possible_agents):
-        value = _ks(theirs[:, i], ours[agent])
+        value = gap(theirs[:, i], ours[agent])
         report.distributions[f"random return of {agent}"] = (value, KS_LIMIT)
 
 
@@ -262,11 +262,3 @@ def random_returns(
         for group, agents in game.groups.items()
         for i, agent in enumerate(agents)
     }
-
-
-def _ks(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the scaled two-sample Kolmogorov-Smirnov statistic."""
-    a, b = (np.sort(np.round(x.astype(np.float64), 5)) for x in (a, b))
-    grid = np.concatenate([a, b])
-    gap = np.searchsorted(a, grid, "right") / len(a) - np.searchsorted(b, grid, "right") / len(b)
-    return float(np.abs(gap).max() * np.sqrt(len(a) * len(b) / (len(a) + len(b))))

@@ -7,6 +7,7 @@ import jax
 import kitae_envs
 import numpy as np
 import pytest
+from kitae_envs import render
 from kitae_envs.core import reset_batch, step_batch
 from kitae_envs.parallel import GameParallelEnv
 
@@ -46,6 +47,19 @@ def test_pettingzoos_own_test_and_rendering(id: str) -> None:
     assert frame.ndim == 3
     assert len(np.unique(frame.reshape(-1, 3), axis=0)) > 5, "an empty picture"
     assert not np.array_equal(frame, (env.reset(seed=2), env.render())[1])
+
+
+def test_names_of_agents_at_the_border_are_whole() -> None:
+    def picture(x: float, y: float) -> np.ndarray:
+        place = np.array([[x, y]])
+        return render.particles(place, np.array([0.15]), [(1.0, 0.0, 0.0)], ["adversary_0"], {})
+
+    def ink(frame: np.ndarray) -> int:
+        return int((frame[..., 1] < 100).sum())  # the disc and its name; nothing else is red
+
+    whole = ink(picture(0.0, 0.0))
+    for place in ((-1.05, 0.0), (1.05, 0.0), (0.0, 1.05), (1.05, 1.05)):
+        assert abs(ink(picture(*place)) / whole - 1) < 0.01, place
 
 
 @pytest.mark.parametrize("id", QUICK)

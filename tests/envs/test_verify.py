@@ -11,6 +11,7 @@ import pytest
 from kitae_envs.games.connect_four import ConnectFour
 from kitae_envs.games.leduc_holdem import LeducHoldem
 from kitae_envs.games.particles import ParticleGame
+from kitae_envs.games.simple_reference import SimpleReference
 from kitae_envs.games.simple_tag import SimpleTag
 from kitae_envs.games.simple_world_comm import SimpleWorldComm
 from kitae_envs.games.tictactoe import TicTacToe
@@ -73,6 +74,18 @@ def test_success_ends_episodes_early() -> None:
     )
     assert report.ok, report
     assert report.moves < 15 * 60, "no episode ended by success: the test shows nothing"
+
+
+def test_success_in_the_last_step_is_a_truncation() -> None:
+    report = verify(
+        "mpe/simple_spread-v3",
+        episodes=600,  # in one of a hundred the agent starts at the landmark
+        starts=0,
+        N=1,
+        terminate_on_success=True,
+        max_cycles=1,
+    )
+    assert report.ok, report
 
 
 def test_starts_and_random_returns_are_distributed_alike() -> None:
@@ -236,6 +249,19 @@ def test_a_wrong_distribution_of_starts_fails() -> None:
     assert not report.ok
     assert not report.mismatches
     report = verify("classic/leduc_holdem-v4", episodes=20, starts=2000, game=LoadedDeal())
+    assert not report.ok
+
+
+class OneGoal(SimpleReference):
+    def start(self, key: jax.Array) -> Any:
+        state = super().start(key)
+        return state._replace(goal=state.goal[:1].repeat(2))
+
+
+def test_starts_that_depend_on_each_other_fail() -> None:
+    report = verify("mpe/simple_reference-v3", episodes=2, starts=500, game=OneGoal())
+    wrong = {what for what, (value, limit) in report.distributions.items() if value > limit}
+    assert wrong == {"pairs of first values"}
     assert not report.ok
 
 
