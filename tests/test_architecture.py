@@ -74,7 +74,7 @@ HOMES = {
     "PIL": {"kitae_marl.captions", "kitae_marl.video"},
     "matplotlib": {"kitae_marl.evaluation.plots"},
     "flax": {"kitae_marl.networks"},
-    "optax": {"kitae_marl.algos.ppo", "kitae_marl.algos.learner"},
+    "optax": {"kitae_marl.algos.ppo", "kitae_marl.algos.learner", "kitae_marl.loops.update"},
 }
 
 

@@ -565,6 +565,8 @@ class TestNotFinite:
         skipped = [float(row[NONFINITE]) for row in logged(tmp_path / "run")]
         assert set(skipped) == {0.0, 1.0}
         for state in agent.state.values():
+            _, (_, schedule) = state.opt_state
+            assert int(schedule.count) == 12 * config.ppo.n_epochs * config.ppo.n_minibatches
             assert int(state.n_updates) == skipped.count(0.0)
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 

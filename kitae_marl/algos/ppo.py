@@ -8,6 +8,7 @@ one each. All groups, epochs and minibatches of an update are one jittable funct
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ from kitae_marl.buffer import batchify_and_randomize
 from kitae_marl.bundles import Bundle
 from kitae_marl.config import Config
 from kitae_marl.groups import GroupSpec, over_agents
-from kitae_marl.loops.update import mean, update_epoch
+from kitae_marl.loops.update import all_but_schedule, mean, update_epoch
 from kitae_marl.sharding import over_rows
 from kitae_marl.types import Algorithm, AlgoType, TrainState
 
@@ -223,20 +224,12 @@ def _gradient_step(learner: Learner, config: Config, group: GroupSpec) -> Callab
         if target_kl is not None:
             stopped = stopped | (info["approx_kl"] > target_kl)
             info["stopped"] = stopped.astype(jnp.float32)
-            params, opt_state = jax.tree.map(
-                lambda old, new: new if _is_schedule(new) else jnp.where(stopped, old, new),
-                (state.params, state.opt_state),
-                (params, opt_state),
-                is_leaf=_is_schedule,
-            )
+            new = params, opt_state
+            old = all_but_schedule((state.params, state.opt_state), new)
+            params, opt_state = jax.tree.map(partial(jnp.where, stopped), old, new)
         return (state._replace(params=params, opt_state=opt_state), stopped), info
 
     return step
-
-
-def _is_schedule(tree: Any) -> bool:
-    """Whether this part of the optimiser's state counts the steps of the learning rate."""
-    return isinstance(tree, optax.ScaleByScheduleState)
 
 
 def update_step_factory(groups: Groups, config: Config) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax.flatten_util import ravel_pytree
 
 from kitae_marl.bundles import Bundle
@@ -18,6 +19,8 @@ NONFINITE = "faults/nonfinite_update"
 
 def skip_nonfinite(update_step: Callable[..., Any]) -> Callable[..., Any]:
     """Guard an update: where it leads to a state with NaN or infinity, the state stays as it was.
+
+    Learning rates are annealed all the same, so that they end where the training does.
 
     Args:
         update_step: ``(state, key, processed) -> (state, info)``, pure.
@@ -33,10 +36,19 @@ def skip_nonfinite(update_step: Callable[..., Any]) -> Callable[..., Any]:
         # of every leaf.
         numbers, _ = ravel_pytree([x for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)])
         finite = jnp.all(jnp.isfinite(numbers))
-        kept = jax.lax.cond(finite, lambda: learned, lambda: state)
+        kept = jax.lax.cond(finite, lambda: learned, lambda: all_but_schedule(state, learned))
         return kept, {**info, NONFINITE: 1.0 - finite.astype(jnp.float32)}
 
     return guarded
+
+
+def all_but_schedule(old: Any, new: Any) -> Any:
+    """Return an old state, but the steps of its learning rate counted as in the new one."""
+
+    def is_schedule(tree: Any) -> bool:
+        return isinstance(tree, optax.ScaleByScheduleState)
+
+    return jax.tree.map(lambda a, b: b if is_schedule(a) else a, old, new, is_leaf=is_schedule)
 
 
 def update_epoch(
