@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,22 @@ class TestTraining:
         said = capsys.readouterr()
         assert message in said.err
         assert said.out.count("resumed from step 32") == 2 * ("--resume-step" in options)
+
+    def test_seeds_need_not_be_consecutive(self, trained, capsys, tmp_path):
+        """As those of ``train_many``."""
+        path = tmp_path / "here" / "many"
+        for old, new in {5: 5, 7: 9}.items():
+            shutil.copytree(trained / "here" / "many" / f"seed_{old}", path / f"seed_{new}")
+        marker = path / "seed_9" / runs.MARKER
+        marker.write_text(replace(runs.read_config(marker.parent), seed=9).to_json())
+        runs.write_set(path, [9, 5])
+        result, _ = run_main(tmp_path, capsys, *SET, "--resume", "--env-steps", "64")
+        assert {seed: r["env_steps"] for seed, r in result["seeds"].items()} == {"5": 64, "9": 64}
+        assert runs.read_set(path) == [5, 9]
+        with pytest.raises(SystemExit) as caught:
+            run_main(tmp_path, capsys, *SET, "--resume", "--seeds", "4")
+        assert caught.value.code == 2
+        assert "none for [9]; leave out --seed" in capsys.readouterr().err
 
     def test_a_set_cannot_lose_seeds(self, trained, capsys):
         with pytest.raises(SystemExit) as caught:

@@ -104,12 +104,13 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
     """
     with locked(path):
         if options.resumes:
-            _require_all_seeds(options, path)
+            seeds = _seeds_to_go_on(options, path)
         else:
+            seeds = options.all_seeds()
             runs.create_run(path, overwrite=options.overwrite)
-        runs.write_set(path, options.all_seeds())
+        runs.write_set(path, seeds)
         compiled = _is_compiled(options.config())
-        results = (together if compiled else one_after_another)(options, path)
+        results = (together if compiled else one_after_another)(options, path, seeds)
     tags = {tag for result in results.values() for tag in result["returns"]}
     returns = {
         tag: fmean(r["returns"][tag] for r in results.values() if tag in r["returns"])
@@ -128,11 +129,10 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
     }
 
 
-def together(options: Train, path: Path) -> dict[int, dict[str, Any]]:
+def together(options: Train, path: Path, seeds: list[int]) -> dict[int, dict[str, Any]]:
     """Train the runs of a set in one compiled program; return the result of each by its seed."""
     from kitae_marl.many import train_together
 
-    seeds = options.all_seeds()
     members = [runs.member(path, seed) for seed in seeds]
     say(f"seeds {', '.join(map(str, seeds))} in {path}")
     config, env = _make_env(options.config())
@@ -147,10 +147,10 @@ def together(options: Train, path: Path) -> dict[int, dict[str, Any]]:
     return results
 
 
-def one_after_another(options: Train, path: Path) -> dict[int, dict[str, Any]]:
+def one_after_another(options: Train, path: Path, seeds: list[int]) -> dict[int, dict[str, Any]]:
     """Train the runs of a set in turn; return the result of each by its seed."""
     results = {}
-    for seed in options.all_seeds():
+    for seed in seeds:
         own, config = runs.member(path, seed), options.config(seed)
         begun = runs.has_checkpoints(own)
         say(f"seed {seed}: {'goes on' if begun else 'begins'} in {own}")
@@ -167,21 +167,29 @@ def _is_over(path: Path, config: Config) -> bool:
     return stored == config and bool(runs.read_summary(path).get("complete"))
 
 
-def _require_all_seeds(options: Train, path: Path) -> None:
-    """Raise a ConfigError unless the folder is a set and no seed of it is left out."""
+def _seeds_to_go_on(options: Train, path: Path) -> list[int]:
+    """Return the seeds of a set, which need not be consecutive, or more where more are given.
+
+    Raises:
+        ConfigError: if the folder is no set, or a seed of it is left out.
+    """
     if not runs.is_set(path):
         raise ConfigError(
             f"seeds: {path} is one run, got --seeds {options.seeds}; leave it out, or start a set "
             "under another name (--run).",
             "seeds",
         )
-    missing = sorted({*runs.read_set(path)} - {*options.all_seeds()})
+    stored, given = runs.read_set(path), options.all_seeds()
+    if (given[0], len(given)) == (stored[0], len(stored)):  # as parsed if no others are given
+        return stored
+    missing = sorted({*stored} - {*given})
     if missing:
         raise ConfigError(
-            f"seeds: expected all seeds of the set {path}, got none for {missing}; a set can be "
-            "given more --seeds, not fewer.",
+            f"seeds: expected all seeds of the set {path}, got none for {missing}; leave out "
+            "--seed and --seeds to go on with those it has; it can be given more, not fewer.",
             "seeds",
         )
+    return given
 
 
 def _make_env(config: Config) -> tuple[Config, Any]:
