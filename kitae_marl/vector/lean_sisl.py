@@ -7,7 +7,6 @@ the games that are fingerprinted; with any other the game computes by itself.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
@@ -38,6 +37,7 @@ class LeanMultiwalkerEnv(LeanParallelEnv):
         game = self.core.env
         self._known = is_as_written(game) and is_known_source(type(game).__module__)
         if self._known:
+            _require_noise(game)
             game.scroll_subroutine = partial(_look_around, game)
             game._generate_terrain = partial(_lay_grass, game)
 
@@ -76,6 +76,17 @@ class LeanMultiwalkerEnv(LeanParallelEnv):
         package = game.package
         place = [package.position.x, package.position.y, package.angle]
         return np.concatenate([*walkers, place]).astype(np.float32)
+
+
+def _require_noise(game: Any) -> None:
+    """Raise what the game would, of the same type, where its noise cannot be drawn."""
+    for name in ("position_noise", "angle_noise"):
+        scale = getattr(game, name)
+        try:
+            np.array([0.0, np.random.default_rng().normal(0.0, scale)])
+        except (TypeError, ValueError) as error:
+            message = f"{name}: expected a number of at least 0, got {scale!r}."
+            raise type(error)(message) from error
 
 
 def _drive_motors(walker: Any, action: np.ndarray) -> None:
@@ -185,7 +196,8 @@ def _lay_grass(game: Any, hardcore: bool) -> None:
     if hardcore:
         type(game)._generate_terrain(game, hardcore)
         return
-    b2 = sys.modules["Box2D"]
+    import Box2D as b2  # an extra, which the game itself has imported
+
     draw, y, slope, left = game.np_random, _TERRAIN_HEIGHT, 0.0, _TERRAIN_START
     xs, ys = [], []
     fresh = False

@@ -238,6 +238,15 @@ def test_steps_before_the_first_reset_and_missing_actions_are_named(id: str) -> 
         env.step({})
 
 
+@pytest.mark.parametrize("noise", ["much", None, -1.0, "0.1", [1.0, 2.0]])
+def test_noise_that_is_no_number_is_named_with_the_games_own_type_of_error(noise: object) -> None:
+    stock = make_parallel_env("sisl/multiwalker-v9", stock=True, angle_noise=noise)
+    with pytest.raises((TypeError, ValueError)) as theirs:
+        stock.reset(seed=0)
+    with pytest.raises(theirs.type, match="angle_noise: expected a number of at least 0, got"):
+        lean(stock)
+
+
 @pytest.mark.parametrize("bad", [5, -1, 1.5, "left", None, np.array([0, 1])])
 def test_an_action_outside_the_space_is_refused_by_name(bad: object) -> None:
     env = make_parallel_env("mpe/simple_spread-v3")
