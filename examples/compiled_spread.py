@@ -1,7 +1,7 @@
 """Five seeds of simple_spread in one compiled program, then played in mpe2 itself.
 
-The twin of the game runs inside XLA, the five runs are mapped over with ``jax.vmap`` and compiled
-once. Every run is an ordinary run folder: evaluate it, watch it, go on with it.
+The twin of the game runs inside XLA; one program, compiled once, trains all five. Every run is an
+ordinary run folder: evaluate it, watch it, go on with it.
 
     python examples/compiled_spread.py
     python examples/compiled_spread.py --seeds 0 1 --env-steps 200000

@@ -18,9 +18,9 @@ from kitae_envs.core import Game, TimeStep
 class GameParallelEnv(ParallelEnv):
     """One compiled game, stepped from Python.
 
-    Agents that are not to act in a turn-based game take part in every step all the same; their
-    actions are not read. ``infos[agent]["active"]`` says who is to act. An agent leaves ``agents``
-    on the step where its flag rises, as PettingZoo asks.
+    Agents that are not to act take part in every step all the same; their actions are not read.
+    ``infos[agent]["active"]`` says who is to act; where all are, it is left out. An agent leaves
+    ``agents`` on the step where its flag rises, as PettingZoo asks.
 
     Args:
         game: the game, or the id of one.
@@ -161,8 +161,10 @@ class GameParallelEnv(ParallelEnv):
         """Say who is to act; add masks that the observation does not hold."""
         infos: dict[str, dict[str, Any]] = {a: {} for a in agents}
         for agent in agents:
-            if self.game.turn_based:
-                infos[agent]["active"] = bool(self._pick(step.active, agent))
+            gone = self._pick(step.terminated, agent) | self._pick(step.truncated, agent)
+            active = bool(self._pick(step.active, agent))
+            if self.game.turn_based or not (active or gone):
+                infos[agent]["active"] = active
             mask = step.action_mask[self._places[agent][0]]
             in_observation = isinstance(self.observation_spaces[agent], gym.spaces.Dict)
             if not isinstance(mask, tuple) and not in_observation:

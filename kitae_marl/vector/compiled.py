@@ -15,6 +15,7 @@ from kitae_marl.groups import GroupSpec, group_specs
 from kitae_marl.stacking import AgentDict
 from kitae_marl.vector import episode_seed
 from kitae_marl.vector.actions import ActionWriter
+from kitae_marl.vector.twin import make_game
 
 if TYPE_CHECKING:
     from kitae_envs.core import Game, TimeStep
@@ -59,14 +60,13 @@ class CompiledVecParallelEnv:
         self, game: Game | str, n_envs: int, *, with_state: bool | None = False, **kwargs: Any
     ) -> None:
         import jax
-        import kitae_envs
         from kitae_envs.checking import require_game, require_sound
         from kitae_envs.core import reset_batch, step_batch
 
         if n_envs < 1:
             raise ValueError(f"expected n_envs of at least 1, got {n_envs}.")
         if isinstance(game, str):
-            game = kitae_envs.make(game, **kwargs)
+            game = make_game(game, **kwargs)
         elif kwargs:
             raise TypeError(f"expected no arguments beside a built game, got {sorted(kwargs)}.")
         require_game(game)

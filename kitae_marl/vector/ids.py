@@ -5,20 +5,22 @@ An id is one of
 * ``family/name-vN``: ``mpe/simple_spread-v3``, ``butterfly/pistonball-v6``, ``atari/pong-v3``;
   ``_v3`` is read like ``-v3``, and without a version the newest is meant;
 * ``gymnasium:ID``, ``envpool:ID``, ``openspiel:GAME``, ``mamujoco:SCENARIO/PARTITION``;
-* ``module:function``, a callable of the user's own that returns an environment.
+* ``module:function``, a callable of the user's own that returns an environment or a compiled game.
 
-Nothing here imports a game: the packages are looked at from outside.
+Nothing here but ``imported`` imports a game: the packages are looked at from outside.
 """
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import pkgutil
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from kitae_marl.errors import UnknownEnvironmentError
 
@@ -103,6 +105,28 @@ def imports_code(id: str) -> bool:
     if family == "gymnasium":  # whose own ids may be ``module:Task-v0``
         return ":" in name
     return family not in PREFIXES and bool(_IMPORT.fullmatch(id.strip()))
+
+
+def imported(env_id: EnvId) -> Any:
+    """Import what an id of the family ``import`` names, ``module:function``.
+
+    Raises:
+        UnknownEnvironmentError: if there is no such module, or nothing of this name in it.
+    """
+    module_name, _, attributes = env_id.name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise UnknownEnvironmentError(
+            f"{env_id.text!r}: there is no module {error.name!r}; it must be importable from here."
+        ) from error
+    for attribute in attributes.split("."):
+        if not hasattr(found, attribute):
+            raise UnknownEnvironmentError(f"{env_id.text!r}: {found!r} has no {attribute!r}.")
+        found = getattr(found, attribute)
+    return found
 
 
 @lru_cache

@@ -18,12 +18,14 @@ from kitae_marl.vector.ids import (
     MAMUJOCO,
     EnvId,
     gymnasium_ids,
+    imported,
     install_hint,
     nearest_ids,
     parse_id,
 )
 from kitae_marl.vector.lean import lean
 from kitae_marl.vector.quirks import corrected_arguments
+from kitae_marl.vector.twin import is_game
 from kitae_marl.vector.wrappers import GymnasiumParallelEnv, as_parallel
 
 
@@ -214,19 +216,9 @@ def _make_gymnasium(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> Gymna
 
 def _make_imported(env_id: EnvId, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:
     """Call ``module:function`` and adapt what it returns."""
-    module_name, _, attributes = env_id.name.partition(":")
-    try:
-        made: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise UnknownEnvironmentError(
-            f"{env_id.text!r}: there is no module {error.name!r}; it must be importable from here."
-        ) from error
-    for attribute in attributes.split("."):
-        if not hasattr(made, attribute):
-            raise UnknownEnvironmentError(f"{env_id.text!r}: {made!r} has no {attribute!r}.")
-        made = getattr(made, attribute)
+    made = imported(env_id)
+    if is_game(made):  # which draws itself in any case
+        kwargs = {name: value for name, value in kwargs.items() if name != "render_mode"}
     env = as_parallel(made(**kwargs))
     if not isinstance(env, ParallelEnv):
         raise TypeError(

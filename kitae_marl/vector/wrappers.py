@@ -86,7 +86,7 @@ def as_parallel(env: Any) -> Any:
     Args:
         env: a PettingZoo ``ParallelEnv``; a vector of such (``SubProcVecParallelEnv`` or anything
             that follows its protocol); an ``AECEnv``; a Gymnasium ``Env`` or ``VectorEnv``; an
-            EnvPool made for Gymnasium.
+            EnvPool made for Gymnasium; a compiled game.
 
     Returns:
         A ``ParallelEnv`` for a single environment, an environment of the ``VecParallelEnv``
@@ -98,7 +98,11 @@ def as_parallel(env: Any) -> Any:
     """
     if is_vec_parallel(env) or isinstance(env, ParallelEnv):
         return env
-    if _is_envpool(env):  # first: a pool calls itself an Env and a VectorEnv as well
+    if _has_base(env, "kitae_envs.core"):
+        from kitae_envs.parallel import GameParallelEnv
+
+        return GameParallelEnv(env, render_mode="rgb_array")
+    if _has_base(env, "envpool"):  # first: a pool calls itself an Env and a VectorEnv as well
         from kitae_marl.vector.envpool_env import envpool_as_parallel
 
         return envpool_as_parallel(env)
@@ -114,8 +118,8 @@ def as_parallel(env: Any) -> Any:
         return aec_as_parallel(env)
     raise TypeError(
         "expected a PettingZoo ParallelEnv, a vector of them (SubProcVecParallelEnv), an AECEnv, "
-        f"a Gymnasium Env or VectorEnv, or an EnvPool, got {type(env).__name__}; make one by "
-        "kitae_marl.make_parallel_env or kitae_marl.make_vec_env."
+        f"a Gymnasium Env or VectorEnv, an EnvPool or a compiled game, got {type(env).__name__}; "
+        "make one by kitae_marl.make_parallel_env or kitae_marl.make_vec_env."
     )
 
 
@@ -125,9 +129,9 @@ def is_vec_parallel(env: Any) -> bool:
     return not isinstance(env, gym.vector.VectorEnv) and all(hasattr(env, name) for name in wanted)
 
 
-def _is_envpool(env: Any) -> bool:
-    """Whether an environment is an EnvPool, told without importing envpool."""
-    return any(base.__module__.startswith("envpool.") for base in type(env).__mro__)
+def _has_base(env: Any, package: str) -> bool:
+    """Whether a class of an environment is from a package, told without importing that."""
+    return any(f"{base.__module__}.".startswith(f"{package}.") for base in type(env).__mro__)
 
 
 def _name_of(env: gym.Env[Any, Any]) -> str:

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from kitae_envs import render
 from kitae_envs.core import reset_batch, step_batch
+from kitae_envs.games.tictactoe import TicTacToe
 from kitae_envs.parallel import GameParallelEnv
 
-from kitae_marl.errors import ClosedError
+from kitae_marl.errors import ClosedError, UnknownEnvironmentError
 from kitae_marl.keys import ENVIRONMENT, key_for
 from kitae_marl.vector import VecParallelEnv
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 from kitae_marl.vector.doctor import check_parallel_env
+from kitae_marl.vector.make import make_parallel_env
+from kitae_marl.vector.twin import twin_serves
 
 QUICK = ["mpe/simple_speaker_listener-v4", "classic/connect_four-v3", "classic/rps-v2"]
 SLOW = [pytest.param(i, marks=pytest.mark.slow) for i in kitae_envs.ids() if i not in QUICK]
@@ -101,6 +104,44 @@ def test_who_is_to_act_and_who_was_paid() -> None:
     assert not any(info["active"] for info in infos.values())
     assert env.agents == []
     assert env.step({}) == ({}, {}, {}, {}, {})
+
+
+class Unsaid(TicTacToe):
+    turn_based = False
+
+
+def test_who_waits_is_told_though_the_game_does_not_call_itself_turn_based() -> None:
+    env = GameParallelEnv(Unsaid())
+    _, infos = env.reset(seed=0)
+    assert infos == {"player_1": {}, "player_2": {"active": False}}
+    *_, infos = env.step({"player_1": 0})
+    assert infos == {"player_1": {"active": False}, "player_2": {}}
+    report = check_parallel_env(lambda: GameParallelEnv(Unsaid()), episodes=2, max_steps=50)
+    assert report.ok, "\n".join(report.lines())
+
+
+OWN = "kitae_envs.games.rps:RockPaperScissors"  # as a user names a game of his own
+
+
+def test_games_of_ones_own_are_made_by_module_and_class() -> None:
+    env = make_parallel_env(OWN, num_actions=5, render_mode="rgb_array")
+    env.reset(seed=0)
+    assert env.render().shape == (240, 360, 3)
+    assert env.action_space("player_0").n == 5
+    assert CompiledVecParallelEnv(OWN, 2, num_actions=7).game.num_actions == 7
+    with pytest.raises(UnknownEnvironmentError, match="has no 'Chess'"):
+        CompiledVecParallelEnv("kitae_envs.games.rps:Chess", 2)
+    with pytest.raises(TypeError, match="expected a compiled game"):
+        CompiledVecParallelEnv("builtins:dict", 2)
+
+
+def test_which_ids_are_compiled_by_themselves() -> None:
+    refused: list[str] = []
+    assert twin_serves(OWN, {})
+    assert not twin_serves(OWN, {"num_actions": 4}, refused.append)
+    assert "odd" in refused[0]
+    for other in ("builtins:dict", "gymnasium:CartPole-v1", "gymnasium:kitae_envs.games.rps:X-v0"):
+        assert not twin_serves(other, {})
 
 
 def test_misuse_is_named() -> None:
