@@ -132,6 +132,33 @@ def over_rows(
     )(whole, rows)
 
 
+def over_environments(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let ``function(key, *arrays, first)`` work on each device on the environments it has.
+
+    No device waits for another one. Without a mesh it is one plain call.
+
+    Args:
+        function: pure; takes pytrees of arrays ``[E, ...]`` and returns some; ``first`` is the
+            number of the first environment, on which (and on the key) its chance depends.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if AXIS not in mesh.axis_names:
+        return lambda key, *arrays: function(key, *arrays, first=0)
+
+    def of_one_device(key: jax.Array, *arrays: Any) -> Any:
+        n_envs = jax.tree.leaves(arrays)[0].shape[0]
+        return function(key, *arrays, first=jax.lax.axis_index(AXIS) * n_envs)
+
+    def mapped(key: jax.Array, *arrays: Any) -> Any:
+        where = PartitionSpec(AXIS)
+        specs = (PartitionSpec(), *(where for _ in arrays))
+        return jax.shard_map(of_one_device, in_specs=specs, out_specs=where, check_vma=False)(
+            key, *arrays
+        )
+
+    return mapped
+
+
 def whole(tree: Any, mesh: Mesh | None) -> Any:
     """Bring arrays together on one device of this process; the opposite of all splitting.
 

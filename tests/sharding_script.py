@@ -1,10 +1,15 @@
 """Train for two updates and save the parameters; run by test_sharding in processes of its own.
 
 Usage: python sharding_script.py OUT VARIANT [ADDRESS N_PROCESSES PROCESS]
+
+With the variant ``exchanges``, save in which parts of an update the devices exchange something.
 """
 
 import dataclasses
+import json
+import re
 import sys
+from pathlib import Path
 
 import jax
 
@@ -14,9 +19,11 @@ if len(sys.argv) > 3:
 import numpy as np
 
 from kitae_marl import Agent, Config, PPOConfig, train_many
+from kitae_marl.loops.chunks import CompiledLoop
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
 PPO = PPOConfig(n_steps=26, n_epochs=2, n_minibatches=2, hidden_sizes=(8,))
+PARTS = ("play", "process", "update")
 CONFIGS = {
     "plain": Config(env_id="mpe/simple-v3", n_envs=8, env_steps=2 * 26 * 8, ppo=PPO),
     "all": Config(
@@ -52,5 +59,19 @@ def train(out: str, variant: str) -> None:
     np.savez(out, *leaves, n_devices=len(jax.devices()), n_processes=jax.process_count())
 
 
+def exchanges(out: str) -> None:
+    """Count what the compiled program exchanges, by the part of an update that asks for it."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_enable_compilation_cache", False)  # programs in it bear other names
+    config = CONFIGS["plain"]
+    env = CompiledVecParallelEnv(config.env_id, config.n_envs)
+    program = CompiledLoop(env.game, [Agent(env, config)], [0])._run.as_text() or ""
+    collective = re.compile(r" (all-[a-z]+|reduce-scatter|collective-permute)(-start)?\(.*op_name=")
+    asked_by = [line for line in program.splitlines() if collective.search(line)]
+    counts = {part: sum(f"/{part}/" in line for line in asked_by) for part in PARTS}
+    counts |= {"anywhere": len(asked_by), "instructions of play": program.count("/play/")}
+    Path(out).write_text(json.dumps(counts))
+
+
 if __name__ == "__main__":
-    train(sys.argv[1], sys.argv[2])
+    exchanges(sys.argv[1]) if sys.argv[2] == "exchanges" else train(sys.argv[1], sys.argv[2])

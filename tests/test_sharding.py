@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -59,6 +60,16 @@ def test_four_devices_learn_what_one_does(alone: Alone, tmp_path: Path) -> None:
     finish(start(out, 4, alone.variant))
     assert_same(alone.out, out, n_devices=4, n_processes=1)
     Agent.load(f"{out}.run")
+
+
+def test_devices_play_on_their_own(tmp_path: Path) -> None:
+    out = tmp_path / "exchanges.json"
+    finish(start(out, 4, "exchanges"))
+    counts = json.loads(out.read_text())
+    assert counts["instructions of play"] > 100
+    assert counts["play"] == 0
+    assert counts["update"] >= 1
+    assert counts["anywhere"] >= counts["process"] + counts["update"]
 
 
 @pytest.mark.slow

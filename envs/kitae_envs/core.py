@@ -181,31 +181,36 @@ def reset_batch(game: Game, key: jax.Array, n_envs: int) -> tuple[State, TimeSte
     return jax.vmap(game.init)(jax.random.split(key, n_envs))
 
 
-def step_batch(game: Game, key: jax.Array, state: State, action: ByGroup) -> tuple[State, TimeStep]:
+def step_batch(
+    game: Game, key: jax.Array, state: State, action: ByGroup, first: int | jax.Array = 0
+) -> tuple[State, TimeStep]:
     """Play one joint step in every environment; where an episode ends, the next one starts.
+
+    What chance does in an environment depends on the key and on the environment's number alone.
 
     Args:
         game: the game.
         key: for the chance of this step and for the new episodes.
         state: states with a leading axis ``E``.
         action: ``{group: [E, A, ...]}``.
+        first: number of the first environment, where these are a part of a larger batch.
 
     Returns:
         The states to act in next, and the TimeSteps (see there what belongs to which episode).
     """
     chance_key, start_key = jax.random.split(key)
-    n_envs = jax.tree.leaves(action)[0].shape[0]
-    keys = jax.random.split(chance_key, n_envs)
+    numbers = first + jnp.arange(jax.tree.leaves(action)[0].shape[0])
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(chance_key, numbers)
     state, outcome, over = jax.vmap(partial(_advance, game))(keys, state, action)
     look = jax.vmap(partial(_look, game))
 
     def restart() -> tuple[State, Sight, Sight]:
         if game.fixed_start:
-            first = game.start(start_key)
-            ended, fresh = (state, look(state)), (first, _look(game, first))
+            opening = game.start(start_key)
+            ended, fresh = (state, look(state)), (opening, _look(game, opening))
             new = jax.tree.map(lambda old, start: _select(over, start[None], old), ended, fresh)
             return *new, ended[1]
-        new = _start_finished(game, start_key, over, needed, state)
+        new = _start_finished(game, start_key, over, needed, state, first)
         return new, look(new), look(state)
 
     def go_on() -> tuple[State, Sight, Sight]:
@@ -220,27 +225,30 @@ def step_batch(game: Game, key: jax.Array, state: State, action: ByGroup) -> tup
 
 
 def _start_finished(
-    game: Game, key: jax.Array, over: jax.Array, needed: jax.Array, state: State
+    game: Game,
+    key: jax.Array,
+    over: jax.Array,
+    needed: jax.Array,
+    state: State,
+    first: int | jax.Array,
 ) -> State:
     """Replace the states of finished episodes by fresh starts, drawing about as many as needed.
 
-    The r-th finished environment gets the start of ``fold_in(key, r)``; starts are drawn an eighth
-    of the batch at a time, until all finished environments have one.
+    Environment ``n`` gets the start of ``fold_in(key, n)``; starts are drawn for an eighth of the
+    batch at a time, in the order of finished environments, until all of these have one.
     """
-    if game.fixed_start:
-        fresh = game.start(key)
-        return jax.tree.map(lambda old, new: _select(over, new[None], old), state, fresh)
-    chunk = max(1, over.shape[0] // 8)
-    rank = jnp.cumsum(over) - 1
+    n_envs = over.shape[0]
+    chunk = max(1, n_envs // 8)
+    # Finished ones come first; plain numbers are sorted faster than pairs.
+    last, numbers = jnp.uint32(2**31), jnp.arange(n_envs, dtype=jnp.uint32)
+    order = jnp.sort(jnp.where(over, numbers, numbers | last), stable=False) & ~last
 
     def refill(i: jax.Array, state: State) -> State:
-        place = rank - i * chunk
-        fresh = jax.vmap(lambda r: game.start(jax.random.fold_in(key, r)))(
-            i * chunk + jnp.arange(chunk)
-        )
-        mine = over & (place >= 0) & (place < chunk)
-        place = jnp.clip(place, 0, chunk - 1)
-        return jax.tree.map(lambda old, new: _select(mine, new[place], old), state, fresh)
+        which = jax.lax.dynamic_slice_in_dim(order, i * chunk, chunk)  # the last may overlap
+        fresh = jax.vmap(lambda n: game.start(jax.random.fold_in(key, n)))(first + which)
+        mine = over[which]
+        put = lambda old, new: old.at[which].set(_select(mine, new, old[which]))  # noqa: E731
+        return jax.tree.map(put, state, fresh)
 
     return jax.lax.fori_loop(0, (needed + chunk - 1) // chunk, refill, state)
 

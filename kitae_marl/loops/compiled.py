@@ -8,6 +8,7 @@ jittable; the host runs it in chunks of whole updates and logs, saves and stops 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ from kitae_marl.keys import ENVIRONMENT, EXPLORE, UPDATE, key_for
 from kitae_marl.loops.update import skip_nonfinite
 from kitae_marl.ops import remember
 from kitae_marl.regroup import regroup
+from kitae_marl.sharding import over_environments
 from kitae_marl.stacking import without_mask
 from kitae_marl.types import Algorithm, Experience
 
@@ -137,7 +139,8 @@ def rollout_factory(
     def rollout(loop: LoopState) -> tuple[LoopState, Experience, dict[str, jax.Array]]:
         none = jax.tree.map(jnp.zeros_like, (loop.length, loop.length, loop.returns))
         keys = _step_keys(loop, config.ppo.n_steps)
-        (loop, totals), experience = jax.lax.scan(step, (loop, none), keys)
+        with jax.named_scope("play"):
+            (loop, totals), experience = jax.lax.scan(step, (loop, none), keys)
         episodes, length, returns = jax.tree.map(lambda x: jnp.sum(x, axis=0), totals)
         by_agent = {
             f"return/{agent}": returns[group.name][i]
@@ -169,8 +172,10 @@ def chunk_factory(
         loop, experience, totals = rollout(loop)
         key = key_for(loop.root_key, UPDATE, loop.step)
         process_key, update_key = jax.random.split(key)
-        processed = process_experience(loop.state, process_key, experience)
-        state, info = update_step(loop.state, update_key, processed)
+        with jax.named_scope("process"):
+            processed = process_experience(loop.state, process_key, experience)
+        with jax.named_scope("update"):
+            state, info = update_step(loop.state, update_key, processed)
         info = {f"update/{name}": value for name, value in info.items()}
         return loop._replace(state=state), Bundle.of({**info, **totals})
 
@@ -227,7 +232,8 @@ def _joint_step(
         view["active"],
     )
     own = {group.name: group.agents for group in groups}
-    games, step = step_batch(game, chance, loop.game, regroup(action, own, game.groups))
+    advance = over_environments(partial(step_batch, game))
+    games, step = advance(chance, loop.game, regroup(action, own, game.groups))
     step = _regrouped(step, game, groups)
     experience = Experience(
         observation=view["observation"],
