@@ -16,9 +16,9 @@ from kitae_marl.checkpoint import RunCheckpointer, RunState
 from kitae_marl.config import Config
 from kitae_marl.errors import NoCheckpointError
 from kitae_marl.groups import GroupSpec, learning_groups
-from kitae_marl.keys import EXPLORE, INIT, UPDATE, key_for
+from kitae_marl.keys import EXPLORE, INIT, key_for
 from kitae_marl.loops.once import Once
-from kitae_marl.loops.update import skip_nonfinite
+from kitae_marl.loops.update import learn_factory
 from kitae_marl.memory import require_state_memory
 from kitae_marl.player import Player
 from kitae_marl.stacking import AgentDict
@@ -65,7 +65,7 @@ class Agent:
     def _setup(
         self, possible_agents: list[str], groups: tuple[GroupSpec, ...], config: Config
     ) -> None:
-        """Make keys and compiled functions."""
+        """Make keys, and what is compiled, each function once."""
         self.config, self.possible_agents, self.groups = config, possible_agents, groups
         self._player = Player(possible_agents, groups, config, jax.random.key(config.seed))
         self.algorithm = self._player.algorithm
@@ -75,23 +75,12 @@ class Agent:
         self.first_update_at = 0.0
         self._game: Any = ()
         self._checkpoints: RunCheckpointer | None = None
-        self._compile()
-
-    def _compile(self) -> None:
-        """Call the algorithm's factories, jit each function once."""
-        algorithm, groups, config = self.algorithm, self.groups, self.config
-        train_state = algorithm.train_state_factory(groups, config)
-        process = algorithm.process_experience_factory(groups, config)
-        update_step = skip_nonfinite(algorithm.update_step_factory(groups, config))
+        self._update = jax.jit(learn_factory(self.algorithm, groups, config), donate_argnums=0)
+        train_state = self.algorithm.train_state_factory(groups, config)
 
         def init(root: jax.Array) -> Any:
             return train_state(key_for(root, INIT, 0))
 
-        def update(state: Any, root: jax.Array, step: Any, experience: Any) -> Any:
-            process_key, update_key = jax.random.split(key_for(root, UPDATE, step))
-            return update_step(state, update_key, process(state, process_key, experience))
-
-        self._update = jax.jit(update, donate_argnums=0)
         self._first_state = Once(jax.jit(init).trace(self.root_key))
         require_state_memory(self.state_shapes)
         self._state: Any = None
@@ -320,8 +309,7 @@ class Agent:
         """
         self._checkpoints = RunCheckpointer(run_dir / "checkpoints", save_every=1, num_envs=1)
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.state_shapes)
-        root = np.asarray(jax.random.key_data(self.root_key))
-        template = RunState(zeros, root, np.zeros((), np.int64))
+        template = RunState(zeros, jax.random.key_data(self.root_key), np.zeros((), np.int64))
         self.load_state(self._checkpoints.restore(template, step))
         return self._checkpoints.manifest
 

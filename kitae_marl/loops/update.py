@@ -11,7 +11,11 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from kitae_marl.bundles import Bundle
+from kitae_marl.config import Config
+from kitae_marl.groups import GroupSpec
+from kitae_marl.keys import UPDATE, key_for
 from kitae_marl.sharding import spread_rows
+from kitae_marl.types import Algorithm
 
 NONFINITE = "faults/nonfinite_update"
 """Metric of an update: 1 where it was skipped because it was not finite, else 0."""
@@ -40,6 +44,26 @@ def skip_nonfinite(update_step: Callable[..., Any]) -> Callable[..., Any]:
         return kept, {**info, NONFINITE: 1.0 - finite.astype(jnp.float32)}
 
     return guarded
+
+
+def learn_factory(
+    algorithm: Algorithm, groups: tuple[GroupSpec, ...], config: Config
+) -> Callable[..., tuple[Any, dict[str, jax.Array]]]:
+    """Make ``learn(state, root_key, step, experience)``: one guarded update, for ``jax.jit``.
+
+    It returns the state and the algorithm's metrics; ``step`` counts the joint steps before it.
+    """
+    process_experience = algorithm.process_experience_factory(groups, config)
+    update_step = skip_nonfinite(algorithm.update_step_factory(groups, config))
+
+    def learn(
+        state: Any, root_key: jax.Array, step: Any, experience: Any
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        process_key, update_key = jax.random.split(key_for(root_key, UPDATE, step))
+        processed = process_experience(state, process_key, experience)
+        return update_step(state, update_key, processed)
+
+    return learn
 
 
 def all_but_schedule(old: Any, new: Any) -> Any:
