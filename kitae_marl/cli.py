@@ -124,7 +124,7 @@ def main(args: list[str] | None = None) -> None:
 
             say_error(f"error: {error}")
         _end_json(args, str(error) if known else _REASONS.get(code, repr(error)), code)
-        _leave_if_busy(code)
+        _leave_if_busy(code, None if known else error)
         if not known and not isinstance(error, KeyboardInterrupt):
             raise
     if code:
@@ -172,13 +172,16 @@ def _stop_at_once(number: int, args: list[str]) -> NoReturn:
     os._exit(128 + number)
 
 
-def _leave_if_busy(code: Any) -> None:
+def _leave_if_busy(code: Any, untold: BaseException | None = None) -> None:
     """End the process at once where a chunk of the compiled loop was given up and still runs.
 
-    All is saved and closed by now; Python would wait for the chunk's end.
+    All is saved and closed by now; Python would wait for the chunk's end. An error that was not
+    told yet is told as Python would.
     """
     waiting = sys.modules.get("kitae_marl.loops.waiting")
     if waiting is not None and waiting.is_busy():
+        if isinstance(untold, Exception):
+            sys.excepthook(type(untold), untold, untold.__traceback__)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

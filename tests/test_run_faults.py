@@ -688,11 +688,15 @@ class TestNobodyReads:
         assert said[-1] == f"stopped by SIGTERM; {last}"
 
     @pytest.mark.parametrize(
-        ("end", "code"),
-        [("print('progress', flush=True)", 141), ("raise KeyboardInterrupt", 130)],
-        ids=["progress", "signal"],
+        ("end", "code", "told"),
+        [
+            ("print('progress', flush=True)", 141, ""),
+            ("raise KeyboardInterrupt", 130, ""),
+            ("raise RuntimeError('another fault') from None", 1, "another fault"),
+        ],
+        ids=["progress", "signal", "fault"],
     )
-    def test_a_chunk_that_was_given_up_is_not_waited_for(self, end, code):
+    def test_a_chunk_that_was_given_up_is_not_waited_for(self, end, code, told):
         script = f"""
 import sys, time
 from kitae_marl import cli
@@ -721,7 +725,9 @@ cli.main(["train", "--json"])
                 _, error = process.communicate("go on\n", timeout=30)
             finally:
                 process.kill()
-        assert (process.returncode, error) == (code, "")
+        assert process.returncode == code
+        assert told in error
+        assert ("Traceback" in error) == bool(error) == bool(told)
 
 
 def test_a_closed_loop_that_a_thread_called_is_not_worth_a_traceback(monkeypatch):
