@@ -10,6 +10,7 @@ import difflib
 import importlib
 import re
 import typing
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _GAMES = {
 
 _PICTURES = ("render_mode", "dynamic_rescaling", "screen_height", "screen_scaling")
 """Arguments of the originals that concern their pictures; a compiled game draws its own."""
+_OURS = ("history", "curriculum_stage")
+"""Arguments that no original takes."""
 
 
 def ids() -> list[str]:
@@ -55,6 +58,19 @@ def resolve(id: str) -> str | None:
     if name in _GAMES:
         return name
     return next((full for full in _GAMES if full.rpartition("-")[0] == name), None)
+
+
+def extends(id: str, kwargs: Mapping[str, Any]) -> bool:
+    """Return whether a game with these arguments is ours alone, so that no original can be made.
+
+    Example:
+        >>> extends("kitae/kuhn_poker-v0", {}), extends("classic/leduc_holdem-v4", {})
+        (True, False)
+        >>> extends("classic/leduc_holdem-v4", {"history": True})
+        True
+    """
+    full = resolve(id)
+    return full is not None and (full.startswith("kitae/") or any(n in kwargs for n in _OURS))
 
 
 def make(id: str, **kwargs: Any) -> Game:

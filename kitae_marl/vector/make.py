@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import kitae_envs
 from pettingzoo import ParallelEnv
 from pettingzoo.utils.conversions import turn_based_aec_to_parallel
 
@@ -135,7 +136,7 @@ def _build(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> ParallelEnv[st
     if env_id.family == "import":
         env = _make_imported(env_id, kwargs)
         return env if stock else lean(env)
-    if env_id.family == "kitae":  # written for XLA, there is no other original
+    if kitae_envs.extends(env_id.text, kwargs):  # there is no other original
         from kitae_envs.parallel import GameParallelEnv
 
         return GameParallelEnv(env_id.text, **kwargs)

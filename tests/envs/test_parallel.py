@@ -135,6 +135,19 @@ def test_games_of_ones_own_are_made_by_module_and_class() -> None:
         CompiledVecParallelEnv("builtins:dict", 2)
 
 
+@pytest.mark.parametrize(
+    ("id", "own"),
+    [("classic/leduc_holdem-v4", {"history": True}), ("mpe/simple_tag", {"curriculum_stage": 1})],
+)
+def test_arguments_that_no_original_takes_bring_the_compiled_game(id: str, own: Any) -> None:
+    env, game = make_parallel_env(id, render_mode="rgb_array", **own), kitae_envs.make(id, **own)
+    assert {a: env.observation_space(a) for a in env.possible_agents} == {
+        a: game.observation_space(a) for a in game.possible_agents
+    }
+    env.reset(seed=0)
+    assert env.render() is not None
+
+
 def test_which_ids_are_compiled_by_themselves() -> None:
     refused: list[str] = []
     assert twin_serves(OWN, {})
