@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import threading
 from typing import Any
 
 import jax
@@ -13,8 +15,8 @@ from kitae_marl import Agent, Config, PPOConfig, hardware
 from kitae_marl import memory as memory_module
 from kitae_marl.config import differing, with_traced
 from kitae_marl.errors import ConfigError
-from kitae_marl.loops import once
-from kitae_marl.loops.chunks import CompiledLoop
+from kitae_marl.loops import once, waiting
+from kitae_marl.loops.chunks import CompiledLoop, train_in_chunks
 from kitae_marl.loops.compiled import chunk_factory, rollout_factory, start_loop
 from kitae_marl.loops.waiting import LongCall
 from kitae_marl.memory import n_bytes, program_bytes
@@ -47,6 +49,21 @@ def assert_returned_stays_whole(loop: CompiledLoop, copied: int) -> None:
     loop.run(1)
     jax.tree.map(np.testing.assert_array_equal, before, values)
     assert loop.program_bytes == program_bytes(loop._run) + copied
+
+
+def test_a_signal_is_heard_while_the_program_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.0)
+    settings = config()
+    env = CompiledVecParallelEnv(GAME, settings.n_envs)
+    agent = Agent(env, settings)
+    agent.stopping = signal.SIGINT
+    train_in_chunks([0], [agent], env, 26, 1, [None], [None])
+    assert waiting.is_busy()
+    assert agent.learned_step == 0
+    for thread in threading.enumerate():
+        if thread.name == waiting.GIVEN_UP:
+            thread.join(60.0)
+    assert not waiting.is_busy()
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -49,6 +49,7 @@ class CompiledLoop:
             ``saved_game``). Configs may differ in the seed and in ``config.TRACED``.
         seeds: one for each run, of its games.
         start_step: first joint step, 1 for new runs.
+        stopping: whether to end; asked while the program is compiled.
 
     Attributes:
         loop: the state after the last chunk.
@@ -59,10 +60,16 @@ class CompiledLoop:
 
     Raises:
         ConfigError: if the configs differ otherwise, or it does not fit memory or devices.
+        GivenUpError: if it was to end; the compiler goes on until it is done.
     """
 
     def __init__(
-        self, game: Game, agents: Sequence[Any], seeds: Sequence[int], start_step: int = 1
+        self,
+        game: Game,
+        agents: Sequence[Any],
+        seeds: Sequence[int],
+        start_step: int = 1,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         algorithm, groups, config = agents[0].algorithm, agents[0].groups, agents[0].config
         self.n_steps = config.ppo.n_steps
@@ -81,6 +88,8 @@ class CompiledLoop:
             return chunk(rest._replace(state=state), n_updates)
 
         agents[0].begin_to_draw()
+        for agent in agents[1:]:
+            agent.draw_like(agents[0])
         keys = [(a.root_key, jax.random.key(s)) for a, s in zip(agents, seeds, strict=True)]
         each = [(a.state_shapes, *own) for a, own in zip(agents, keys, strict=True)]
         experience = jax.eval_shape(rollout, jax.eval_shape(start, *each[0]))[1]
@@ -99,10 +108,8 @@ class CompiledLoop:
         traced = {n: jnp.asarray(x) for n, x in differing([a.config for a in agents]).items()}
         held = None if self._mesh is None else sharding.replicated(self._mesh)
         self._traced = sharding.place(traced, held)
-        begin = self._compile(start, run, jax.eval_shape(self._stack, each))
+        begin = self._compile(start, run, jax.eval_shape(self._stack, each), stopping)
         memory.require_memory(self.program_bytes, config)
-        for agent in agents[1:]:
-            agent.draw_like(agents[0])
         each = [(a.state, *own) for a, own in zip(agents, keys, strict=True)]
         self.loop: LoopState = begin(*sharding.place(self._stack(each), held))
         if start_step > 1:
@@ -118,13 +125,14 @@ class CompiledLoop:
         """Whether ``states`` and ``games`` return the loop's own arrays; else they are copies."""
         return self._mesh is None and not self._many
 
-    def _compile(self, start: Any, run: Any, inputs: Any) -> Any:
+    def _compile(self, start: Any, run: Any, inputs: Any, stopping: Callable[[], bool]) -> Any:
         """Compile the program, and what starts the games; nothing is allocated.
 
         Args:
             start: makes the loop's state.
             run: the program.
             inputs: shapes of what ``start`` takes.
+            stopping: whether to end.
 
         Returns:
             ``start``, being compiled.
@@ -148,7 +156,7 @@ class CompiledLoop:
         rest = shapes._replace(state=())
         with nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
             lowered = program.lower(shapes.state, rest, np.int32(1), self._traced)
-        self._run = LongCall(lowered.compile).wait()
+        self._run = LongCall(lowered.compile).wait(stopping)
         self.program_bytes = memory.program_bytes(self._run)
         if self._shares:
             self.program_bytes += memory.n_bytes(rest)  # their copy, see ``run``
@@ -220,8 +228,8 @@ def train_in_chunks(
 
     Args:
         seeds: of the games, one for each run; so are the agents, checkpointers and writers.
-        agents: what learns. As soon as one of them is ``stopping``, all stop: after the chunk, or
-            where it would last too long as they were before it.
+        agents: what learns. As soon as one of them is ``stopping``, all stop: before the program is
+            compiled, after the chunk, or where it would last too long as they were before it.
         env: a vector of compiled games; only its ``game`` and ``num_envs`` are used.
         n_env_steps: joint steps of each whole run.
         start_step: the first joint step, the same for all runs.
@@ -239,8 +247,12 @@ def train_in_chunks(
         return any(agent.stopping for agent in agents)
 
     # Where several processes run a chunk, none leaves the others alone.
-    patience = STOP_SECONDS if jax.process_count() == 1 else math.inf
-    loop = CompiledLoop(env.game, agents, seeds, start_step)
+    alone = jax.process_count() == 1
+    patience = STOP_SECONDS if alone else math.inf
+    try:
+        loop = CompiledLoop(env.game, agents, seeds, start_step, lambda: alone and is_stopping())
+    except GivenUpError:
+        return
     _say_memory(loop, writers[0])
     runs = [_Run(*run) for run in zip(agents, checkpointers, writers, strict=True)]
     step, n_updates = start_step - 1, 1
