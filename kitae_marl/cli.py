@@ -144,7 +144,8 @@ _REASONS: dict[Any, str] = {
 def _end_json(args: list[str], reason: str, code: Any) -> None:
     """With ``--json``, say as JSON that a command has failed."""
     if "--json" in args and code:
-        print(json.dumps({"error": reason, "exit_code": code}), flush=True)
+        with suppress(OSError):  # a full disk was told by standard error
+            print(json.dumps({"error": reason, "exit_code": code}), flush=True)
 
 
 def _is_importing() -> bool:

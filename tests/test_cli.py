@@ -320,6 +320,15 @@ def test_training_is_saved_when_nobody_reads_its_progress_any_more(tmp_path):
     assert summary["env_steps"] == saved * 2 > 0
 
 
+def test_output_to_a_full_disk_ends_with_one_line(tmp_path):
+    command = [sys.executable, "-m", "kitae_marl", "runs", "--json"]
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False
+        )
+    assert (ran.returncode, ran.stderr) == (2, "error: [Errno 28] No space left on device\n")
+
+
 def interrupted(args: list[str], cwd: Path, ready: str) -> tuple[int, str]:
     """Send Ctrl-C to a command once a file of this pattern is there; its code, what it said."""
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{cwd}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"}
