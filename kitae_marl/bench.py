@@ -266,7 +266,7 @@ def bench_compiled(options: BenchOptions) -> dict[str, Any]:
         rate.measure(partial(measured, n))
         wall = time.perf_counter() - clock
         if wall < options.seconds / 2 and (not options.train or n < 64):
-            rate.pop()
+            rate.clear()
             n = min(2 * n, 64) if options.train else 2 * n
     steps, cpu = rate.medians()
     return {
