@@ -70,6 +70,16 @@ def _read_rps(env: Any) -> Fields:
     return {"last": np.array(last, np.int32), "moves": np.int32(raw.num_moves)}
 
 
+def _build_leduc(*, history: bool = False, **kwargs: Any) -> Any:
+    """Build Leduc."""
+    if history:
+        raise ValueError(
+            "expected history=False: the original shows no bets that were made, so that there is "
+            "nothing to compare them with."
+        )
+    return _classic("classic/leduc_holdem-v4")(**kwargs)
+
+
 def _read_leduc(env: Any) -> Fields:
     raw = env.unwrapped
     game = raw.env.game
@@ -135,7 +145,7 @@ ORIGINALS: dict[str, Original] = {
     ),
     "classic/rps-v2": Original(_rps, _read_rps),
     "classic/leduc_holdem-v4": Original(
-        _classic("classic/leduc_holdem-v4"), _read_leduc, True, True, every_move=_every_leduc
+        _build_leduc, _read_leduc, True, True, every_move=_every_leduc
     ),
 }
 """The originals of the board and card games."""

@@ -20,8 +20,8 @@ from kitae_envs.sampling import sample_actions
 from kitae_marl.bundles import Bundle
 from kitae_marl.config import Config
 from kitae_marl.groups import GroupSpec
-from kitae_marl.keys import ENVIRONMENT, EXPLORE, UPDATE, key_for
-from kitae_marl.loops.update import skip_nonfinite
+from kitae_marl.keys import ENVIRONMENT, EXPLORE, key_for
+from kitae_marl.loops.update import learn_factory
 from kitae_marl.ops import remember
 from kitae_marl.regroup import regroup
 from kitae_marl.sharding import over_environments
@@ -165,17 +165,11 @@ def chunk_factory(
     over finished episodes come as ``return/<agent>`` with ``episodes``, their number.
     ``rollout`` is of ``rollout_factory``; what it does depends on no setting in ``config.TRACED``.
     """
-    process_experience = algorithm.process_experience_factory(groups, config)
-    update_step = skip_nonfinite(algorithm.update_step_factory(groups, config))
+    learn = learn_factory(algorithm, groups, config)
 
     def one_update(loop: LoopState) -> tuple[LoopState, Bundle]:
         loop, experience, totals = rollout(loop)
-        key = key_for(loop.root_key, UPDATE, loop.step)
-        process_key, update_key = jax.random.split(key)
-        with jax.named_scope("process"):
-            processed = process_experience(loop.state, process_key, experience)
-        with jax.named_scope("update"):
-            state, info = update_step(loop.state, update_key, processed)
+        state, info = learn(loop.state, loop.root_key, loop.step, experience)
         info = {f"update/{name}": value for name, value in info.items()}
         return loop._replace(state=state), Bundle.of({**info, **totals})
 

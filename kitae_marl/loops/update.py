@@ -60,8 +60,10 @@ def learn_factory(
         state: Any, root_key: jax.Array, step: Any, experience: Any
     ) -> tuple[Any, dict[str, jax.Array]]:
         process_key, update_key = jax.random.split(key_for(root_key, UPDATE, step))
-        processed = process_experience(state, process_key, experience)
-        return update_step(state, update_key, processed)
+        with jax.named_scope("process"):
+            processed = process_experience(state, process_key, experience)
+        with jax.named_scope("update"):
+            return update_step(state, update_key, processed)
 
     return learn
 
