@@ -30,8 +30,8 @@ class CompiledVecParallelEnv:
     one of these may step ``game`` inside its own program instead; with the same seed both see the
     same games. Arrays that ``reset`` and ``step`` return are read-only and stay as they are.
 
-    What an episode is depends on the seed and on ``n_envs``, not on the number of the environment
-    alone. Chance is drawn at joint step t by ``key_for(jax.random.key(seed), ENVIRONMENT, t)``,
+    What chance does in an environment depends on the seed and on the number of the environment, not
+    on ``n_envs``. It is drawn at joint step t by ``key_for(jax.random.key(seed), ENVIRONMENT, t)``,
     t being 0 at the reset.
 
     Args:

@@ -47,6 +47,8 @@ def report_exception(
         lines = traceback.format_exception(error)
         text = "".join(_cut(line, MESSAGE_LIMIT) for line in lines)
         report["traceback"] = text[-TRACEBACK_LIMIT:]
+        if phase == "start" and type(error) in (errors.UnknownEnvironmentError, errors.ConfigError):
+            report["error"] = type(error).__name__
     return report
 
 
@@ -104,9 +106,9 @@ def error_from(reports: list[tuple[dict[str, Any], int, int]]) -> errors.KitaeEr
         remote_traceback=printable(report["traceback"]),
         **place,
     )
-    if report["type"] not in BAD_INPUT:
+    if report["error"] not in BAD_INPUT:
         return error
-    bad_input = BAD_INPUT[report["type"]](error.remote_message)
+    bad_input = BAD_INPUT[report["error"]](error.remote_message)
     bad_input.__cause__ = error
     return bad_input
 

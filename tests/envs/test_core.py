@@ -123,9 +123,29 @@ def test_fresh_starts_are_all_different_and_independent_of_the_pool() -> None:
     assert step.over.all()
     assert len(np.unique(np.asarray(state.position[:, 0, 0]))) == 20
     start_key = jax.random.split(key)[1]
-    first = jax.jit(lambda rank: game.start(jax.random.fold_in(start_key, rank)).position)
-    for rank in (0, 7, 19):
-        assert np.allclose(state.position[rank], first(rank))
+    first = jax.jit(lambda number: game.start(jax.random.fold_in(start_key, number)).position)
+    for number in (0, 7, 19):
+        assert np.allclose(state.position[number], first(number))
+
+
+def test_parts_of_a_batch_are_what_they_are_in_the_whole() -> None:
+    class Noisy(Counting):
+        def transition(self, key: jax.Array, state: CountState, action: Any) -> Any:
+            state, outcome = super().transition(key, state, action)
+            return state._replace(life=state.life + jax.random.randint(key, (), 0, 2)), outcome
+
+    game = Noisy()
+    advance = jax.jit(lambda k, s, n: step_batch(game, k, s, zeros(len(s.age)), n))
+    state, _ = start(game, 30)
+    some = 0
+    for t in range(20):
+        parts = [TREE.map(lambda leaf, i=i: leaf[i : i + 10], state) for i in (0, 10, 20)]
+        key = jax.random.key(t)
+        played = [advance(key, part, 10 * i) for i, part in enumerate(parts)]
+        state, step = advance(key, state, 0)
+        assert equal(TREE.map(lambda *leaves: jnp.concatenate(leaves), *played), (state, step))
+        some += bool(0 < step.over.sum() < 30)
+    assert some > 10, "only where some end and others do not, it shows whose start is whose"
 
 
 def test_mapping_over_seeds_changes_nothing_and_keeps_the_branch() -> None:

@@ -284,3 +284,12 @@ def test_seeds_of_the_vector() -> None:
     assert np.array_equal(env.reset()[0]["agent_0"], later)
     assert not np.array_equal(a, later)
     assert len(np.unique(a[:, 2])) == 4
+
+
+def test_games_of_an_environment_do_not_depend_on_how_many_there_are() -> None:
+    few, many = (CompiledVecParallelEnv("mpe/simple-v3", n, max_cycles=2) for n in (3, 8))
+    (seen, _), (all_seen, _) = few.reset(seed=1), many.reset(seed=1)
+    for _ in range(5):
+        assert np.array_equal(seen["agent_0"], all_seen["agent_0"][:3])
+        seen, *_ = few.step({"agent_0": np.zeros(3, np.int64)})
+        all_seen, *_ = many.step({"agent_0": np.zeros(8, np.int64)})

@@ -24,6 +24,7 @@ from vector_faults import (
     raise_group,
     raise_local,
     raise_long,
+    raise_namesake,
     raise_plain,
     raise_two,
     segfault,
@@ -188,6 +189,7 @@ def test_on_crash_raise_and_reset_afterwards() -> None:
     [
         (raise_plain, "ValueError", "plain trouble"),
         (raise_local, "Local", "local trouble"),
+        (raise_namesake, "ConfigError", "a game's own trouble"),
         (raise_two, "TwoArguments", "1 and 2"),
         (raise_group, "ExceptionGroup", "several"),
         (raise_long, "ValueError", "(10000000 characters)"),

@@ -69,6 +69,14 @@ def raise_local(game: Any) -> None:
     raise Local("local trouble")
 
 
+class ConfigError(Exception):
+    """A game's own, which is called as one of ours."""
+
+
+def raise_namesake(game: Any) -> None:
+    raise ConfigError("a game's own trouble")
+
+
 def raise_two(game: Any) -> None:
     raise TwoArguments(1, 2)
 
