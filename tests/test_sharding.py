@@ -69,7 +69,6 @@ def test_devices_play_on_their_own(tmp_path: Path) -> None:
     assert counts["instructions of play"] > 100
     assert counts["play"] == 0
     assert counts["update"] >= 1
-    assert counts["anywhere"] >= counts["process"] + counts["update"]
 
 
 @pytest.mark.slow
