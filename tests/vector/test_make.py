@@ -150,6 +150,18 @@ def test_arguments_pass_through_and_wrong_ones_are_refused_in_the_games_words() 
         make_parallel_env("mpe/simple_spread-v3", colour="red")
 
 
+def picky(size: int) -> None:
+    raise ValueError(f"no board has {size} fields")
+
+
+def test_what_the_users_own_function_raises_is_left_to_its_author() -> None:
+    with pytest.raises(ValueError, match=r"^no board has 7 fields$") as caught:
+        make_parallel_env("test_make:picky", size=7)
+    assert caught.type is ValueError
+    with pytest.raises(ConfigError, match=r"test_make:picky takes, got colour='red' \(TypeError"):
+        make_parallel_env("test_make:picky", colour="red")
+
+
 def test_stock_brings_the_stock_chain_back() -> None:
     assert isinstance(make_parallel_env("mpe/simple-v3"), LeanMPEParallelEnv)
     stock = make_parallel_env("mpe/simple-v3", stock=True)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from kitae_marl import errors
+
 AT = 3
 """Time within the episode at which faults strike."""
 
@@ -75,6 +77,10 @@ class ConfigError(Exception):
 
 def raise_namesake(game: Any) -> None:
     raise ConfigError("a game's own trouble")
+
+
+def raise_ours(game: Any) -> None:
+    raise errors.ConfigError("settings of a game within the game")
 
 
 def raise_two(game: Any) -> None:
