@@ -56,7 +56,7 @@ VARIANTS = {
     "mappo of the state, memory": Variant("mappo", True, True, ALL | GRU),
     "mappo, memory, independent": Variant("mappo", False, False, ALL | GRU),
 }
-QUICK = ("ippo", "mappo, memory")
+QUICK = ("ippo", "mappo, memory", "ippo, memory, independent")
 EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 
 

@@ -241,7 +241,8 @@ def _start_finished(
     chunk = max(1, n_envs // 8)
     # Finished ones come first; plain numbers are sorted faster than pairs.
     last, numbers = jnp.uint32(2**31), jnp.arange(n_envs, dtype=jnp.uint32)
-    order = jnp.sort(jnp.where(over, numbers, numbers | last), stable=False) & ~last
+    order = jnp.sort(jnp.where(over, numbers, numbers | last), stable=False)
+    order = (order & ~last).astype(jnp.int32)
 
     def refill(i: jax.Array, state: State) -> State:
         which = jax.lax.dynamic_slice_in_dim(order, i * chunk, chunk)  # the last may overlap

@@ -110,7 +110,7 @@ def _telling_bad_input(env_id: EnvId, kwargs: dict[str, Any]) -> Iterator[None]:
     given = ", ".join(f"{k}={v!r}" for k, v in kwargs.items() if k != "render_mode")
     try:
         yield
-    except KitaeError:
+    except (KitaeError, MemoryError):
         raise
     except Exception as error:  # games say in many ways what they do not take
         if isinstance(error, ImportError) and not own_code:
