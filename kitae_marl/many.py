@@ -88,19 +88,34 @@ def _combinations(
     config: Config, hyperparameters: Mapping[str, Sequence[float]]
 ) -> list[tuple[str, Any]]:
     """Return every combination of settings: the name of its folder, and the PPOConfig."""
-    for name, values in hyperparameters.items():
-        if name not in TRACED or not len(values):
-            raise ConfigError(
-                f"hyperparameters: expected values for some of {', '.join(TRACED)}, got "
-                f"{name!r}: {values!r}; train runs that differ otherwise by themselves.",
-                name,
-            )
+    tried = {name: _values(name, values) for name, values in hyperparameters.items()}
     combinations = []
-    for values in itertools.product(*hyperparameters.values()):
-        chosen = {n: float(v) for n, v in zip(hyperparameters, values, strict=True)}
+    for values in itertools.product(*tried.values()):
+        chosen = dict(zip(tried, values, strict=True))
         label = "_".join(f"{name}-{value:g}" for name, value in chosen.items())
         combinations.append((label, dataclasses.replace(config.ppo, **chosen)))
     return combinations
+
+
+def _values(name: str, values: Any) -> list[float]:
+    """Return the values to try for one setting, made sure to be a list of numbers."""
+    if name not in TRACED:
+        raise ConfigError(
+            f"hyperparameters: expected values for some of {', '.join(TRACED)}, got "
+            f"{name!r}; train runs that differ otherwise by themselves.",
+            name,
+        )
+    try:
+        numbers = [] if isinstance(values, str) else [float(value) for value in values]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers:
+        raise ConfigError(
+            f"hyperparameters: expected a list of values for {name!r}, such as [1e-3, 3e-3], got "
+            f"{values!r}.",
+            name,
+        )
+    return numbers
 
 
 def train_together(

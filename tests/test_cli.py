@@ -195,7 +195,9 @@ class TestTrain:
         assert {"mean", "team", "hand_0", "bell_0"} <= set(result["returns"])
         assert Path(result["run_dir"]) == trained / "here" / "small"
         assert "step 96/96" in out
-        assert f"kitae-marl evaluate small --runs-dir {'here'}" in out
+        assert "kitae-marl evaluate small --runs-dir here --allow-import\n" in out
+        assert "kitae-marl watch small --runs-dir here --allow-import --out small.gif\n" in out
+        assert "kitae-marl plot small --runs-dir here --out small.png" in out
 
     @pytest.mark.parametrize(("on_path", "said"), [(True, "kitae-marl"), (False, None)])
     def test_what_it_says_to_call_can_be_called(self, tmp_path, monkeypatch, on_path, said):

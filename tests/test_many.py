@@ -93,6 +93,9 @@ def test_bad_requests_are_refused(folder: Path, trained: list[Trained]) -> None:
         train_many(GAME, CONFIG, [1, 1])
     with pytest.raises(ConfigError, match="expected values for some of learning_rate"):
         train_many(GAME, CONFIG, [1], {"n_steps": [16, 32]})
+    for wrong in (1e-3, [], "12", ["much"], None):
+        with pytest.raises(ConfigError, match=r"expected a list of values for 'gamma'.*got"):
+            train_many(GAME, CONFIG, [1], {"gamma": wrong})  # pyright: ignore[reportArgumentType]
     with pytest.raises(ConfigError, match="gamma"):
         train_many(GAME, CONFIG, [1], {"gamma": [2.0]})
     with pytest.raises(RunExistsError, match="already holds a run"):
@@ -108,6 +111,7 @@ def test_the_command_trains_seeds_in_one_program(
     out = capsys.readouterr().out
     result = json.loads(out.splitlines()[-1])
     assert "2 runs begin in one program" in out
+    assert f"kitae-marl evaluate set --runs-dir {tmp_path}\n" in out  # no --allow-import for ours
     assert "for a rollout" in out  # memory, before it is allocated
     assert sorted(result["seeds"]) == ["0", "1"]
     assert [path.name for path in runs.find_runs(tmp_path / "set")] == ["seed_0", "seed_1"]

@@ -243,18 +243,20 @@ def _run_folder(options: Train) -> Path:
 
 def _say_where_to_look(options: Train, path: Path) -> None:
     """Tell what to do next, as commands that can be copied."""
+    from kitae_marl.vector.ids import imports_code
+
     program = program_as_called()
     where = (
         ""
         if options.runs_dir == Path("runs")
         else f" --runs-dir {shlex.quote(str(options.runs_dir))}"
     )
+    trust = " --allow-import" if imports_code(options.env_id) else ""
+    needed = "" if find_spec("matplotlib") else "  # pip install matplotlib"
     say(f"the run is in {path}")
-    say(f"  {program} evaluate {path.name}{where}")
-    say(f"  {program} watch {path.name}{where} --out {path.name}.gif")
-    logs = shlex.quote(str(path if runs.is_set(path) else path / "logs"))
-    needed = "" if find_spec("tensorboard") else "  # pip install tensorboard"
-    say(f"  tensorboard --logdir {logs}{needed}")
+    say(f"  {program} evaluate {path.name}{where}{trust}")
+    say(f"  {program} watch {path.name}{where}{trust} --out {path.name}.gif")
+    say(f"  {program} plot {path.name}{where} --out {path.name}.png{needed}")
 
 
 def program_as_called() -> str:

@@ -120,7 +120,8 @@ def imported(env_id: EnvId) -> Any:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         raise UnknownEnvironmentError(
-            f"{env_id.text!r}: there is no module {error.name!r}; it must be importable from here."
+            f"{env_id.text!r}: there is no module {error.name!r} where Python looks for modules; "
+            "if it stands in this folder, put PYTHONPATH=. before the command."
         ) from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
