@@ -33,6 +33,7 @@ def folder(tmp_path_factory) -> Path:
     make_run(root / "many" / "seed_1", GAME, 1)
     make_run(root / "other", GAME, 2, gamma=0.5)
     make_run(root / "board", "classic/tictactoe-v3", 0)
+    make_run(root / "alone", "mpe/simple-v3", 0)
     make_run(root / "first", "classic/tictactoe-v3", 0, seats={"player_2": "random"})
     return root
 
@@ -99,11 +100,16 @@ class TestEvaluate:
         assert set(result["returns"]) == {"player_1", "player_2", "mean"}
         assert "one side" in result["definition"]
         assert "won" in text
+        assert "4 episodes, most probable actions (--sample" in text
+        assert "each side against random" in text
         against_itself, _ = call("evaluate", "board", *FEW, "--against", "board", "--no-oracle")
         assert against_itself["returns"]["mean"]["mean"] == 0  # no chance in it, and zero-sum
 
     def test_the_seats_of_the_run_are_filled_as_in_training(self, call):
-        result, _ = call("evaluate", "first", *FEW)
+        result, text = call("evaluate", "first", *FEW, "--sample")
+        assert "classic/tictactoe-v3 (player_2: random): 1 run" in text
+        assert "actions sampled as in training" in text
+        assert result["sample"]
         assert set(result["returns"]) == {"player_1", "mean", "team"}
         assert result["seats"] == {"player_2": "random"}
         assert result["oracle"] is None  # it plays all sides
@@ -216,7 +222,9 @@ class TestBrackets:
         (["watch", "other", "--episodes", "0"], "at least one episode"),
         (["watch", "other", "--fps", "0"], "a positive number of frames a second"),
         (["compare", "first", "board"], "(player_2: random) and classic/tictactoe-v3;"),
-        (["evaluate", "first", "--against", "oracle"], "a game with a scripted oracle"),
+        (["evaluate", "alone", "--against", "oracle"], "a game with a scripted oracle"),
+        (["evaluate", "first", "--against", "random"], """--seats '{"player_2": "random"}'"""),
+        (["evaluate", "first", "--against", "board"], """--seats '{"player_2": "frozen:board"}'"""),
         (["plot", "other", "--metric", "return/x"], "no column 'return/x'; it has step, "),
         (["plot", "other", "--points", "1"], "at least 2 points"),
         (["plot", "other", "--out", "nowhere/c.png"], "a folder that exists"),

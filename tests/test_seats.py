@@ -368,12 +368,17 @@ class TestCommands:
 
         result("train", TICTACTOE, "--run", "both", *small)
         one = ["--seats", '{"player_1": "frozen:both"}', "--run", "one", "--n-workers", "0"]
-        assert "player_2" in result("train", TICTACTOE, *one, *small)["returns"]
+        main(["train", TICTACTOE, *one, *small])
+        *lines, trained = capsys.readouterr().out.strip().splitlines()
+        assert "player_2" in json.loads(trained)["returns"]
+        assert "not trained: player_1: frozen:both" in "\n".join(lines)
         play = ["--episodes", "6", "--n-envs", "2", "--n-workers", "0", "--json"]
         played = result("evaluate", "one", *play)
         assert (played["seats"], played["episodes"]) == ({"player_1": "frozen:both"}, 6)
         assert {"player_2"} < set(played["returns"])
         assert "player_1" not in played["returns"]
+        given = result("evaluate", "one", "--seats", '{"*_1": "random"}', *play)
+        assert given["seats"] == {"*_1": "random"}  # the run's own opponent does not play
         other = result("evaluate", "both", "--seats", '{"player_2": "random"}', *play)
         assert "player_1" in other["returns"]
         assert "player_2" not in other["returns"]

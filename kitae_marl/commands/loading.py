@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from kitae_marl import runs
 from kitae_marl.config import Config
 from kitae_marl.errors import ConfigError
-from kitae_marl.groups import require_spaces
+from kitae_marl.groups import first_match, require_spaces
 from kitae_marl.types import Policy
 
 
@@ -76,7 +76,7 @@ def find_all(
         for path in runs.find_runs(name, runs_dir):
             config = runs.read_config(path)
             if seats:
-                kept = {p: seat for p, seat in config.seats.items() if p not in seats}
+                kept = {p: seat for p, seat in config.seats.items() if not _is_hidden(p, seats)}
                 config = dataclasses.replace(config, seats={**seats, **kept})
             same = dataclasses.replace(
                 config, seed=0, n_workers=None, backend="auto", save_every=1
@@ -89,6 +89,12 @@ def find_all(
     if not gathered:
         raise ConfigError("run: expected the name of at least one run, got none.", "run")
     return list(gathered.values())
+
+
+def _is_hidden(pattern: str, earlier: Iterable[str]) -> bool:
+    """Whether a pattern, or the one agent that it names, is among earlier patterns."""
+    one_agent = not any(sign in pattern for sign in "*?[")
+    return pattern in earlier or (one_agent and first_match(pattern, earlier) is not None)
 
 
 def require_one_game(gathered: Iterable[SeedRuns]) -> Game:

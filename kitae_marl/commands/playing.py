@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +51,7 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
     own = summarize(evaluations)
     result = {
         "name": group.name,
-        **game._asdict(),
-        "against": options.against,
+        **_setting(game, options),
         **own,
         "each": [
             {"run_dir": str(path), **one.summary()}
@@ -63,15 +64,32 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
     ends = _ends(result)
     if ends is not None:
         result["score"] = normalized_score(own["returns"]["mean"], *ends)
+    say(f"{group.name} on {game}: {_counts(own)}, {_manner(options)}")
     _say_result(result)
     return result
+
+
+def _setting(game: Game, options: PlayingRuns) -> dict[str, Any]:
+    """What was played and how, for programs."""
+    return {**game._asdict(), "against": options.against, "sample": options.sample}
+
+
+def _manner(options: PlayingRuns) -> str:
+    """How it was played, for people."""
+    actions = "most probable actions (--sample: as in training)"
+    if options.sample:
+        actions = "actions sampled as in training"
+    return f"{actions}; each side against {options.against}" if options.against else actions
+
+
+def _counts(summary: Mapping[str, Any]) -> str:
+    """How many runs and episodes were played."""
+    return f"{counted(summary['runs'], 'run')}, {counted(summary['episodes'], 'episode')}"
 
 
 def _say_result(result: dict[str, Any]) -> None:
     """Show the result of runs of one kind."""
     random, oracle = result["random"], result["oracle"]
-    counts = f"{counted(result['runs'], 'run')}, {counted(result['episodes'], 'episode')}"
-    say(f"{result['name']} on {result['env_id']}: {counts}")
     say(f"return per episode: {result['definition']}")
     say(f"mean with its 95 % interval {result['spread']}; IQM: mean of the middle half")
     for tag, row in result["returns"].items():
@@ -240,6 +258,8 @@ def _protocol(game: Game, env: Any, options: PlayingRuns) -> Protocol:
     from kitae_marl.evaluation import oracle_for, random_policy
     from kitae_marl.evaluation.brackets import Protocol
 
+    if options.against is not None:
+        _require_sides(game, env, options.against)
     opponent: Policy | None = None
     if options.against == "random":
         opponent = random_policy(env, options.seeds[0] + 1)
@@ -254,3 +274,17 @@ def _protocol(game: Game, env: Any, options: PlayingRuns) -> Protocol:
         path = runs.find_run(options.against, options.runs_dir)
         opponent = load_policy(path, env, sample=options.sample)
     return Protocol(options.episodes, options.seeds, opponent)
+
+
+def _require_sides(game: Game, env: Any, against: str) -> None:
+    """Raise a ConfigError where seats left a single side: what it would meet is its own agents."""
+    if not game.seats or len(env.groups) > 1:
+        return
+    seat = against if against == "random" else f"frozen:{'RUN' if against == 'oracle' else against}"
+    seats = shlex.quote(json.dumps(dict.fromkeys(game.seats, seat)))
+    raise ConfigError(
+        f"against: expected a run that plays several sides, got one that plays "
+        f"{env.possible_agents} in {game}; give the others the opponent's seat instead: "
+        f"--seats {seats}.",
+        "against",
+    )

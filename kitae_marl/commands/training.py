@@ -78,6 +78,8 @@ def _seated(options: Train, env: Any) -> Any:
         return env
     from kitae_marl.seats import seated_as_told
 
+    played = ", ".join(f"{pattern}: {seat}" for pattern, seat in options.seats.items())
+    say(f"seats, played by others and not trained: {played}")
     return seated_as_told(env, options.seats, options.runs_dir)
 
 
