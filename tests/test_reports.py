@@ -130,6 +130,14 @@ class TestCompare:
         assert [Path(path).name for path in result["run_b"]] == ["other"]
         assert (folder / "c.png").stat().st_size > 5000
         assert "P " in text
+        for line in ("A: many on mpe/simple_spread-v3: 2 runs", "B: other on mpe/simple_spread-v3"):
+            assert line in text
+        assert "warning" not in text  # episodes are compared, of which there are enough
+
+    def test_few_runs_on_a_side(self, call):
+        result, text = call("compare", "many", "many", *FEW)
+        assert result["unit"] == "runs"
+        assert f"warning: {result['warning']}" in text
 
     def test_a_run_is_as_good_as_itself(self, call):
         result, _ = call("compare", "other", "other", *FEW)
@@ -140,7 +148,9 @@ class TestCompare:
 
 class TestPlot:
     def test_curves_with_references(self, call, folder):
-        result, _ = call("plot", "many", "other", "--out", "curve.png")
+        result, text = call("plot", "many", "other", "--out", "curve.png")
+        assert "random and oracle: as kitae-marl brackets lists them" in text
+        assert "at the end: mean over" in text
         assert [curve["name"] for curve in result["curves"]] == ["many", "other"]
         assert set(result["references"]) == {"random", "oracle"}
         assert (folder / "curve.png").stat().st_size > 5000

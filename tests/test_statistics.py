@@ -181,6 +181,12 @@ class TestComparing:
         assert fox["iqm_difference"]["low"] < 1.75 < fox["iqm_difference"]["high"]
         assert result["returns"]["hen_1"]["probability_of_improvement"]["estimate"] == 0.5
 
+    @pytest.mark.parametrize(("n_a", "n_b", "warns"), [(2, 9, True), (5, 4, True), (5, 5, False)])
+    def test_few_runs_are_warned_of(self, n_a, n_b, warns):
+        runs = [played([x], [x], [x]) for x in range(9)]
+        assert bool(compare(runs[:n_a], runs[:n_b])["warning"]) is warns
+        assert compare(runs[:1], runs[:n_b])["warning"] is None  # of episodes, as it says
+
     def test_a_single_run_is_compared_by_episodes(self):
         a = [played([1.0, 2.0, 3.0], [0.0] * 3, [0.0] * 3)]
         b = [played([0.0, 2.0], [0.0] * 2, [0.0] * 2) for _ in range(2)]
@@ -218,6 +224,20 @@ def test_intervals_of_the_probability_of_improvement_cover():
         _, low, high = probability_of_improvement([x], [y], n_resamples=500)
         hits += low <= truth <= high
     assert 0.9 <= hits / 400 <= 0.98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "known"), [(2, 0.6), (3, 0.8)])
+def test_intervals_of_few_runs_cover_what_the_warning_says(n, known):
+    """2 standard errors of 400 trials are 5 %, twice that for what ``about`` leaves open."""
+    generator = np.random.default_rng(n)
+    sides = generator.normal(size=(400, 2, n))
+
+    def difference(values: np.ndarray) -> np.ndarray:
+        return iqm(values[..., :n]) - iqm(values[..., n:])
+
+    intervals = [stratified_bootstrap(difference, list(pair), n_resamples=500) for pair in sides]
+    assert np.mean([low <= 0 <= high for low, high in intervals]) == pytest.approx(known, abs=0.1)
 
 
 class TestBadInput:

@@ -159,13 +159,15 @@ def compare(options: Compare) -> dict[str, Any]:
         played = [_play_all(side, protocol, env, options) for side in sides]
     a, b = (summarize(side) for side in played)
     result = {
-        **game._asdict(),
+        **_setting(game, options),
         "run_a": [str(path) for path in sides[0].paths],
         "run_b": [str(path) for path in sides[1].paths],
         **compare_evaluations(*played),
         "a": a,
         "b": b,
     }
+    for letter, side, summary in zip("AB", sides, (a, b), strict=True):
+        say(f"{letter}: {side.name} on {game}: {_counts(summary)}, {_manner(options)}")
     _say_comparison(result)
     if options.out is not None:
         from kitae_marl.evaluation.plots import plot_comparison
@@ -186,8 +188,6 @@ def _one_kind(name: str, options: Compare) -> SeedRuns:
 
 def _say_comparison(result: dict[str, Any]) -> None:
     """Show a comparison."""
-    runs_a = counted(len(result["run_a"]), "run")
-    say(f"{result['env_id']}: {runs_a} against {len(result['run_b'])}")
     say(f"return per episode: {result['definition']}")
     say(f"P: probability that A gets more than B; 95 % intervals {result['spread']}")
     for tag, row in result["returns"].items():
@@ -196,6 +196,8 @@ def _say_comparison(result: dict[str, Any]) -> None:
             f"  {tag:20s} P {p['estimate']:.3f} ({p['low']:.3f} .. {p['high']:.3f})    IQM A - B "
             f"{d['estimate']:.3f} ({d['low']:.3f} .. {d['high']:.3f})"
         )
+    if result["warning"]:
+        say(f"warning: {result['warning']}")
 
 
 def brackets(options: Brackets) -> dict[str, Any]:

@@ -125,6 +125,7 @@ def plot(options: Plot) -> dict[str, Any]:
     for curve in curves:
         n_runs = counted(len(curve.runs), "run")
         say(f"  {curve.label:24s} {n_runs}, at the end {curve.middle()[-1]:.3f}")
+    say("at the end: mean over the updates of a curve's last point (--points); IQM over runs")
     for name, value in references.items():
         say(f"  {name:24s} {value:.3f}")
     return {
@@ -151,7 +152,10 @@ def _references(game: Game, options: Plot) -> dict[str, float]:
     if bracket is not None:
         sides = {"random": bracket.random, "oracle": bracket.oracle}
         same = bracket.against is None  # training plays all sides at once
-        return {name: side[tag] for name, side in sides.items() if same and side and tag in side}
+        known = {name: side[tag] for name, side in sides.items() if same and side and tag in side}
+        if known:
+            say(f"{' and '.join(known)}: as kitae-marl brackets lists them; evaluate plays anew")
+        return known
     if not options.measure:
         say(f"no bracket of {game} is known; --measure 200 measures it")
         return {}

@@ -139,6 +139,8 @@ def plot_comparison(out: Path, names: Sequence[str], result: Mapping[str, Any]) 
     for axes in (left, right):
         axes.grid(alpha=0.3)
     words = f"{result['definition']}; 95 % intervals {result['spread']}"
+    if result.get("warning"):
+        words += f"; {result['warning']}"
     figure.suptitle(result["env_id"])
     figure.supxlabel(textwrap.fill(words, 110), fontsize="small")
     _save(figure, out)
