@@ -60,7 +60,7 @@ def parse(args: list[str]) -> Any:
     from kitae_marl import runs
 
     name = parsed.run or runs.default_name(parsed.config(), parsed.seeds)
-    path = runs.run_path(parsed.runs_dir, name)
+    path = parsed.path(name)
     stored = runs.read_config(runs.find_runs(path)[0])
     if stored.env_id != parsed.env_id:
         raise ConfigError(

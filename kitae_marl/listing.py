@@ -39,6 +39,13 @@ def list_runs(runs_dir: str | Path) -> list[dict[str, Any]]:
     return [_entry(root, path) for path in sorted(root.iterdir()) if _is_ours(path)]
 
 
+def folders_of_runs(runs_dir: str | Path) -> list[Path]:
+    """Return the folders in a folder that hold runs or sets, as ``train_many`` leaves them."""
+    root = Path(runs_dir)
+    parts = sorted(root.iterdir()) if root.is_dir() else []
+    return [path for path in parts if not _is_ours(path) and runs.held(path)]
+
+
 def _is_ours(path: Path) -> bool:
     """Whether a folder holds something of a run."""
     try:

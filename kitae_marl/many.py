@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,7 +82,11 @@ def train_many(
             runs.write_set(folder, list(seeds))
         configs += [dataclasses.replace(config, seed=seed, ppo=ppo) for seed in seeds]
         paths += [None if folder is None else runs.member(folder, seed) for seed in seeds]
-    return train_together(game, configs, paths, show=show)
+    trained = train_together(game, configs, paths, show=show)
+    if show and run_dir is not None:
+        place = Path(run_dir) if hyperparameters else Path(run_dir).parent
+        say(f"the runs are in {run_dir}; kitae-marl runs --runs-dir {shlex.quote(str(place))}")
+    return trained
 
 
 def _combinations(
@@ -143,6 +148,8 @@ def train_together(
     kwargs = config.env_kwargs if isinstance(game, str) else {}
     env = CompiledVecParallelEnv(game, config.n_envs, **kwargs)
     agents = [Agent(env, own) for own in configs]
+    if show:
+        say(running.headline(agents[0], "compiled"))
     begun = [k for k, path in enumerate(paths) if path and runs.has_checkpoints(path)]
     for k in begun:
         running.load(agents[k], _path(paths[k]), step=step, exact=exact, show=show)

@@ -26,7 +26,7 @@ from kitae_marl.loops.chunks import train_in_chunks
 from kitae_marl.loops.train import check_env, vectorized_train
 from kitae_marl.manifest import origin_differences
 from kitae_marl.outputs import require_folder
-from kitae_marl.terminal import say
+from kitae_marl.terminal import counted, say
 
 if TYPE_CHECKING:
     from kitae_marl.agent import Agent
@@ -49,6 +49,15 @@ def train(
                 runs.create_run(path, overwrite=overwrite)
                 describe(agent, path, env)
         return _run(agent, env, path, show)
+
+
+def headline(agent: Agent, where: str) -> str:
+    """Say in one line what is trained on what, and where the games run."""
+    config = agent.config
+    agents = f"{counted(len(agent.possible_agents), 'agent')} in "
+    agents += counted(len(agent.groups), "group")
+    envs = counted(config.n_envs, "environment")
+    return f"{config.algo} on {config.env_id} ({where}): {agents}, {envs}"
 
 
 def resume(

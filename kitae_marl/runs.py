@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -195,8 +197,7 @@ def _started(path: Path) -> list[Path]:
 
 def _candidates(run: str | Path, runs_dir: str | Path) -> list[Path]:
     """Folders that a path or a name (``x``, ``x/seed_0``) may mean."""
-    parts = str(run).split("/")
-    named = len(parts) <= 2 and all(NAME.fullmatch(part) for part in parts)
+    named = all(NAME.fullmatch(part) for part in str(run).split("/"))
     return [Path(run), Path(runs_dir) / run] if named else [Path(run)]
 
 
@@ -220,10 +221,25 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
             raise NoCheckpointError(
                 f"expected one run, got the set {str(run)!r}; begun are {begun}.", str(run)
             )
-    root = Path(runs_dir)
-    names = {p.parent.name for marker in (MARKER, SET_MARKER) for p in root.glob(f"*/{marker}")}
-    listed = ", ".join(sorted(names)) or "none"
-    raise NoCheckpointError(f"no run at {str(run)!r}; runs in {root}: {listed}.", str(run))
+    for path in _candidates(run, runs_dir):
+        if names := held(path):
+            folder = shlex.quote(str(path))
+            raise NoCheckpointError(
+                f"{str(run)!r} is a folder of runs ({', '.join(names)}): name one of them, such as "
+                f"{path / names[0]} (for train: --runs-dir {folder} --run {names[0]}); "
+                f"`kitae-marl runs --runs-dir {folder}` shows them.",
+                str(run),
+            )
+    listed = ", ".join(held(Path(runs_dir))) or "none"
+    raise NoCheckpointError(f"no run at {str(run)!r}; runs in {runs_dir}: {listed}.", str(run))
+
+
+def held(folder: Path) -> list[str]:
+    """Return the names of the runs and sets of runs that stand in a folder, none if it is none."""
+    if not os.path.isdir(folder):  # which takes a name too long to be one, too
+        return []
+    markers = (MARKER, SET_MARKER)
+    return sorted({p.parent.name for marker in markers for p in folder.glob(f"*/{marker}")})
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

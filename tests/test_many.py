@@ -17,7 +17,7 @@ from test_run_faults import same_folder, saved, start, wait_until
 
 from kitae_marl import Agent, Config, PPOConfig, runs, train_many
 from kitae_marl.cli import main
-from kitae_marl.errors import ConfigError, RunExistsError
+from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError
 from kitae_marl.many import Trained, train_together
 from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
@@ -110,12 +110,38 @@ def test_the_command_trains_seeds_in_one_program(
     main(["train", GAME, "--seeds", "2", "--ppo.hidden-sizes", "8", *options, *where])
     out = capsys.readouterr().out
     result = json.loads(out.splitlines()[-1])
+    assert f"ippo on {GAME} (compiled): 1 agent in 1 group, 4 environments\n" in out
     assert "2 runs begin in one program" in out
     assert f"kitae-marl evaluate set --runs-dir {tmp_path}\n" in out  # no --allow-import for ours
     assert "for a rollout" in out  # memory, before it is allocated
     assert sorted(result["seeds"]) == ["0", "1"]
     assert [path.name for path in runs.find_runs(tmp_path / "set")] == ["seed_0", "seed_1"]
     assert runs.read_config(tmp_path / "set" / "seed_1").backend == "compiled"
+
+
+def test_it_ends_with_where_the_runs_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train_many(GAME, CONFIG, [0], {"learning_rate": [1e-3]}, "runs/grid")
+    out = capsys.readouterr().out
+    assert out.startswith(f"ippo on {GAME} (compiled)")
+    assert out.endswith("the runs are in runs/grid; kitae-marl runs --runs-dir runs/grid\n")
+    main(["runs"])
+    assert capsys.readouterr().out == "grid   folder    of runs: --runs-dir runs/grid\n"
+    main(["runs", "--runs-dir", "runs/grid"])
+    assert "learning_rate-0.001" in capsys.readouterr().out
+    for wrong in ("grid", "runs/grid"):
+        with pytest.raises(NoCheckpointError, match=r"folder of runs.*runs/grid/learning_rate"):
+            runs.find_runs(wrong)
+    below = ["train", GAME, "--run", "grid/learning_rate-0.001/seed_0", "--resume"]
+    with pytest.raises(SystemExit):
+        main(below)
+    told = "--runs-dir runs/grid/learning_rate-0.001 --run seed_0"
+    assert told in capsys.readouterr().err
+    main(["train", GAME, *told.split(), "--resume", "--env-steps", str(LONGER.env_steps)])
+    assert f"done: {LONGER.env_steps} steps" in capsys.readouterr().out
+    assert len(runs.find_runs("grid/learning_rate-0.001/seed_0")) == 1
 
 
 @pytest.mark.faults

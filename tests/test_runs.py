@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import gymnasium as gym
 import pytest
@@ -10,6 +11,7 @@ from kitae_marl import runs
 from kitae_marl.config import Config
 from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError, UnsafePathError
 from kitae_marl.groups import group_specs
+from kitae_marl.options.training import Train
 
 
 @pytest.mark.parametrize("name", ["a", "Spread-3_x.y", "0", "x" * 100, "a..b"])
@@ -45,6 +47,24 @@ def test_good_names(tmp_path, name):
 def test_bad_names(tmp_path, name):
     with pytest.raises(UnsafePathError, match="expected a run name of"):
         runs.run_path(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("set/seed_0", "--runs-dir runs/set --run seed_0."),
+        ("runs/set/seed_0", "--runs-dir runs/set --run seed_0."),
+        ("new/x", "--runs-dir runs/new --run x."),
+        ("runs/x/", "--runs-dir runs --run x."),
+    ],
+)
+def test_a_path_is_refused_with_the_options_that_name_it(tmp_path, monkeypatch, name, options):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "set" / "seed_0").mkdir(parents=True)
+    with pytest.raises(UnsafePathError, match=re.escape(options)):
+        Train().path(name)
+    with pytest.raises(UnsafePathError, match="expected a run name of"):
+        Train().path(f"../{name}")
 
 
 def test_a_link_that_leads_outside_is_refused(tmp_path):

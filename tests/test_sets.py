@@ -113,6 +113,18 @@ class TestTraining:
         result, _ = run_main(tmp_path, capsys, *args)
         assert sorted(result["seeds"]) == ["0", "1"]
 
+    def test_wrong_arguments_of_a_game_with_a_twin_are_no_reason_to_train_in_python(
+        self, tmp_path, capsys
+    ):
+        with pytest.raises(SystemExit):
+            run_main(tmp_path, capsys, "train", "mpe/simple-v3", "--env-kwargs", '{"nope": 1}')
+        said = capsys.readouterr()
+        assert "nope" in said.err
+        assert "training in Python" not in said.out
+        some = ["--env-kwargs", '{"stock": true}', "--env-steps", "16"]
+        _, out = run_main(tmp_path, capsys, "train", "mpe/simple-v3", *some, *SMALL[:2], *SMALL[4:])
+        assert "does not take these arguments (" in out
+
     def test_the_last_seed_too_must_be_one(self, tmp_path, capsys):
         with pytest.raises(SystemExit) as caught:
             run_main(tmp_path, capsys, *SET, "--seeds", "2", "--seed", str(2**31 - 2**20 - 1))

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,10 +20,10 @@ import psutil
 from kitae_marl import runs
 from kitae_marl.config import CENTRAL, Config
 from kitae_marl.errors import ConfigError
-from kitae_marl.listing import list_runs
+from kitae_marl.listing import folders_of_runs, list_runs
 from kitae_marl.locks import locked
 from kitae_marl.options.training import Runs, Train
-from kitae_marl.terminal import counted, say
+from kitae_marl.terminal import say
 
 
 def train(options: Train) -> dict[str, Any]:
@@ -50,14 +51,11 @@ def _train_run(options: Train, config: Config, path: Path, *, resume: bool) -> d
     config, env = _make_env(config)
     try:
         from kitae_marl.agent import Agent
+        from kitae_marl.running import headline
 
         env = _seated(options, env)
         agent = Agent(env, config)
-        agents = f"{counted(len(agent.possible_agents), 'agent')} in "
-        agents += counted(len(agent.groups), "group")
-        where = "compiled" if config.backend == "compiled" else "in Python"
-        envs = counted(config.n_envs, "environment")
-        say(f"{config.algo} on {config.env_id} ({where}): {agents}, {envs}")
+        say(headline(agent, "compiled" if config.backend == "compiled" else "in Python"))
     except BaseException:
         env.close()
         raise
@@ -196,7 +194,8 @@ def _seeds_to_go_on(options: Train, path: Path) -> list[int]:
 
 def _make_env(config: Config) -> tuple[Config, Any]:
     """Make the environments where they shall run; the config says which place was taken."""
-    if _is_compiled(config):
+    refused: list[str] = []
+    if _is_compiled(config, refused.append):
         from kitae_marl.vector.compiled import CompiledVecParallelEnv
 
         env = CompiledVecParallelEnv(config.env_id, config.n_envs, **config.env_kwargs)
@@ -211,22 +210,19 @@ def _make_env(config: Config) -> tuple[Config, Any]:
         vector_options={"with_state": None} if central else None,
         **config.env_kwargs,
     )
+    for why in refused:  # told only now: arguments that are wrong are refused by the original, too
+        say(f"the compiled twin does not take these arguments ({why}); training in Python")
     return dataclasses.replace(config, backend="python"), env
 
 
-def _is_compiled(config: Config) -> bool:
+def _is_compiled(config: Config, refused: Callable[[str], None] = lambda why: None) -> bool:
     """Whether the games shall run inside XLA: if nothing is said, wherever they can."""
     if config.backend != "auto":
         return config.backend == "compiled"
     from kitae_marl.vector.twin import twin_serves
 
-    return config.n_workers is None and twin_serves(
-        config.env_id,
-        config.env_kwargs,
-        lambda why: say(
-            f"the compiled twin does not take these arguments ({why}); training in Python"
-        ),
-    )
+    can_be = config.n_workers is None
+    return can_be and twin_serves(config.env_id, config.env_kwargs, refused)
 
 
 def _run_folder(options: Train) -> Path:
@@ -234,11 +230,11 @@ def _run_folder(options: Train) -> Path:
     name = options.run
     if name is None:
         name = runs.default_name(options.config(), options.seeds)
-    path = runs.run_path(options.runs_dir, name)
+    path = options.path(name)
     number = 2
     new = options.run is None and not (options.resumes or options.overwrite)
     while new and path.exists():
-        path = runs.run_path(options.runs_dir, f"{name}-{number}")
+        path = options.path(f"{name}-{number}")
         number += 1
     return path
 
@@ -273,13 +269,17 @@ def program_as_called() -> str:
 def show_runs(options: Runs) -> dict[str, Any]:
     """List the runs of a folder."""
     rows = list_runs(options.runs_dir)
+    folders = folders_of_runs(options.runs_dir)
     shown = [part for row in rows for part in (row, *row.get("runs", ()))]
-    width = max((len(row["name"]) for row in shown), default=0) + 2
+    names = [*(row["name"] for row in shown), *(path.name for path in folders)]
+    width = max(map(len, names), default=0) + 2
     for row in rows:
         _say_run(row, width)
         for part in row.get("runs", ()):
             _say_run({**part, "name": f"  {part['name']}"}, width)
-    if not rows:
+    for path in folders:
+        say(f"{path.name:{width}s} {'folder':9s} of runs: --runs-dir {shlex.quote(str(path))}")
+    if not rows and not folders:
         say(f"no runs in {options.runs_dir}")
     return {"runs": rows}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from kitae_marl.config import Config
-from kitae_marl.errors import ConfigError
+from kitae_marl.errors import ConfigError, UnsafePathError
 from kitae_marl.options.fields import JsonObject, Positional, arg
 
 
@@ -60,6 +61,24 @@ class Train(Config):
         names = [f.name for f in dataclasses.fields(Config)]
         values = {name: getattr(self, name) for name in names}
         return Config(**values if seed is None else {**values, "seed": seed})
+
+    def path(self, name: str) -> Path:
+        """Return the folder of a run; for one further down, say by which options it is named.
+
+        Raises:
+            UnsafePathError: if the name is none, or a path.
+        """
+        from kitae_marl import runs
+
+        parent, _, last = name.rstrip("/").rpartition("/")
+        if not parent or not all(map(runs.NAME.fullmatch, [*parent.split("/"), last])):
+            return runs.run_path(self.runs_dir, name)
+        below = self.runs_dir / parent
+        own = Path(parent) == self.runs_dir or Path(parent, last).is_dir()
+        folder = shlex.quote(parent if own and not (below / last).is_dir() else str(below))
+        raise UnsafePathError(
+            f"run: expected a name, got the path {name!r}; write --runs-dir {folder} --run {last}."
+        )
 
     def all_seeds(self) -> list[int]:
         """Seeds of all runs to train."""
