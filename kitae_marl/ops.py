@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+from kitae_envs.ordering import true_first
 
 LEAST_WEIGHT = 1e-8
 """Smallest sum of weights that a mean divides by."""
@@ -135,10 +136,7 @@ def apply_where(
     lead, n = needed.shape, needed.size
     flat = needed.reshape(-1)
     rows = jax.tree.map(lambda x: x.reshape(n, *x.shape[len(lead) :]), rows)
-    # Those that need it come first. A CPU sorts plain numbers four times as fast as pairs.
-    last = jnp.uint32(2**31)
-    numbers = jnp.arange(n, dtype=jnp.uint32)
-    order = jnp.sort(jnp.where(flat, numbers, numbers | last), stable=False) & ~last
+    order = true_first(flat)
 
     def compute(i: jax.Array) -> tuple[jax.Array, Any]:
         which = jax.lax.dynamic_slice_in_dim(order, i * block, block)  # the last may overlap

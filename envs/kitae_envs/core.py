@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kitae_envs.grouping import agent_groups
+from kitae_envs.ordering import true_first
 from kitae_envs.steps import ByGroup, Outcome, Sight, State, TimeStep, View
 
 __all__ = [
@@ -237,18 +238,16 @@ def _start_finished(
     Environment ``n`` gets the start of ``fold_in(key, n)``; starts are drawn for an eighth of the
     batch at a time, in the order of finished environments, until all of these have one.
     """
-    n_envs = over.shape[0]
-    chunk = max(1, n_envs // 8)
-    # Finished ones come first; plain numbers are sorted faster than pairs.
-    last, numbers = jnp.uint32(2**31), jnp.arange(n_envs, dtype=jnp.uint32)
-    order = jnp.sort(jnp.where(over, numbers, numbers | last), stable=False)
-    order = (order & ~last).astype(jnp.int32)
+    chunk = max(1, over.shape[0] // 8)
+    order = true_first(over)
 
     def refill(i: jax.Array, state: State) -> State:
         which = jax.lax.dynamic_slice_in_dim(order, i * chunk, chunk)  # the last may overlap
         fresh = jax.vmap(lambda n: game.start(jax.random.fold_in(key, n)))(first + which)
-        mine = over[which]
-        put = lambda old, new: old.at[which].set(_select(mine, new, old[which]))  # noqa: E731
+
+        def put(old: jax.Array, new: jax.Array) -> jax.Array:
+            return old.at[which].set(_select(over[which], new, old[which]))
+
         return jax.tree.map(put, state, fresh)
 
     return jax.lax.fori_loop(0, (needed + chunk - 1) // chunk, refill, state)

@@ -150,6 +150,10 @@ class GameParallelEnv(ParallelEnv):
         name, i = self._places[agent]
         return jax.tree.map(lambda leaf: leaf[i], by_group[name])
 
+    def _is_out(self, step: TimeStep, agent: str) -> bool:
+        """Whether this step has ended the agent's episode."""
+        return bool(self._pick(step.terminated, agent) or self._pick(step.truncated, agent))
+
     def _observations(self, step: TimeStep, agents: list[str]) -> dict[str, Any]:
         """Return observations in the types of their spaces."""
         return {
@@ -161,9 +165,8 @@ class GameParallelEnv(ParallelEnv):
         """Say who is to act; add masks that the observation does not hold."""
         infos: dict[str, dict[str, Any]] = {a: {} for a in agents}
         for agent in agents:
-            gone = self._pick(step.terminated, agent) | self._pick(step.truncated, agent)
             active = bool(self._pick(step.active, agent))
-            if self.game.turn_based or not (active or gone):
+            if self.game.turn_based or not (active or self._is_out(step, agent)):
                 infos[agent]["active"] = active
             mask = step.action_mask[self._places[agent][0]]
             in_observation = isinstance(self.observation_spaces[agent], gym.spaces.Dict)

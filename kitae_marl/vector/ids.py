@@ -107,25 +107,25 @@ def imports_code(id: str) -> bool:
     return family not in PREFIXES and bool(_IMPORT.fullmatch(id.strip()))
 
 
-def imported(env_id: EnvId) -> Any:
-    """Import what an id of the family ``import`` names, ``module:function``.
+def imported(id: str) -> Any:
+    """Import what an id names, ``module:function``.
 
     Raises:
         UnknownEnvironmentError: if there is no such module, or nothing of this name in it.
     """
-    module_name, _, attributes = env_id.name.partition(":")
+    module_name, _, attributes = id.strip().partition(":")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         raise UnknownEnvironmentError(
-            f"{env_id.text!r}: there is no module {error.name!r} where Python looks for modules; "
+            f"{id!r}: there is no module {error.name!r} where Python looks for modules; "
             "if it stands in this folder, put PYTHONPATH=. before the command."
         ) from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):
-            raise UnknownEnvironmentError(f"{env_id.text!r}: {found!r} has no {attribute!r}.")
+            raise UnknownEnvironmentError(f"{id!r}: {found!r} has no {attribute!r}.")
         found = getattr(found, attribute)
     return found
 

@@ -217,7 +217,7 @@ def _make_gymnasium(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> Gymna
 
 def _make_imported(env_id: EnvId, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:
     """Call ``module:function`` and adapt what it returns."""
-    made = imported(env_id)
+    made = imported(env_id.name)
     if is_game(made):  # which draws itself in any case
         kwargs = {name: value for name, value in kwargs.items() if name != "render_mode"}
     env = as_parallel(made(**kwargs))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import kitae_envs
 
-from kitae_marl.vector.ids import EnvId, imported, imports_code
+from kitae_marl.vector.ids import imported, imports_code
 
 if TYPE_CHECKING:
     from kitae_envs.core import Game
@@ -29,7 +29,7 @@ def make_game(env_id: str, **kwargs: Any) -> Game:
 def _own(env_id: str) -> Any:
     """Import what ``module:function`` names; None for ids of other kinds."""
     own = imports_code(env_id) and not env_id.startswith("gymnasium:")
-    return imported(EnvId(env_id, "import", env_id.strip())) if own else None
+    return imported(env_id) if own else None
 
 
 def is_game(made: Any) -> bool:

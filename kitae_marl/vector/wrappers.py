@@ -7,6 +7,8 @@ from typing import Any
 import gymnasium as gym
 from pettingzoo import AECEnv, ParallelEnv
 
+from kitae_marl.vector.twin import is_game
+
 AGENT = "agent_0"
 """Name of the only agent of a single-agent environment."""
 
@@ -98,11 +100,11 @@ def as_parallel(env: Any) -> Any:
     """
     if is_vec_parallel(env) or isinstance(env, ParallelEnv):
         return env
-    if _has_base(env, "kitae_envs.core"):
+    if is_game(type(env)):
         from kitae_envs.parallel import GameParallelEnv
 
         return GameParallelEnv(env, render_mode="rgb_array")
-    if _has_base(env, "envpool"):  # first: a pool calls itself an Env and a VectorEnv as well
+    if _is_envpool(env):  # first: a pool calls itself an Env and a VectorEnv as well
         from kitae_marl.vector.envpool_env import envpool_as_parallel
 
         return envpool_as_parallel(env)
@@ -129,9 +131,9 @@ def is_vec_parallel(env: Any) -> bool:
     return not isinstance(env, gym.vector.VectorEnv) and all(hasattr(env, name) for name in wanted)
 
 
-def _has_base(env: Any, package: str) -> bool:
-    """Whether a class of an environment is from a package, told without importing that."""
-    return any(f"{base.__module__}.".startswith(f"{package}.") for base in type(env).__mro__)
+def _is_envpool(env: Any) -> bool:
+    """Whether an environment is an EnvPool, told without importing envpool."""
+    return any(base.__module__.startswith("envpool.") for base in type(env).__mro__)
 
 
 def _name_of(env: gym.Env[Any, Any]) -> str:
