@@ -18,7 +18,7 @@ from kitae_envs.core import Game, Outcome, View
 from kitae_envs.parallel import GameParallelEnv
 
 from kitae_marl import Agent, Config, evaluate, random_policy
-from kitae_marl.vector.compiled import CompiledVecParallelEnv
+from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 CELLS, LIMIT = 9, 20
 

@@ -9,8 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kitae_marl.agent import Agent
-    from kitae_marl.config import Config, PPOConfig
+    from kitae_marl.config.run import Config, PPOConfig
     from kitae_marl.evaluation import (
         Evaluation,
         compare,
@@ -22,39 +21,40 @@ if TYPE_CHECKING:
     )
     from kitae_marl.evaluation.export import export_policy
     from kitae_marl.loops.train import check_env, process_termination, vectorized_train
-    from kitae_marl.many import train_many
-    from kitae_marl.seats import frozen, with_seats
+    from kitae_marl.runs.agent import Agent
+    from kitae_marl.runs.many import train_many
+    from kitae_marl.selfplay.seats import frozen, with_seats
     from kitae_marl.types import AlgoType, Checkpointer, IAgent
     from kitae_marl.vector import SubProcVecParallelEnv, make_parallel_env, make_vec_env
-    from kitae_marl.vector.doctor import check_parallel_env
+    from kitae_marl.vector.catalogue.doctor import check_parallel_env
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Agent": "agent",
+    "Agent": "runs.agent",
     "AlgoType": "types",
     "Checkpointer": "types",
-    "Config": "config",
+    "Config": "config.run",
     "Evaluation": "evaluation",
     "IAgent": "types",
-    "PPOConfig": "config",
-    "SubProcVecParallelEnv": "vector.subproc",
+    "PPOConfig": "config.run",
+    "SubProcVecParallelEnv": "vector.workers.subproc",
     "check_env": "loops.train",
-    "check_parallel_env": "vector.doctor",
+    "check_parallel_env": "vector.catalogue.doctor",
     "compare": "evaluation",
     "evaluate": "evaluation",
     "export_policy": "evaluation.export",
     "evaluate_sides": "evaluation",
-    "frozen": "seats",
+    "frozen": "selfplay.seats",
     "make_parallel_env": "vector.make",
     "make_vec_env": "vector.make",
     "over_seeds": "evaluation",
     "process_termination": "loops.train",
     "random_policy": "evaluation",
     "summarize": "evaluation",
-    "train_many": "many",
+    "train_many": "runs.many",
     "vectorized_train": "loops.train",
-    "with_seats": "seats",
+    "with_seats": "selfplay.seats",
 }
 
 __all__ = [

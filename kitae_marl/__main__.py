@@ -10,7 +10,7 @@ def main() -> None:
     """Run the command line; until it can be, too, Ctrl-C ends the process with one line."""
     signal.signal(signal.SIGINT, _stop)
     sys.unraisablehook = _tell
-    from kitae_marl.cli import main as run  # takes a quarter of a second
+    from kitae_marl.cli.main import main as run  # takes a quarter of a second
 
     run()
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from kitae_marl.buffer import RolloutBuffer
-    from kitae_marl.groups import GroupSpec
+    from kitae_marl.data.groups import GroupSpec
+    from kitae_marl.data.rollout import RolloutBuffer
 
 AgentPyTree: TypeAlias = dict[str, Any]
 """Values by agent name: arrays ``[E, ...]`` or nested dicts or tuples of them."""

@@ -9,14 +9,14 @@ import jax
 import numpy as np
 from probe_games import Known, Probe
 
-from kitae_marl.agent import Agent
-from kitae_marl.algos.learner import first_carry, is_central, make_learners
-from kitae_marl.algos.rollout import _unscaled as unscaled
-from kitae_marl.config import Config, PPOConfig
+from kitae_marl.algos.nets.normalization import normalized
+from kitae_marl.algos.ppo.learner import first_carry, is_central, make_learners
+from kitae_marl.algos.ppo.targets import _unscaled as unscaled
+from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.data.groups import GroupSpec, over_agents
+from kitae_marl.data.stacking import split_masks, stack, starts
 from kitae_marl.evaluation import random_policy
-from kitae_marl.groups import GroupSpec, over_agents
-from kitae_marl.moments import normalized
-from kitae_marl.stacking import split_masks, stack, starts
+from kitae_marl.runs.agent import Agent
 from kitae_marl.vector import SubProcVecParallelEnv
 
 N_ENVS = 16

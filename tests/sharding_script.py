@@ -20,7 +20,7 @@ import numpy as np
 
 from kitae_marl import Agent, Config, PPOConfig, train_many
 from kitae_marl.loops.chunks import CompiledLoop
-from kitae_marl.vector.compiled import CompiledVecParallelEnv
+from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 PPO = PPOConfig(n_steps=26, n_epochs=2, n_minibatches=2, hidden_sizes=(8,))
 PARTS = ("play", "process", "update")

@@ -18,17 +18,17 @@ import numpy as np
 import pytest
 from small_games import LENGTH, Clock, Solo
 
-from kitae_marl import runs
-from kitae_marl.agent import Agent
-from kitae_marl.config import Config, PPOConfig
+from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.data.keys import INIT, key_for
+from kitae_marl.data.stacking import AgentDict
 from kitae_marl.errors import (
     CheckpointIncompatibleError,
     ConfigError,
     NoCheckpointError,
     RunExistsError,
 )
-from kitae_marl.keys import INIT, key_for
-from kitae_marl.stacking import AgentDict
+from kitae_marl.runs.agent import Agent
+from kitae_marl.runs.store import folders
 from kitae_marl.types import IAgent
 from kitae_marl.vector import SubProcVecParallelEnv
 
@@ -146,7 +146,7 @@ class TestTraining:
         assert summary["complete"] is True
         assert {"return/mean", "return/team", "return/hand_0"} <= set(summary["returns"])
         assert json.loads((path / "summary.json").read_text()) == summary
-        assert runs.read_config(path) == CONFIG
+        assert folders.read_config(path) == CONFIG
         assert sorted(p.name for p in path.iterdir()) == [
             "agents.json",
             "checkpoints",

@@ -66,15 +66,19 @@ PURE += ["algos.learner", "algos.ppo", "algos.rollout"]
 PURE += ["loops.update", "loops.compiled", "loops.metrics"]
 # modules that load a heavy dependency inside functions, where it is used
 HOMES = {
-    "orbax": {"kitae_marl.checkpoint"},
-    "tensorboardX": {"kitae_marl.logger"},
-    "rich": {"kitae_marl.terminal"},
-    "tyro": {"kitae_marl.cli", "kitae_marl.options.fields"},
-    "imageio": {"kitae_marl.video"},
-    "PIL": {"kitae_marl.captions", "kitae_marl.video"},
+    "orbax": {"kitae_marl.runs.store.checkpoint"},
+    "tensorboardX": {"kitae_marl.runs.logger"},
+    "rich": {"kitae_marl.runs.terminal"},
+    "tyro": {"kitae_marl.cli.main", "kitae_marl.cli.options.fields"},
+    "imageio": {"kitae_marl.evaluation.films"},
+    "PIL": {"kitae_marl.evaluation.captions", "kitae_marl.evaluation.films"},
     "matplotlib": {"kitae_marl.evaluation.plots"},
-    "flax": {"kitae_marl.networks"},
-    "optax": {"kitae_marl.algos.ppo", "kitae_marl.algos.learner", "kitae_marl.loops.update"},
+    "flax": {"kitae_marl.algos.nets.networks"},
+    "optax": {
+        "kitae_marl.algos.ppo.algorithm",
+        "kitae_marl.algos.ppo.learner",
+        "kitae_marl.loops.update",
+    },
 }
 
 
@@ -176,7 +180,9 @@ def test_the_games_never_import_the_trainer(module):
 
 LIGHT = [m for m in sources() if m == "kitae_marl" or m.startswith("kitae_marl.vector")]
 JAX = {"jax", "flax", "optax"}
-ON_USE = {"kitae_marl.vector.compiled"}  # steps compiled games: no worker process imports it
+ON_USE = {
+    "kitae_marl.vector.adapters.compiled"
+}  # steps compiled games: no worker process imports it
 
 
 @pytest.mark.parametrize("module", sorted(LIGHT))
@@ -235,20 +241,20 @@ def test_no_module_prints_except_the_terminal_and_the_command_line(module):
         for node in ast.walk(tree(module))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "sys.stdout.write")
     ]
-    if module not in ("kitae_marl.terminal", "kitae_marl.cli"):
+    if module not in ("kitae_marl.runs.terminal", "kitae_marl.cli.main"):
         assert not printing
 
 
 LOADERS = [
-    "kitae_marl.checkpoint",
-    "kitae_marl.manifest",
-    "kitae_marl.runs",
-    "kitae_marl.config",
-    "kitae_marl.spaces",
+    "kitae_marl.runs.store.checkpoint",
+    "kitae_marl.runs.store.manifest",
+    "kitae_marl.runs.store.folders",
+    "kitae_marl.config.run",
+    "kitae_marl.data.space_json",
 ]
 
 
-@pytest.mark.parametrize("module", [*LOADERS, "kitae_marl.agent", "kitae_marl.logger"])
+@pytest.mark.parametrize("module", [*LOADERS, "kitae_marl.runs.agent", "kitae_marl.runs.logger"])
 def test_what_reads_a_run_folder_holds_no_pickle(module):
     names = {name.split(".")[0] for name in imports(module, inside_functions=True)}
     assert not names & {"pickle", "cloudpickle", "dill", "marshal", "shelve", "yaml", "importlib"}
@@ -262,11 +268,11 @@ def test_there_is_no_drawer_for_odds_and_ends():
 
 SCRIPTS = {
     "the package": "import kitae_marl",
-    "the command line": "import kitae_marl.cli",
+    "the command line": "import kitae_marl.cli.main",
     "the protocol": "import kitae_marl.vector",
-    "a worker": "import kitae_marl.vector.worker",
+    "a worker": "import kitae_marl.vector.workers.worker",
     "vectors": "from kitae_marl import SubProcVecParallelEnv, make_vec_env",
-    "config": "import kitae_marl.config, kitae_marl.types, kitae_marl.errors, kitae_marl.groups",
+    "config": "import kitae_marl.config.run, kitae_marl.types, kitae_marl.data.groups",
 }
 
 

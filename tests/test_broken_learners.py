@@ -51,7 +51,9 @@ def test_a_forbidden_action_does_not_go_unnoticed(monkeypatch):
 @pytest.mark.slow
 def test_memory_that_is_not_reset_fails_the_probe(monkeypatch):
     monkeypatch.setitem(ALGORITHMS, "ippo", learning_from(memory_is_kept))
-    monkeypatch.setattr("kitae_marl.player.starts", lambda infos, n_envs: np.zeros(n_envs, bool))
+    monkeypatch.setattr(
+        "kitae_marl.players.player.starts", lambda infos, n_envs: np.zeros(n_envs, bool)
+    )
     probe = MEMORY_PROBES["memory"]
     assert faults(teach(make_agent(probe, "ippo", **GRU), probe.game), probe) != []
 

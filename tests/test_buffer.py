@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitae_marl.buffer import AFTER, BEFORE, RolloutBuffer, batchify_and_randomize
+from kitae_marl.data.rollout import AFTER, BEFORE, RolloutBuffer, batchify_and_randomize
 from kitae_marl.types import Experience
 
 SHAPE = (4, 2)  # environments, agents

@@ -13,13 +13,13 @@ import jax
 import numpy as np
 import pytest
 
-from kitae_marl.checkpoint import KEEP, RunCheckpointer, RunState, describe
 from kitae_marl.errors import (
     CheckpointCorruptError,
     CheckpointIncompatibleError,
     CheckpointWriteError,
     NoCheckpointError,
 )
+from kitae_marl.runs.store.checkpoint import KEEP, RunCheckpointer, RunState, describe
 from kitae_marl.types import TrainState
 
 # tensorstore answers an event loop of Orbax that has given up on a damaged file

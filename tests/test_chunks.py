@@ -11,16 +11,16 @@ import jax
 import numpy as np
 import pytest
 
-from kitae_marl import Agent, Config, PPOConfig, hardware
-from kitae_marl import memory as memory_module
-from kitae_marl.config import differing, with_traced
+from kitae_marl import Agent, Config, PPOConfig
+from kitae_marl.config.run import differing, with_traced
 from kitae_marl.errors import ConfigError
-from kitae_marl.loops import once, waiting
+from kitae_marl.loops import compiling, hardware, once
+from kitae_marl.loops import memory as memory_module
 from kitae_marl.loops.chunks import CompiledLoop, train_in_chunks
 from kitae_marl.loops.compiled import chunk_factory, rollout_factory, start_loop
-from kitae_marl.loops.waiting import LongCall
-from kitae_marl.memory import n_bytes, program_bytes
-from kitae_marl.vector.compiled import CompiledVecParallelEnv
+from kitae_marl.loops.compiling import LongCall
+from kitae_marl.loops.memory import n_bytes, program_bytes
+from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 GAME = "mpe/simple-v3"
@@ -52,18 +52,18 @@ def assert_returned_stays_whole(loop: CompiledLoop, copied: int) -> None:
 
 
 def test_a_signal_is_heard_while_the_program_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(compiling, "LOOK_SECONDS", 0.0)
     settings = config()
     env = CompiledVecParallelEnv(GAME, settings.n_envs)
     agent = Agent(env, settings)
     agent.stopping = signal.SIGINT
     train_in_chunks([0], [agent], env, 26, 1, [None], [None])
-    assert waiting.is_busy()
+    assert compiling.is_busy()
     assert agent.learned_step == 0
     for thread in threading.enumerate():
-        if thread.name == waiting.GIVEN_UP:
+        if thread.name == compiling.GIVEN_UP:
             thread.join(60.0)
-    assert not waiting.is_busy()
+    assert not compiling.is_busy()
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu"])

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from kitae_marl import runs
-from kitae_marl.cli import main, parse
-from kitae_marl.commands.training import program_as_called
+from kitae_marl.cli.commands.training import program_as_called
+from kitae_marl.cli.main import main, parse
+from kitae_marl.cli.options.training import Train
 from kitae_marl.errors import ConfigError
-from kitae_marl.options.training import Train
+from kitae_marl.runs.store import folders
 
 HERE = Path(__file__).resolve().parent
 GAME = "small_games:make_clock"
@@ -211,7 +211,7 @@ class TestTrain:
     def test_the_run_folder(self, trained):
         run = trained / "here" / "small"
         assert steps(run) == [16, 32, 48]
-        assert runs.read_config(run).seed == 1
+        assert folders.read_config(run).seed == 1
         assert json.loads((run / "summary.json").read_text())["complete"] is True
 
     def test_an_existing_run_is_not_replaced_by_accident(self, trained, monkeypatch, capsys):
@@ -374,7 +374,7 @@ def test_help_is_quick_and_loads_nothing_heavy(tmp_path):
         best = min(seconds_of_help(tmp_path, *args) for _ in range(2))
         assert best < 3.0  # half a second on a quiet machine
     code = (
-        "import sys\nfrom kitae_marl.cli import main\n"
+        "import sys\nfrom kitae_marl.cli.main import main\n"
         "try:\n    main(['train', '--help'])\nexcept SystemExit:\n    pass\n"
         "heavy = {'jax', 'flax', 'optax', 'orbax', 'gymnasium', 'pettingzoo', 'tensorboardX'}\n"
         "print(sorted(heavy & sys.modules.keys()))"

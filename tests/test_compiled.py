@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from kitae_marl import Agent, Config, PPOConfig, evaluate, make_vec_env
+from kitae_marl.data.stacking import map_leaves, starts
 from kitae_marl.evaluation.export import export_policy
 from kitae_marl.evaluation.exported_policy import Policy
 from kitae_marl.loops import chunks
 from kitae_marl.loops.chunks import CompiledLoop
-from kitae_marl.stacking import map_leaves, starts
-from kitae_marl.vector.compiled import CompiledVecParallelEnv
+from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 N_ENVS, N_STEPS = 4, 8
 GRU = {"gru_size": 6, "chunk_length": 4}

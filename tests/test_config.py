@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kitae_marl.config import MAX_CONFIG_BYTES, Config, PPOConfig
+from kitae_marl.config.run import MAX_CONFIG_BYTES, Config, PPOConfig
 from kitae_marl.errors import ConfigError
 
 

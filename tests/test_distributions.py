@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitae_marl.distributions import distribution_for, mask_logits
+from kitae_marl.algos.nets.distributions import distribution_for, mask_logits
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 spaces = gym.spaces

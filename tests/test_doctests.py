@@ -7,12 +7,12 @@ import pytest
 
 WITH_EXAMPLES = [
     "kitae_envs.grouping",
-    "kitae_marl.buffer",
-    "kitae_marl.distributions",
-    "kitae_marl.groups",
-    "kitae_marl.networks",
-    "kitae_marl.ops",
-    "kitae_marl.spaces",
+    "kitae_marl.data.rollout",
+    "kitae_marl.algos.nets.distributions",
+    "kitae_marl.data.groups",
+    "kitae_marl.algos.nets.networks",
+    "kitae_marl.algos.ops",
+    "kitae_marl.data.space_json",
     "kitae_marl.vector",
 ]
 

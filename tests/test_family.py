@@ -15,16 +15,17 @@ from kitae_envs.parallel import GameParallelEnv
 from small_games import Clock
 from test_ppo import finite, make_groups, rollout, same_bits
 
-from kitae_marl import hardware
-from kitae_marl.agent import Agent
-from kitae_marl.algos import get_algorithm, ppo
-from kitae_marl.config import Config, PPOConfig
-from kitae_marl.groups import GroupSpec
-from kitae_marl.ops import remember
-from kitae_marl.player import Player
+from kitae_marl.algos import get_algorithm
+from kitae_marl.algos.ops import remember
+from kitae_marl.algos.ppo import algorithm as ppo
+from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.data.groups import GroupSpec
+from kitae_marl.loops import hardware
+from kitae_marl.players.player import Player
+from kitae_marl.runs.agent import Agent
 from kitae_marl.types import Experience
 from kitae_marl.vector import SubProcVecParallelEnv
-from kitae_marl.vector.compiled import CompiledVecParallelEnv
+from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 T, E = 8, 4
 STATE = gym.spaces.Box(-9, 9, (5,), np.float32)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from kitae_envs.grouping import agent_groups
 
-from kitae_marl.groups import GroupSpec, group_specs, over_agents
-from kitae_marl.stacking import AgentDict, map_leaves, split_masks, stack, unstack
+from kitae_marl.data.groups import GroupSpec, group_specs, over_agents
+from kitae_marl.data.stacking import AgentDict, map_leaves, split_masks, stack, unstack
 
 SMALL, LARGE, MOVES = gym.spaces.Box(0, 1, (2,)), gym.spaces.Box(0, 1, (3,)), gym.spaces.Discrete(5)
 PAIR = GroupSpec("a", ("a_0", "a_1"), SMALL, MOVES)
@@ -194,5 +194,5 @@ class TestOverAgents:
 
 
 def test_importing_groups_imports_no_jax():
-    code = "import sys, kitae_marl.groups; sys.exit('jax' in sys.modules)"
+    code = "import sys, kitae_marl.data.groups; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

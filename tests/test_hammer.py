@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitae_marl import player
-from kitae_marl.agent import Agent
 from kitae_marl.algos import get_algorithm
-from kitae_marl.config import Config, PPOConfig
-from kitae_marl.groups import group_specs
+from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.data.groups import group_specs
+from kitae_marl.data.stacking import unstack
 from kitae_marl.loops.train import vectorized_train
-from kitae_marl.stacking import unstack
+from kitae_marl.players import player
+from kitae_marl.runs.agent import Agent
 from kitae_marl.types import AlgoType
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

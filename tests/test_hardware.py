@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitae_marl import hardware
-from kitae_marl.hardware import BLOCK_ROWS, dense_product, n_blocks
+from kitae_marl.loops import hardware
+from kitae_marl.loops.hardware import BLOCK_ROWS, dense_product, n_blocks
 
 ROWS = (((1,), (0,)), ((), ()))
 

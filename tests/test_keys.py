@@ -5,7 +5,7 @@ import itertools
 import jax
 import numpy as np
 
-from kitae_marl import keys
+from kitae_marl.data import keys
 
 PURPOSES = [keys.EXPLORE, keys.UPDATE, keys.INIT, keys.EVALUATE, keys.ENVIRONMENT]
 

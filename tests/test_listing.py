@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from kitae_marl import runs
-from kitae_marl.cli import main
-from kitae_marl.config import Config
-from kitae_marl.listing import list_runs
-from kitae_marl.locks import locked
+from kitae_marl.cli.main import main
+from kitae_marl.config.run import Config
+from kitae_marl.runs.store import folders
+from kitae_marl.runs.store.listing import list_runs
+from kitae_marl.runs.store.locks import locked
 
 CONFIG = Config(env_id="mpe/simple_spread-v3", seed=4, env_steps=2048)
 SUMMARY = {"env_steps": 2048, "agent_steps": 6144, "wall_s": 1.0, "env_steps_per_s": 2048.0}
@@ -72,11 +72,11 @@ class TestStates:
     def test_sets(self, tmp_path):
         for seed, value in ((0, -1.0), (1, -2.0)):
             make_run(tmp_path / "s" / f"seed_{seed}", returns={"return/mean": value})
-        runs.write_set(tmp_path / "s", [0, 1])
+        folders.write_set(tmp_path / "s", [0, 1])
         row = only(tmp_path)
         assert (row["state"], row["seeds"], row["return"]) == ("complete", [0, 1], -1.5)
         assert [run["name"] for run in row["runs"]] == ["seed_0", "seed_1"]
-        runs.write_set(tmp_path / "s", [0, 1, 2])
+        folders.write_set(tmp_path / "s", [0, 1, 2])
         assert only(tmp_path)["state"] == "stopped"
         with locked(tmp_path / "s"):
             assert only(tmp_path)["state"] == "running"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kitae_marl import logger as module
-from kitae_marl import terminal
-from kitae_marl.logger import FLUSH_SECONDS, Logger, MetricsFile
-from kitae_marl.terminal import PlainDisplay, make_display, say, say_error
+from kitae_marl.runs import logger as module
+from kitae_marl.runs import terminal
+from kitae_marl.runs.logger import FLUSH_SECONDS, Logger, MetricsFile
+from kitae_marl.runs.terminal import PlainDisplay, make_display, say, say_error
 
 
 def rows(path: Path) -> list[dict[str, str]]:

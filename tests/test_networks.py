@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitae_marl.distributions import distribution_for
-from kitae_marl.networks import Actor, Critic, Encoder, feature_space, is_image, zeros
+from kitae_marl.algos.nets.distributions import distribution_for
+from kitae_marl.algos.nets.networks import Actor, Critic, Encoder, feature_space, is_image, zeros
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 spaces = gym.spaces

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitae_marl import ops
+from kitae_marl.algos import ops
 
 NAN = math.nan
 

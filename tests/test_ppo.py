@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitae_marl import ops
-from kitae_marl.algos import get_algorithm, ppo
-from kitae_marl.config import Config, PPOConfig
+from kitae_marl.algos import get_algorithm, ops
+from kitae_marl.algos.ppo import algorithm as ppo
+from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.data.groups import GroupSpec
 from kitae_marl.errors import ConfigError
-from kitae_marl.groups import GroupSpec
 from kitae_marl.types import Algorithm, AlgoType, Experience
 
 T, E = 8, 4

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from kitae_marl.agent import Agent
-from kitae_marl.checkpoint import RunCheckpointer
-from kitae_marl.cli import main
-from kitae_marl.config import Config, PPOConfig
-from kitae_marl.runs import MARKER, create_run, write_groups, write_set, write_text
-from kitae_marl.seats import seated_as_told
+from kitae_marl.cli.main import main
+from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.runs.agent import Agent
+from kitae_marl.runs.store.checkpoint import RunCheckpointer
+from kitae_marl.runs.store.folders import MARKER, create_run, write_groups, write_set, write_text
+from kitae_marl.selfplay.seats import seated_as_told
 from kitae_marl.vector.make import make_vec_env
 
 GAME = "mpe/simple_spread-v3"

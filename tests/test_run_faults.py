@@ -27,11 +27,9 @@ from test_cli import ENVIRONMENT, GAME, command, program, start, wait_until
 from test_compiled import config as compiled_config
 from test_compiled import make as make_compiled
 
-from kitae_marl import algos, keeping, manifest, runs
+from kitae_marl import algos
 from kitae_marl.__main__ import _tell
-from kitae_marl.agent import Agent
-from kitae_marl.algos.ppo import ippo
-from kitae_marl.checkpoint import RunCheckpointer
+from kitae_marl.algos.ppo.algorithm import ippo
 from kitae_marl.errors import (
     CheckpointCorruptError,
     CheckpointIncompatibleError,
@@ -42,12 +40,16 @@ from kitae_marl.errors import (
     TrainingDivergedError,
     UnsafePathError,
 )
-from kitae_marl.listing import list_runs
-from kitae_marl.locks import LOCK, locked
 from kitae_marl.loops.metrics import MAX_SKIPPED
 from kitae_marl.loops.train import first_seed
 from kitae_marl.loops.update import NONFINITE
-from kitae_marl.terminal import PlainDisplay
+from kitae_marl.runs import keeping
+from kitae_marl.runs.agent import Agent
+from kitae_marl.runs.store import folders, manifest
+from kitae_marl.runs.store.checkpoint import RunCheckpointer
+from kitae_marl.runs.store.listing import list_runs
+from kitae_marl.runs.store.locks import LOCK, locked
+from kitae_marl.runs.terminal import PlainDisplay
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("quick_compilation")]
 LENGTH = CONFIG.ppo.n_steps
@@ -597,7 +599,7 @@ class TestOtherSettings:
         assert "ppo.learning_rate: the run was trained with 0.0025, goes on with 0.0001" in said
         assert "env_steps: the run was trained with 96, goes on with 128" in said
         assert "gamma" not in said
-        assert runs.read_config(copy).ppo.learning_rate == 1e-4
+        assert folders.read_config(copy).ppo.learning_rate == 1e-4
 
     @pytest.mark.parametrize(
         ("key", "config"),
@@ -624,14 +626,14 @@ class TestOtherSettings:
 
 
 def test_a_summary_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch):
-    write = runs.write_text
+    write = folders.write_text
 
     def refuse(path: Path, text: str) -> None:
         if path.name == "summary.json":
             raise OSError(30, "Read-only file system")
         write(path, text)
 
-    monkeypatch.setattr(runs, "write_text", refuse)
+    monkeypatch.setattr(folders, "write_text", refuse)
     with pytest.warns(UserWarning, match=r"summary.json could not be written"):
         Agent(make_env(), CONFIG).train(make_env(), tmp_path / "run", show=False)
     assert saved(tmp_path / "run")[-1] == 48
@@ -700,7 +702,7 @@ class TestNobodyReads:
         script = f"""
 import sys, time
 from kitae_marl import cli
-from kitae_marl.loops.waiting import GivenUpError, LongCall
+from kitae_marl.loops.compiling import GivenUpError, LongCall
 def run(args):
     sys.stdin.readline()
     print("lost")

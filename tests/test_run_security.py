@@ -20,13 +20,13 @@ import pytest
 from test_agent import CONFIG, make_env
 from test_cli import ENVIRONMENT, GAME, SMALL, command
 
-from kitae_marl import runs
-from kitae_marl.agent import Agent
-from kitae_marl.checkpoint import RunCheckpointer
-from kitae_marl.cli import main
+from kitae_marl.cli.main import main
 from kitae_marl.errors import ConfigError, KitaeError, UnsafePathError
-from kitae_marl.listing import list_runs
-from kitae_marl.logger import MetricsFile
+from kitae_marl.runs.agent import Agent
+from kitae_marl.runs.logger import MetricsFile
+from kitae_marl.runs.store import folders
+from kitae_marl.runs.store.checkpoint import RunCheckpointer
+from kitae_marl.runs.store.listing import list_runs
 
 pytestmark = [
     pytest.mark.faults,
@@ -93,7 +93,12 @@ def watch() -> Watch:
 def read_everything(path: Path, template: Any) -> None:
     """Read a run as loading, resuming and listing do; only errors of ours may come."""
     keeper = RunCheckpointer(path / "checkpoints", save_every=1, num_envs=1)
-    readers = [runs.read_config, runs.read_groups, runs.read_summary, lambda p: list_runs(p.parent)]
+    readers = [
+        folders.read_config,
+        folders.read_groups,
+        folders.read_summary,
+        lambda p: list_runs(p.parent),
+    ]
     readers += [lambda p: MetricsFile(p / "metrics.csv", resume_step=48)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -211,11 +216,11 @@ class TestConfig:
         (copy / name).write_text(text)
         started = time.perf_counter()
         if name == "summary.json":
-            assert runs.read_summary(copy) == {}
+            assert folders.read_summary(copy) == {}
         else:
-            reader = runs.read_set if name == "seeds.json" else runs.read_config
+            reader = folders.read_set if name == "seeds.json" else folders.read_config
             with pytest.raises(ConfigError):
-                (runs.read_groups if name == "agents.json" else reader)(copy)
+                (folders.read_groups if name == "agents.json" else reader)(copy)
         assert time.perf_counter() - started < 2.0
 
     def test_a_pipe_is_not_waited_for(self, copy):
@@ -225,7 +230,7 @@ class TestConfig:
 
         def read() -> None:
             with pytest.raises(ConfigError):
-                runs.read_config(copy)
+                folders.read_config(copy)
             done.set()
 
         threading.Thread(target=read, daemon=True).start()
@@ -263,7 +268,7 @@ class TestNames:
         (precious / "thesis.tex").write_text("years of work")
         (copy / "videos").symlink_to(precious)
         (copy / "notes").symlink_to(precious / "thesis.tex")
-        runs.create_run(copy, overwrite=True)
+        folders.create_run(copy, overwrite=True)
         assert list(copy.iterdir()) == []
         assert (precious / "thesis.tex").read_text() == "years of work"
 
@@ -334,4 +339,4 @@ class TestTerminal:
 
 def test_the_unsafe_is_named(tmp_path):
     with pytest.raises(UnsafePathError, match="expected a run name"):
-        runs.find_runs(runs.run_path(tmp_path, "../evil"))
+        folders.find_runs(folders.run_path(tmp_path, "../evil"))

@@ -7,16 +7,16 @@ import re
 import gymnasium as gym
 import pytest
 
-from kitae_marl import runs
-from kitae_marl.config import Config
+from kitae_marl.cli.options.training import Train
+from kitae_marl.config.run import Config
+from kitae_marl.data.groups import group_specs
 from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError, UnsafePathError
-from kitae_marl.groups import group_specs
-from kitae_marl.options.training import Train
+from kitae_marl.runs.store import folders
 
 
 @pytest.mark.parametrize("name", ["a", "Spread-3_x.y", "0", "x" * 100, "a..b"])
 def test_good_names(tmp_path, name):
-    assert runs.run_path(tmp_path, name) == (tmp_path / name).resolve()
+    assert folders.run_path(tmp_path, name) == (tmp_path / name).resolve()
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_good_names(tmp_path, name):
 )
 def test_bad_names(tmp_path, name):
     with pytest.raises(UnsafePathError, match="expected a run name of"):
-        runs.run_path(tmp_path, name)
+        folders.run_path(tmp_path, name)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_a_link_that_leads_outside_is_refused(tmp_path):
     (tmp_path / "outside").mkdir()
     os.symlink(tmp_path / "outside", tmp_path / "runs" / "x")
     with pytest.raises(UnsafePathError, match="leads outside"):
-        runs.run_path(tmp_path / "runs", "x")
+        folders.run_path(tmp_path / "runs", "x")
 
 
 def test_the_runs_folder_itself_may_be_a_link(tmp_path):
     (tmp_path / "real").mkdir()
     os.symlink(tmp_path / "real", tmp_path / "runs")
-    assert runs.run_path(tmp_path / "runs", "x") == (tmp_path / "real" / "x").resolve()
+    assert folders.run_path(tmp_path / "runs", "x") == (tmp_path / "real" / "x").resolve()
 
 
 @pytest.mark.parametrize(
@@ -92,33 +92,33 @@ def test_the_runs_folder_itself_may_be_a_link(tmp_path):
     ],
 )
 def test_default_names_are_good_names(tmp_path, env_id, name):
-    assert runs.default_name(Config(env_id=env_id, seed=4)) == name
-    runs.run_path(tmp_path, name)
+    assert folders.default_name(Config(env_id=env_id, seed=4)) == name
+    folders.run_path(tmp_path, name)
 
 
 def test_create_makes_an_empty_folder_even_twice(tmp_path):
     path = tmp_path / "deep" / "run"
-    runs.create_run(path)
-    runs.create_run(path)
+    folders.create_run(path)
+    folders.create_run(path)
     assert list(path.iterdir()) == []
 
 
 def test_a_run_is_replaced_only_when_asked(tmp_path):
     path = tmp_path / "run"
-    runs.create_run(path)
-    (path / runs.MARKER).write_text("{}")
+    folders.create_run(path)
+    (path / folders.MARKER).write_text("{}")
     (path / "checkpoints").mkdir()
     with pytest.raises(RunExistsError, match=r"--resume.*--overwrite"):
-        runs.create_run(path)
+        folders.create_run(path)
     assert (path / "checkpoints").exists()
-    runs.create_run(path, overwrite=True)
+    folders.create_run(path, overwrite=True)
     assert list(path.iterdir()) == []
 
 
 def test_a_folder_that_is_no_run_is_never_deleted(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(RunExistsError, match="holds no run"):
-        runs.create_run(tmp_path, overwrite=True)
+        folders.create_run(tmp_path, overwrite=True)
     assert (tmp_path / "thesis.tex").exists()
 
 
@@ -127,29 +127,29 @@ def test_a_file_in_the_way_is_named(tmp_path):
     path.write_text("a file")
     for overwrite in (False, True):
         with pytest.raises(RunExistsError, match="run"):
-            runs.create_run(path, overwrite=overwrite)
+            folders.create_run(path, overwrite=overwrite)
     assert path.read_text() == "a file"
 
 
 def test_find_by_path_and_by_name(tmp_path):
     path = tmp_path / "x"
-    runs.create_run(path)
-    runs.write_text(path / runs.MARKER, Config().to_json())
-    assert runs.find_run(path) == path.resolve()
-    assert runs.find_run("x", tmp_path) == path.resolve()
+    folders.create_run(path)
+    folders.write_text(path / folders.MARKER, Config().to_json())
+    assert folders.find_run(path) == path.resolve()
+    assert folders.find_run("x", tmp_path) == path.resolve()
     with pytest.raises(NoCheckpointError, match=r"no run at '?y'?; runs in .*: x"):
-        runs.find_run("y", tmp_path)
+        folders.find_run("y", tmp_path)
     with pytest.raises(NoCheckpointError, match="none"):
-        runs.find_run("x", tmp_path / "nowhere")
+        folders.find_run("x", tmp_path / "nowhere")
     with pytest.raises(NoCheckpointError):
-        runs.find_run("../x", tmp_path / "x")
+        folders.find_run("../x", tmp_path / "x")
 
 
 def test_write_is_whole_or_not_at_all(tmp_path):
     path = tmp_path / "summary.json"
-    runs.write_text(path, "old")
+    folders.write_text(path, "old")
     with pytest.raises(UnicodeEncodeError):
-        runs.write_text(path, "new \ud800")
+        folders.write_text(path, "new \ud800")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["summary.json"]
 
@@ -163,10 +163,10 @@ def test_config_and_groups_there_and_back(tmp_path):
         lambda a: gym.spaces.Discrete(2),
         {"a*": False, "*": True},
     )
-    runs.write_text(tmp_path / runs.MARKER, config.to_json())
-    runs.write_groups(tmp_path, ["b_0", "a_0", "b_1"], groups)
-    assert runs.read_config(tmp_path) == config
-    assert runs.read_groups(tmp_path) == (["b_0", "a_0", "b_1"], groups)
+    folders.write_text(tmp_path / folders.MARKER, config.to_json())
+    folders.write_groups(tmp_path, ["b_0", "a_0", "b_1"], groups)
+    assert folders.read_config(tmp_path) == config
+    assert folders.read_groups(tmp_path) == (["b_0", "a_0", "b_1"], groups)
 
 
 @pytest.mark.parametrize(
@@ -176,19 +176,19 @@ def test_config_and_groups_there_and_back(tmp_path):
 def test_broken_agents_files_are_config_errors(tmp_path, text):
     (tmp_path / "agents.json").write_text(text)
     with pytest.raises(ConfigError, match=r"agents\.json"):
-        runs.read_groups(tmp_path)
+        folders.read_groups(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"x": 1}', "\udcff", '{"seed": NaN}'])
 def test_broken_configs_are_config_errors(tmp_path, text):
-    (tmp_path / runs.MARKER).write_text(text, errors="surrogateescape")
+    (tmp_path / folders.MARKER).write_text(text, errors="surrogateescape")
     with pytest.raises(ConfigError):
-        runs.read_config(tmp_path)
+        folders.read_config(tmp_path)
 
 
 def test_files_over_a_megabyte_are_not_read(tmp_path):
-    (tmp_path / runs.MARKER).write_text(json.dumps({"x": "y" * 1_000_001}))
+    (tmp_path / folders.MARKER).write_text(json.dumps({"x": "y" * 1_000_001}))
     with pytest.raises(ConfigError, match="at most 1000000 bytes"):
-        runs.read_config(tmp_path)
+        folders.read_config(tmp_path)
     with pytest.raises(ConfigError, match="expected a file in JSON"):
-        runs.read_json(tmp_path / "missing.json")
+        folders.read_json(tmp_path / "missing.json")

@@ -13,11 +13,11 @@ import pytest
 from small_games import LENGTH, Clock
 
 from kitae_marl import Agent, Config, PPOConfig, evaluate, frozen, make_vec_env, with_seats
-from kitae_marl.cli import main
+from kitae_marl.cli.main import main
 from kitae_marl.errors import NoCheckpointError, UnsafePathError
-from kitae_marl.seats import policy_for, seated_as_told
+from kitae_marl.selfplay.seats import policy_for, seated_as_told
 from kitae_marl.vector import SubProcVecParallelEnv, VecParallelEnv
-from kitae_marl.vector.compiled import CompiledVecParallelEnv
+from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 N_ENVS, N_STEPS = 4, 8
@@ -285,7 +285,7 @@ class TestTraining:
         def first_free(observations: Any, infos: Any) -> Any:
             return {"player_1": np.argmax(infos["action_mask"]["player_1"], axis=-1)}
 
-        with caplog.at_level(logging.WARNING, "kitae_marl.seats"):
+        with caplog.at_level(logging.WARNING, "kitae_marl.selfplay.seats"):
             env = with_seats(game, {"player_1": first_free})
         assert "stepped from Python" in caplog.text
         agent = Agent(env, config())

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from test_cli import GAME, HERE, SMALL, last_json
 
-from kitae_marl import runs
-from kitae_marl.cli import main, parse
-from kitae_marl.config import Config
+from kitae_marl.cli.main import main, parse
+from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError
+from kitae_marl.runs.store import folders
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SET = ["train", GAME, "--run", "many", "--runs-dir", "here"]
@@ -32,49 +32,49 @@ def run_main(folder: Path, capsys: Any, *args: str) -> tuple[dict[str, Any], str
 
 def write_run(path: Path, seed: int = 0) -> None:
     path.mkdir(parents=True)
-    (path / runs.MARKER).write_text(Config(seed=seed).to_json())
+    (path / folders.MARKER).write_text(Config(seed=seed).to_json())
 
 
 class TestLayout:
     def test_find_runs(self, tmp_path):
         (tmp_path / "many").mkdir()
-        runs.write_set(tmp_path / "many", [3, 10, 2])
+        folders.write_set(tmp_path / "many", [3, 10, 2])
         with pytest.raises(NoCheckpointError, match="got the set 'many'; begun are none"):
-            runs.find_runs("many", tmp_path)
+            folders.find_runs("many", tmp_path)
         for seed in (10, 2):
             write_run(tmp_path / "many" / f"seed_{seed}")
         write_run(tmp_path / "one")
-        found = runs.find_runs("many", tmp_path)
+        found = folders.find_runs("many", tmp_path)
         assert [path.name for path in found] == ["seed_2", "seed_10"]
-        assert found == runs.find_runs(tmp_path / "many")
-        assert runs.find_runs("one", tmp_path) == [(tmp_path / "one").resolve()]
-        assert runs.find_run("many/seed_2", tmp_path) == found[0]
+        assert found == folders.find_runs(tmp_path / "many")
+        assert folders.find_runs("one", tmp_path) == [(tmp_path / "one").resolve()]
+        assert folders.find_run("many/seed_2", tmp_path) == found[0]
         with pytest.raises(NoCheckpointError, match=r"many'; begun are many/seed_2, many/seed_10"):
-            runs.find_run("many", tmp_path)
+            folders.find_run("many", tmp_path)
         with pytest.raises(NoCheckpointError, match=r"runs in .*: many, one"):
-            runs.find_runs("other", tmp_path)
+            folders.find_runs("other", tmp_path)
 
     @pytest.mark.parametrize(
         "text",
         ["", "[]", "{}", '{"seeds": []}', '{"seeds": ["../x"]}', '{"seeds": [true]}', "\xff"],
     )
     def test_a_damaged_set_is_none(self, tmp_path, text):
-        (tmp_path / runs.SET_MARKER).write_text(text, encoding="latin-1")
+        (tmp_path / folders.SET_MARKER).write_text(text, encoding="latin-1")
         with pytest.raises(ConfigError):
-            runs.read_set(tmp_path)
+            folders.read_set(tmp_path)
         with pytest.raises(RunExistsError, match="holds no run"):
-            runs.create_run(tmp_path, overwrite=True)
+            folders.create_run(tmp_path, overwrite=True)
 
     def test_a_member_that_is_a_link_to_outside_is_refused(self, tmp_path):
         write_run(tmp_path / "outside")
         (tmp_path / "runs" / "many").mkdir(parents=True)
-        runs.write_set(tmp_path / "runs" / "many", [0])
+        folders.write_set(tmp_path / "runs" / "many", [0])
         (tmp_path / "runs" / "many" / "seed_0").symlink_to(tmp_path / "outside")
         with pytest.raises(ValueError, match="leads outside"):
-            runs.find_runs("many", tmp_path / "runs")
+            folders.find_runs("many", tmp_path / "runs")
 
     def test_names_of_sets(self):
-        assert runs.default_name(Config(seed=2), 3) == "simple_spread-v3-ippo-2-to-4"
+        assert folders.default_name(Config(seed=2), 3) == "simple_spread-v3-ippo-2-to-4"
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +90,8 @@ class TestTraining:
         result, out = run_main(trained, capsys, *SET, *options)
         path = trained / "here" / "many"
         assert sorted(p.name for p in path.iterdir()) == ["seed_5", "seed_6", "seeds.json"]
-        found = runs.find_runs(path)
-        assert [runs.read_config(run).seed for run in found] == [5, 6]
+        found = folders.find_runs(path)
+        assert [folders.read_config(run).seed for run in found] == [5, 6]
         assert sorted(result["seeds"]) == ["5", "6"]
         means = [result["seeds"][seed]["returns"]["mean"] for seed in ("5", "6")]
         assert means[0] != means[1]
@@ -132,7 +132,7 @@ class TestTraining:
         assert not list(tmp_path.iterdir())
 
     def test_resume_goes_on_with_every_seed_and_starts_new_ones(self, trained, capsys):
-        before = runs.find_runs(trained / "here" / "many")[0] / "checkpoints" / "16"
+        before = folders.find_runs(trained / "here" / "many")[0] / "checkpoints" / "16"
         saved = before.stat().st_mtime_ns
         options = ["--resume", "--seeds", "3", "--env-steps", "48"]
         result, _ = run_main(trained, capsys, *SET, *options)
@@ -172,12 +172,12 @@ class TestTraining:
         path = tmp_path / "here" / "many"
         for old, new in {5: 5, 7: 9}.items():
             shutil.copytree(trained / "here" / "many" / f"seed_{old}", path / f"seed_{new}")
-        marker = path / "seed_9" / runs.MARKER
-        marker.write_text(replace(runs.read_config(marker.parent), seed=9).to_json())
-        runs.write_set(path, [9, 5])
+        marker = path / "seed_9" / folders.MARKER
+        marker.write_text(replace(folders.read_config(marker.parent), seed=9).to_json())
+        folders.write_set(path, [9, 5])
         result, _ = run_main(tmp_path, capsys, *SET, "--resume", "--env-steps", "64")
         assert {seed: r["env_steps"] for seed, r in result["seeds"].items()} == {"5": 64, "9": 64}
-        assert runs.read_set(path) == [5, 9]
+        assert folders.read_set(path) == [5, 9]
         with pytest.raises(SystemExit) as caught:
             run_main(tmp_path, capsys, *SET, "--resume", "--seeds", "4")
         assert caught.value.code == 2

@@ -95,7 +95,7 @@ def test_two_processes_learn_what_one_does(alone: Alone, tmp_path: Path) -> None
 
 
 def test_environments_that_cannot_be_split_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kitae_marl.sharding import environment_mesh
+    from kitae_marl.loops.devices import environment_mesh
 
     monkeypatch.setattr("jax.devices", lambda: [object()] * 4)
     with pytest.raises(ConfigError, match=r"multiple of the 4 devices, got 18; 16 would do"):
@@ -105,12 +105,12 @@ def test_environments_that_cannot_be_split_are_refused(monkeypatch: pytest.Monke
 
 
 def test_only_process_0_keeps_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from kitae_marl.config import Config
-    from kitae_marl.vector.compiled import CompiledVecParallelEnv
+    from kitae_marl.config.run import Config
+    from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
     env = CompiledVecParallelEnv("mpe/simple-v3", 4)
     agent = Agent(env, Config(n_envs=4))
-    monkeypatch.setattr("kitae_marl.sharding.process_index", lambda: 1)
+    monkeypatch.setattr("kitae_marl.loops.devices.process_index", lambda: 1)
     with pytest.raises(ConfigError, match="run_dir: expected None in process 1"):
         agent.train(env, tmp_path / "run")
     assert env.closed

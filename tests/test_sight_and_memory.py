@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from probe_games import ProbeGame, box
 
-from kitae_marl.agent import Agent
 from kitae_marl.algos import get_algorithm
-from kitae_marl.config import Config, PPOConfig
+from kitae_marl.config.run import Config, PPOConfig
 from kitae_marl.evaluation import evaluate
 from kitae_marl.loops.train import vectorized_train
+from kitae_marl.runs.agent import Agent
 from kitae_marl.vector import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -6,8 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from kitae_marl.data.space_json import space_from_json, space_to_json
 from kitae_marl.errors import ConfigError
-from kitae_marl.spaces import space_from_json, space_to_json
 
 spaces = gym.spaces
 inf = np.inf

@@ -14,13 +14,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from pettingzoo import ParallelEnv
 from small_games import LENGTH, Clock
 
-from kitae_marl.agent import Agent
-from kitae_marl.buffer import RolloutBuffer
-from kitae_marl.config import Config, PPOConfig
-from kitae_marl.groups import group_specs
+from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.data.groups import group_specs
+from kitae_marl.data.rollout import RolloutBuffer
+from kitae_marl.data.stacking import AgentDict, unstack
 from kitae_marl.loops import train
 from kitae_marl.loops.train import check_env, first_seed, process_termination, vectorized_train
-from kitae_marl.stacking import AgentDict, unstack
+from kitae_marl.runs.agent import Agent
 from kitae_marl.types import AlgoType, IAgent
 from kitae_marl.vector import SubProcVecParallelEnv, VecParallelEnv
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitae_marl.buffer import batchify_and_randomize
+from kitae_marl.data.rollout import batchify_and_randomize
 from kitae_marl.loops.update import NONFINITE, skip_nonfinite, update_epoch
 
 

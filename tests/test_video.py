@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from kitae_marl.video import write_video
+from kitae_marl.evaluation.films import write_video
 
 FRAMES = [np.full((16, 16, 3), 20 * i, np.uint8) for i in range(5)]
 

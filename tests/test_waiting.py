@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from kitae_marl.loops.waiting import GivenUpError, LongCall, is_busy
-from kitae_marl.signals import stop_on_signal
+from kitae_marl.loops.compiling import GivenUpError, LongCall, is_busy
+from kitae_marl.runs.signals import stop_on_signal
 
 
 def test_results_and_errors_come_back() -> None:

@@ -1,6 +1,6 @@
 """Learning algorithms by name."""
 
-from kitae_marl.algos.ppo import ippo, mappo
+from kitae_marl.algos.ppo.algorithm import ippo, mappo
 from kitae_marl.errors import ConfigError
 from kitae_marl.types import Algorithm
 

@@ -3,7 +3,6 @@
 It plays in the original (Python) games and reads nothing of training but run folders.
 """
 
-from kitae_marl.evaluation.oracles import oracle_for
 from kitae_marl.evaluation.playing import (
     evaluate,
     evaluate_sides,
@@ -25,6 +24,7 @@ from kitae_marl.evaluation.statistics import (
     probability_of_improvement,
     stratified_bootstrap,
 )
+from kitae_marl.players.scripted.oracles import oracle_for
 
 __all__ = [
     "DEFINITION",

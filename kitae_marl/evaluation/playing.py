@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from kitae_marl.data.stacking import active_agents, starts
 from kitae_marl.errors import RenderError
 from kitae_marl.evaluation.results import Evaluation, is_zero_sum, joined
-from kitae_marl.stacking import active_agents, starts
 from kitae_marl.types import AgentPyTree, Policy
 from kitae_marl.vector import VecParallelEnv
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kitae_marl.evaluation.curves import Curve
-from kitae_marl.outputs import replacing, require_output
+from kitae_marl.runs.store.files import replacing, require_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

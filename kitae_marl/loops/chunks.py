@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from kitae_envs.core import Game
 
-from kitae_marl import hardware, memory, sharding
-from kitae_marl.config import differing, with_traced
+from kitae_marl.config.run import differing, with_traced
 from kitae_marl.errors import TrainingDivergedError
+from kitae_marl.loops import devices, hardware, memory
 from kitae_marl.loops.compiled import (
     MAX_CHUNK,
     LoopState,
@@ -24,9 +24,9 @@ from kitae_marl.loops.compiled import (
     rollout_factory,
     start_loop,
 )
+from kitae_marl.loops.compiling import GivenUpError, LongCall
 from kitae_marl.loops.metrics import count_skipped, log_compiled
 from kitae_marl.loops.once import Once
-from kitae_marl.loops.waiting import GivenUpError, LongCall
 from kitae_marl.types import Checkpointer, Writer
 
 CHUNK_SECONDS = 1.0
@@ -74,7 +74,7 @@ class CompiledLoop:
         algorithm, groups, config = agents[0].algorithm, agents[0].groups, agents[0].config
         self.n_steps = config.ppo.n_steps
         self._many = len(agents) > 1
-        self._mesh = sharding.environment_mesh(config.n_envs)
+        self._mesh = devices.environment_mesh(config.n_envs)
 
         # Traced once, though its shapes are asked for before.
         rollout = jax.jit(rollout_factory(game, algorithm, groups, config), inline=True)
@@ -106,12 +106,12 @@ class CompiledLoop:
 
             start = hardware.over_runs(start)
         traced = {n: jnp.asarray(x) for n, x in differing([a.config for a in agents]).items()}
-        held = None if self._mesh is None else sharding.replicated(self._mesh)
-        self._traced = sharding.place(traced, held)
+        held = None if self._mesh is None else devices.replicated(self._mesh)
+        self._traced = devices.place(traced, held)
         begin = self._compile(start, run, jax.eval_shape(self._stack, each), stopping)
         memory.require_memory(self.program_bytes, config)
         each = [(a.state, *own) for a, own in zip(agents, keys, strict=True)]
-        self.loop: LoopState = begin(*sharding.place(self._stack(each), held))
+        self.loop: LoopState = begin(*devices.place(self._stack(each), held))
         if start_step > 1:
             self._continue(agents)
 
@@ -140,8 +140,8 @@ class CompiledLoop:
         shapes = jax.eval_shape(start, *inputs)
         self._places = places = None
         if self._mesh is not None:
-            held = sharding.replicated(self._mesh)
-            spread = sharding.split(self._mesh, axis=1 if self._many else 0)
+            held = devices.replicated(self._mesh)
+            spread = devices.split(self._mesh, axis=1 if self._many else 0)
             where = {n: held if n in WITHOUT_ENVIRONMENTS else spread for n in LoopState._fields}
             self._places = places = LoopState(
                 **{n: jax.tree.map(lambda _, n=n: where[n], getattr(shapes, n)) for n in where}
@@ -167,7 +167,7 @@ class CompiledLoop:
         saved = [agent.saved_game(game) for agent, game in zip(agents, self.games(), strict=True)]
         games = self._stack(saved)
         places = self._places and {name: getattr(self._places, name) for name in games}
-        self.loop = self.loop._replace(**sharding.place(games, places))
+        self.loop = self.loop._replace(**devices.place(games, places))
 
     def states(self) -> list[Any]:
         """Return ``{group: TrainState}`` of each run."""
@@ -201,7 +201,7 @@ class CompiledLoop:
 
     def _unstack(self, tree: Any) -> list[Any]:
         """Undo ``_stack``, and the splitting over devices."""
-        tree = sharding.whole(tree, self._mesh)
+        tree = devices.whole(tree, self._mesh)
         if not self._many:
             return [tree]
         n_runs = self.loop.step.shape[0]
@@ -259,7 +259,7 @@ def train_in_chunks(
     while step + loop.n_steps <= n_env_steps and not all(run.diverged for run in runs):
         clock = time.perf_counter()
         left = (n_env_steps - step) // loop.n_steps
-        n_updates, stop = sharding.agree(min(n_updates, MAX_CHUNK, left), is_stopping())
+        n_updates, stop = devices.agree(min(n_updates, MAX_CHUNK, left), is_stopping())
         if stop:
             break
         try:

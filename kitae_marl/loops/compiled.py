@@ -17,15 +17,15 @@ import numpy as np
 from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
 from kitae_envs.sampling import sample_actions
 
-from kitae_marl.bundles import Bundle
-from kitae_marl.config import Config
-from kitae_marl.groups import GroupSpec
-from kitae_marl.keys import ENVIRONMENT, EXPLORE, key_for
+from kitae_marl.algos.ops import remember
+from kitae_marl.config.run import Config
+from kitae_marl.data.groups import GroupSpec
+from kitae_marl.data.keys import ENVIRONMENT, EXPLORE, key_for
+from kitae_marl.data.lifting import regroup
+from kitae_marl.data.stacking import without_mask
+from kitae_marl.loops.bundles import Bundle
+from kitae_marl.loops.devices import over_environments
 from kitae_marl.loops.update import learn_factory
-from kitae_marl.ops import remember
-from kitae_marl.regroup import regroup
-from kitae_marl.sharding import over_environments
-from kitae_marl.stacking import without_mask
 from kitae_marl.types import Algorithm, Experience
 
 MAX_CHUNK = 64

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from kitae_marl.data.stacking import AgentDict, map_leaves
 from kitae_marl.loops.metrics import log_episodes
-from kitae_marl.stacking import AgentDict, map_leaves
 from kitae_marl.types import AgentPyTree, Writer
 
 

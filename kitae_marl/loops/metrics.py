@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from kitae_marl.data.groups import GroupSpec
 from kitae_marl.errors import TrainingDivergedError
-from kitae_marl.groups import GroupSpec
 from kitae_marl.loops.update import NONFINITE
 from kitae_marl.types import Writer
 

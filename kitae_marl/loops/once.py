@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from kitae_marl.loops.waiting import LongCall
+from kitae_marl.loops.compiling import LongCall
 
 QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 1}
 """Options of the compiler: it is done in two thirds of the time, and results are the same."""

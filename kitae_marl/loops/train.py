@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.groups import GroupSpec
+from kitae_marl.data.groups import GroupSpec
+from kitae_marl.data.stacking import STARTS, active_agents, split_masks, stack, starts
 from kitae_marl.loops.finals import process_termination
 from kitae_marl.loops.metrics import count_skipped, log_env, log_update
-from kitae_marl.stacking import STARTS, active_agents, split_masks, stack, starts
 from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, IAgent, Writer
 from kitae_marl.vector import VecParallelEnv
 
@@ -29,7 +29,9 @@ def check_env(env: Any) -> Any:
         TypeError: for anything else.
         ValueError: for a vector environment that does not reset finished environments by itself.
     """
-    from kitae_marl.vector.wrappers import as_parallel  # imports Gymnasium and PettingZoo on use
+    from kitae_marl.vector.adapters.as_parallel import (
+        as_parallel,  # imports Gymnasium and PettingZoo on use
+    )
 
     return as_parallel(env)
 
@@ -107,7 +109,7 @@ def _as_vector(env: Any, with_state: bool) -> Any:
     """Make a vector of one from a single environment."""
     if hasattr(env, "num_envs"):
         return env
-    from kitae_marl.vector.subproc import SubProcVecParallelEnv
+    from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
     _HANDED_OVER[id(env)] = env
     try:

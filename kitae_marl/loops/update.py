@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from kitae_marl.bundles import Bundle
-from kitae_marl.config import Config
-from kitae_marl.groups import GroupSpec
-from kitae_marl.keys import UPDATE, key_for
-from kitae_marl.sharding import spread_rows
+from kitae_marl.config.run import Config
+from kitae_marl.data.groups import GroupSpec
+from kitae_marl.data.keys import UPDATE, key_for
+from kitae_marl.loops.bundles import Bundle
+from kitae_marl.loops.devices import spread_rows
 from kitae_marl.types import Algorithm
 
 NONFINITE = "faults/nonfinite_update"

@@ -14,10 +14,10 @@ import numpy as np
 if TYPE_CHECKING:
     import gymnasium as gym
 
-    from kitae_marl.groups import GroupSpec
-    from kitae_marl.stacking import AgentDict
+    from kitae_marl.data.groups import GroupSpec
+    from kitae_marl.data.stacking import AgentDict
     from kitae_marl.vector.make import make_parallel_env, make_vec_env
-    from kitae_marl.vector.subproc import SubProcVecParallelEnv
+    from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 __all__ = [
     "SubProcVecParallelEnv",
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "SubProcVecParallelEnv": "kitae_marl.vector.subproc",
+    "SubProcVecParallelEnv": "kitae_marl.vector.workers.subproc",
     "make_parallel_env": "kitae_marl.vector.make",
     "make_vec_env": "kitae_marl.vector.make",
 }

@@ -15,6 +15,8 @@ from pettingzoo import ParallelEnv
 from pettingzoo.utils.conversions import turn_based_aec_to_parallel
 
 from kitae_marl.errors import ConfigError, KitaeError, UnknownEnvironmentError
+from kitae_marl.vector.adapters.as_parallel import GymnasiumParallelEnv, as_parallel
+from kitae_marl.vector.adapters.compiled_games import is_game
 from kitae_marl.vector.ids import (
     MAMUJOCO,
     EnvId,
@@ -24,10 +26,8 @@ from kitae_marl.vector.ids import (
     nearest_ids,
     parse_id,
 )
-from kitae_marl.vector.lean import lean
-from kitae_marl.vector.quirks import corrected_arguments
-from kitae_marl.vector.twin import is_game
-from kitae_marl.vector.wrappers import GymnasiumParallelEnv, as_parallel
+from kitae_marl.vector.lean.aec import lean
+from kitae_marl.vector.lean.build import corrected_arguments
 
 
 def make_parallel_env(id: str, *, stock: bool = False, **kwargs: Any) -> ParallelEnv[str, Any, Any]:
@@ -90,11 +90,11 @@ def make_vec_env(
         raise ValueError(f"expected n_envs of at least 1, got {n_envs}.")
     env_id = parse_id(id)
     if env_id.family == "envpool":
-        from kitae_marl.vector.envpool_env import make_envpool
+        from kitae_marl.vector.adapters.envpool import make_envpool
 
         with _telling_bad_input(env_id, kwargs):
             return make_envpool(env_id.name, n_envs, n_workers=n_workers, **kwargs)
-    from kitae_marl.vector.subproc import SubProcVecParallelEnv
+    from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
     env_fn = partial(make_parallel_env, env_id.text, stock=stock, **kwargs)
     return SubProcVecParallelEnv([env_fn] * n_envs, n_workers=n_workers, **(vector_options or {}))
@@ -127,8 +127,8 @@ def _telling_bad_input(env_id: EnvId, kwargs: dict[str, Any]) -> Iterator[None]:
 def _build(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:
     """Dispatch on the family."""
     if env_id.family == "envpool":
-        from kitae_marl.vector.envpool_env import make_envpool
-        from kitae_marl.vector.single import SingleParallelEnv
+        from kitae_marl.vector.adapters.envpool import make_envpool
+        from kitae_marl.vector.adapters.single import SingleParallelEnv
 
         return SingleParallelEnv(make_envpool(env_id.name, 1, **kwargs))
     if env_id.family == "gymnasium":

@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-from kitae_envs.samples import KS_LIMIT, PAIR_LIMIT, gap, pair_gap
+from kitae_envs.proofs.samples import KS_LIMIT, PAIR_LIMIT, gap, pair_gap
 
 
 def uniform(n: int, seed: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from kitae_envs.games.simple_reference import SimpleReference
 from kitae_envs.games.simple_tag import SimpleTag
 from kitae_envs.games.simple_world_comm import SimpleWorldComm
 from kitae_envs.games.tictactoe import TicTacToe
-from kitae_envs.verify import random_returns, verify
+from kitae_envs.proofs.verify import random_returns, verify
 
 MPE = [id for id in kitae_envs.ids() if id.startswith("mpe/")]
 CONTINUOUS = ("simple_reference", "simple_speaker_listener", "simple_crypto")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from vector_games import CountGame, SpaceGame
 
-from kitae_marl.stacking import AgentDict
+from kitae_marl.data.stacking import AgentDict
 from kitae_marl.vector import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.faults

@@ -8,8 +8,8 @@ import gymnasium as gym
 import pytest
 from lockstep import WARNINGS
 
-from kitae_marl.vector import catalogue as module
-from kitae_marl.vector.catalogue import catalogue, describe_game, space_text, table
+from kitae_marl.vector.catalogue import games as module
+from kitae_marl.vector.catalogue.games import catalogue, describe_game, space_text, table
 from kitae_marl.vector.ids import known_ids
 from kitae_marl.vector.make import make_parallel_env
 
@@ -114,7 +114,7 @@ def test_listing_makes_no_game() -> None:
     import subprocess
 
     code = (
-        "import sys; from kitae_marl.vector.catalogue import catalogue; catalogue(); "
+        "import sys; from kitae_marl.vector.catalogue.games import catalogue; catalogue(); "
         "bad = [m for m in ('jax', 'pygame', 'envpool', 'Box2D', 'mpe2') if m in sys.modules]; "
         "sys.exit(str(bad) if bad else 0)"
     )

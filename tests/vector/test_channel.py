@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from vector_games import CountGame
 
-from kitae_marl.terminal import printable
-from kitae_marl.vector import SubProcVecParallelEnv, channel
-from kitae_marl.vector.reports import plain
+from kitae_marl.runs.terminal import printable
+from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.vector.stepping.faults import plain
+from kitae_marl.vector.workers import channel
 
 Pair = tuple[socket.socket, socket.socket]
 

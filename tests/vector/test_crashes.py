@@ -163,7 +163,7 @@ def test_v3_crashes_in_every_reset() -> None:
 
 
 def test_v3_healthy_steps_give_a_restart_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kitae_marl.vector.recovery.HEALTHY_STEPS", 5)
+    monkeypatch.setattr("kitae_marl.vector.workers.recovery.HEALTHY_STEPS", 5)
     with make_vec(None, max_restarts=1) as vec:
         vec.reset(seed=5)
         for _ in range(2):

@@ -263,7 +263,7 @@ def test_v11_bounds(n_workers: int, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_v11_is_checked_again_every_1000th_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kitae_marl.vector.inspection.BOUNDED_STEPS", 2)
+    monkeypatch.setattr("kitae_marl.vector.stepping.inspection.BOUNDED_STEPS", 2)
     space = gym.spaces.Box(-1e6, 3, (5,), np.float32)  # time 4 is outside; step 1000 is at time 4
     with SubProcVecParallelEnv([lambda: Odd(space=space)], n_workers=0) as vec:
         play(vec, 999)
@@ -428,7 +428,7 @@ def test_a_mask_of_the_wrong_form_is_named(n_workers: int) -> None:
 def test_v14_an_endless_episode_is_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("kitae_marl.vector.collector.LONG_EPISODE", 50)
+    monkeypatch.setattr("kitae_marl.vector.stepping.collector.LONG_EPISODE", 50)
     with SubProcVecParallelEnv([lambda: CountGame(10**9)] * 2, n_workers=0) as vec:
         play(vec, 120)
         assert vec.metrics["episode/running_steps_max"] == 120

@@ -12,9 +12,9 @@ from gymnasium import spaces
 from lockstep import WARNINGS
 from pettingzoo import ParallelEnv
 
-from kitae_marl.vector.doctor import Report, check_parallel_env
+from kitae_marl.vector.adapters.compiled_games import twin_serves
+from kitae_marl.vector.catalogue.doctor import Report, check_parallel_env
 from kitae_marl.vector.make import make_parallel_env, make_vec_env
-from kitae_marl.vector.twin import twin_serves
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
 
@@ -145,7 +145,7 @@ def test_a_leak_shows_on_one_game_alone() -> None:
 
 
 def test_a_game_by_id_says_how_to_train_on_it() -> None:
-    from kitae_marl.cli import parse
+    from kitae_marl.cli.main import parse
 
     report = check_parallel_env("classic/tictactoe-v3", episodes=3)
     assert report.ok

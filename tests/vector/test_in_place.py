@@ -11,10 +11,10 @@ import pytest
 from lockstep import WARNINGS, same
 from pettingzoo.utils import BaseParallelWrapper
 
-from kitae_marl.vector.lean import aec_as_parallel, peel
+from kitae_marl.vector.lean.aec import aec_as_parallel, peel
+from kitae_marl.vector.lean.turn_based import TurnBasedParallelEnv
 from kitae_marl.vector.make import make_parallel_env
-from kitae_marl.vector.subproc import SubProcVecParallelEnv
-from kitae_marl.vector.turn_based import TurnBasedParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
 
@@ -141,7 +141,7 @@ def test_infos_that_are_kept_are_asked_for() -> None:
 def test_a_game_whose_source_is_not_known_is_asked_the_long_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("kitae_marl.vector.lean_classic.is_known_source", lambda name: False)
+    monkeypatch.setattr("kitae_marl.vector.lean.boards.is_known_source", lambda name: False)
     left, right = vector([lambda: in_place(IDS[0])]), vector([lambda: by_dicts(IDS[0])])
     assert tenants(left) == [False]
     assert assert_equal_runs(left, right, steps=40) > 4

@@ -9,11 +9,11 @@ import pytest
 from lockstep import WARNINGS, random_actions, same
 from pettingzoo import ParallelEnv
 
-from kitae_marl.vector import mpe_physics, mpe_spread
-from kitae_marl.vector.fingerprints import FINGERPRINTS, is_known_source
 from kitae_marl.vector.ids import known_ids
-from kitae_marl.vector.lean import LeanParallelEnv, lean
-from kitae_marl.vector.lean_mpe import LeanMPEParallelEnv
+from kitae_marl.vector.lean import mpe_physics, mpe_spread
+from kitae_marl.vector.lean.aec import LeanParallelEnv, lean
+from kitae_marl.vector.lean.fingerprints import FINGERPRINTS, is_known_source
+from kitae_marl.vector.lean.mpe import LeanMPEParallelEnv
 from kitae_marl.vector.make import make_parallel_env
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]

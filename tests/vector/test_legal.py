@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from lockstep import WARNINGS
 
-from kitae_marl.vector import legal
-from kitae_marl.vector.legal import FirstLegal
+from kitae_marl.players.policies import FirstLegal
 from kitae_marl.vector.make import make_parallel_env, make_vec_env
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]

@@ -154,7 +154,8 @@ def test_v19_jax_alive_in_the_parent() -> None:
 def test_v19_importing_the_vector_imports_no_jax() -> None:
     done = run_script("""
         import sys
-        import kitae_marl.vector.worker, kitae_marl.vector.servant, kitae_marl.vector.subproc
+        import kitae_marl.vector.workers.worker, kitae_marl.vector.workers.servant
+        import kitae_marl.vector.workers.subproc
         print(sorted({"jax", "flax", "optax"} & set(sys.modules)))
     """)
     assert done.stdout == "[]\n", done.stderr

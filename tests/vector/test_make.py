@@ -18,11 +18,11 @@ from pettingzoo import ParallelEnv
 
 from kitae_marl.errors import ConfigError, UnknownEnvironmentError
 from kitae_marl.vector import ids
+from kitae_marl.vector.adapters.as_parallel import GymnasiumParallelEnv
 from kitae_marl.vector.ids import imports_code, install_hint, known_ids, parse_id
-from kitae_marl.vector.lean_mpe import LeanMPEParallelEnv
+from kitae_marl.vector.lean.mpe import LeanMPEParallelEnv
+from kitae_marl.vector.lean.turn_based import TurnBasedParallelEnv
 from kitae_marl.vector.make import make_parallel_env, make_vec_env
-from kitae_marl.vector.turn_based import TurnBasedParallelEnv
-from kitae_marl.vector.wrappers import GymnasiumParallelEnv
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
 

@@ -179,7 +179,7 @@ def test_only_what_the_worker_reads_is_ever_unpickled() -> None:
     """The parent's modules hold no call that could run what a worker sent."""
     folder = Path(kitae_marl.vector.__file__).parent
     callers = set()
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute) and node.attr in ("loads", "load"):
                 owner = node.value.id if isinstance(node.value, ast.Name) else "?"

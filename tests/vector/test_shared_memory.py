@@ -11,9 +11,10 @@ import psutil
 import pytest
 from vector_games import CountGame, SpaceGame
 
-from kitae_marl.vector import SubProcVecParallelEnv, make_vec_env, shared_memory
-from kitae_marl.vector.shared_memory import Blocks, Memory, make_blocks
-from kitae_marl.vector.spaces import decode, describe
+from kitae_marl.vector import SubProcVecParallelEnv, make_vec_env
+from kitae_marl.vector.stepping import blocks as shared_memory
+from kitae_marl.vector.stepping.blocks import Blocks, Memory, make_blocks
+from kitae_marl.vector.stepping.spaces import decode, describe
 
 pytestmark = pytest.mark.usefixtures("tracker", "nothing_left")
 

@@ -11,10 +11,10 @@ import pytest
 from mpe2 import simple_speaker_listener_v4, simple_spread_v3
 from vector_games import BOX, CountGame, ScriptGame, SpaceGame, one
 
+from kitae_marl.data.stacking import map_leaves, stack
 from kitae_marl.errors import ClosedError
-from kitae_marl.stacking import map_leaves, stack
 from kitae_marl.vector import SubProcVecParallelEnv, VecParallelEnv, episode_seed
-from kitae_marl.vector.process import SLICE
+from kitae_marl.vector.workers.process import SLICE
 
 WORKERS = [0, 2]
 
@@ -138,7 +138,7 @@ def test_the_views_are_live_and_stack_without_copying(n_workers: int) -> None:
 
 
 def test_actions_as_a_stacked_block(n_workers: int) -> None:
-    from kitae_marl.stacking import AgentDict
+    from kitae_marl.data.stacking import AgentDict
 
     with SubProcVecParallelEnv([CountGame] * 2, n_workers=n_workers) as vec:
         vec.reset(seed=0)

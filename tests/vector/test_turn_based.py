@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from lockstep import WARNINGS, legal_mask, random_actions, same, without
 
-from kitae_marl.vector import lean_cards, lean_classic, lean_leduc
+from kitae_marl.vector.lean import cards, leduc
+from kitae_marl.vector.lean.turn_based import TurnBasedParallelEnv
 from kitae_marl.vector.make import make_parallel_env
-from kitae_marl.vector.turn_based import TurnBasedParallelEnv
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
 
@@ -131,9 +131,9 @@ def test_other_versions_of_the_games_compute_by_themselves(
 def test_another_version_of_leduc_in_rlcard_plays_by_its_own_rules(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lean_leduc, "is_known_source", lambda name: False)
+    monkeypatch.setattr(leduc, "is_known_source", lambda name: False)
     raw = make_parallel_env("classic/leduc_holdem-v4").unwrapped
-    assert raw.step.__func__ is lean_cards.CardGameEnv._play
+    assert raw.step.__func__ is cards.CardGameEnv._play
     assert assert_equal_playouts("classic/leduc_holdem-v4", 200) > 0
 
 
@@ -151,7 +151,7 @@ def test_another_version_of_a_card_game_in_pettingzoo_plays_by_its_own_rules(
     id: str, changed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = f"pettingzoo.classic.rlcard_envs.{changed}"
-    monkeypatch.setattr(lean_cards, "is_known_source", lambda asked: asked != name)
+    monkeypatch.setattr(cards, "is_known_source", lambda asked: asked != name)
     raw = make_parallel_env(id).unwrapped
     assert raw.step.__func__ is type(raw).step
     assert assert_equal_playouts(id, 60) > 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from vector_games import SpaceGame
 
-from kitae_marl.vector.spaces import decode, describe, leaves, tree
+from kitae_marl.vector.stepping.spaces import decode, describe, leaves, tree
 
 SPACES = [
     gym.spaces.Box(-np.inf, np.inf, (2, 3), np.float32),

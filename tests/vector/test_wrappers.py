@@ -14,10 +14,10 @@ from pettingzoo import ParallelEnv
 
 from kitae_marl.errors import ClosedError
 from kitae_marl.vector import VecParallelEnv
-from kitae_marl.vector.gymnasium_env import GymnasiumVecParallelEnv
+from kitae_marl.vector.adapters.as_parallel import GymnasiumParallelEnv, as_parallel
+from kitae_marl.vector.adapters.gymnasium import GymnasiumVecParallelEnv
 from kitae_marl.vector.make import make_parallel_env
-from kitae_marl.vector.subproc import SubProcVecParallelEnv
-from kitae_marl.vector.wrappers import GymnasiumParallelEnv, as_parallel
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
 MODES = [gym.vector.AutoresetMode.SAME_STEP, gym.vector.AutoresetMode.NEXT_STEP]
@@ -225,8 +225,9 @@ def test_actions_are_checked_and_calls_kept_in_order() -> None:
 
 def test_importing_the_makers_imports_neither_jax_nor_envpool() -> None:
     code = (
-        "import sys, kitae_marl.vector.make, kitae_marl.vector.wrappers, "
-        "kitae_marl.vector.gymnasium_env, kitae_marl.vector.envpool_env, kitae_marl.vector.quirks; "
+        "import sys, kitae_marl.vector.make, kitae_marl.vector.adapters.as_parallel, "
+        "kitae_marl.vector.adapters.gymnasium, kitae_marl.vector.adapters.envpool, "
+        "kitae_marl.vector.lean.build; "
         "bad = [m for m in ('jax', 'flax', 'optax', 'envpool', 'torch') if m in sys.modules]; "
         "sys.exit(str(bad) if bad else 0)"
     )

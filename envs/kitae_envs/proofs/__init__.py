@@ -1,0 +1,1 @@
+"""Proofs that a compiled game equals its original."""

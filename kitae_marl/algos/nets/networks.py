@@ -1,0 +1,281 @@
+"""Networks: encoders by observation space, actors and critics. All take any leading axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from kitae_marl.algos.nets.distributions import Distribution
+from kitae_marl.data.stacking import without_mask
+from kitae_marl.loops.hardware import dense_product
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": nn.tanh, "relu": nn.relu}
+
+
+def is_image(space: gym.Space) -> bool:
+    """Whether a space holds images: uint8, height x width x channels.
+
+    Example:
+        >>> is_image(gym.spaces.Box(0, 255, (84, 84, 3), np.uint8))
+        True
+    """
+    return isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8
+
+
+def feature_space(space: gym.Space) -> gym.Space:
+    """Return the part of an observation space that networks see: without the action mask.
+
+    Example:
+        >>> box, mask = gym.spaces.Box(0, 1, (3,)), gym.spaces.MultiBinary(2)
+        >>> feature_space(gym.spaces.Dict(observation=box, action_mask=mask)) == box
+        True
+    """
+    if not isinstance(space, gym.spaces.Dict):
+        return space
+    seen = without_mask(dict(space.spaces))
+    return gym.spaces.Dict(seen) if isinstance(seen, dict) else seen
+
+
+def zeros(space: gym.Space, *lead: int) -> Any:
+    """Return a zero observation of a space behind leading axes ``lead``; NumPy arrays.
+
+    Example:
+        >>> zeros(gym.spaces.Discrete(3), 2, 1).shape
+        (2, 1)
+    """
+    if isinstance(space, gym.spaces.Dict):
+        return {key: zeros(part, *lead) for key, part in space.spaces.items()}
+    if isinstance(space, gym.spaces.Tuple):
+        return tuple(zeros(part, *lead) for part in space.spaces)
+    if isinstance(space, Stacked):
+        return zeros(space.space, *lead, space.n)
+    return np.zeros((*lead, *(space.shape or ())), space.dtype)
+
+
+def lead_shape(space: gym.Space, observation: Any) -> tuple[int, ...]:
+    """Return the axes that an observation has before those of its space.
+
+    Example:
+        >>> lead_shape(gym.spaces.Tuple([gym.spaces.Box(0, 1, (3,))]), (np.zeros((4, 2, 3)),))
+        (4, 2)
+    """
+    if isinstance(space, gym.spaces.Dict):
+        key = next(iter(space.spaces))
+        return lead_shape(space.spaces[key], observation[key])
+    if isinstance(space, gym.spaces.Tuple):
+        return lead_shape(space.spaces[0], observation[0])
+    return observation.shape[: observation.ndim - len(space.shape or ())]
+
+
+class Stacked(gym.Space):
+    """``n`` observations of one space, side by side: what a group of agents sees together."""
+
+    def __init__(self, space: gym.Space, n: int) -> None:
+        super().__init__()
+        self.space, self.n = space, n
+
+
+class ImageEncoder(nn.Module):
+    """Three convolutions (Mnih et al. 2015) for large images, two of 3 x 3 for small ones."""
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "*B H W C"]) -> Float[Array, "*B K"]:
+        """Encode images with values in [0, 1]; leading axes are folded and restored."""
+        lead = image.shape[:-3]
+        x = image.reshape(-1, *image.shape[-3:])
+        large = min(x.shape[1:3]) >= 36
+        layers = [(32, 8, 4), (64, 4, 2), (64, 3, 1)] if large else [(32, 3, 1), (64, 3, 2)]
+        for features, kernel, stride in layers:
+            conv = nn.Conv(
+                features,
+                (kernel, kernel),
+                (stride, stride),
+                padding="VALID" if large else "SAME",
+                kernel_init=nn.initializers.orthogonal(math.sqrt(2)),
+            )
+            x = nn.relu(conv(x))
+        return x.reshape(*lead, -1)
+
+
+class Encoder(nn.Module):
+    """Turn an observation of any supported space into one vector per row.
+
+    Boxes are flattened (images convolved), Discrete and MultiDiscrete become one-hot vectors, the
+    parts of Dict and Tuple are encoded one by one and joined in order of their keys.
+    """
+
+    space: gym.Space
+
+    @nn.compact
+    def __call__(self, observation: Any) -> Float[Array, "*B K"]:
+        """Encode ``observation``, whose leaves have the space's shapes behind the same axes."""
+        return _encode(self.space, observation)
+
+
+def _encode(space: gym.Space, x: Any) -> Array:
+    """Encode one space; called inside a compact module, so images get parameters of their own."""
+    spaces = gym.spaces
+    if isinstance(space, spaces.Dict):
+        parts = [_encode(part, x[key]) for key, part in sorted(space.spaces.items())]
+        return jnp.concatenate(parts, axis=-1)
+    if isinstance(space, spaces.Tuple):
+        parts = [_encode(part, x[i]) for i, part in enumerate(space.spaces)]
+        return jnp.concatenate(parts, axis=-1)
+    if isinstance(space, Stacked):
+        each = _encode(space.space, x)
+        return each.reshape(*each.shape[:-2], -1)
+    if isinstance(space, spaces.Discrete):
+        return jax.nn.one_hot(x - int(space.start), int(space.n))
+    if isinstance(space, spaces.MultiDiscrete):
+        start = np.broadcast_to(space.start, space.nvec.shape).reshape(-1)
+        flat = x.reshape(*x.shape[: x.ndim - space.nvec.ndim], -1)
+        sizes = space.nvec.reshape(-1)
+        hot = [jax.nn.one_hot(flat[..., i] - int(start[i]), int(n)) for i, n in enumerate(sizes)]
+        return jnp.concatenate(hot, axis=-1)
+    if isinstance(space, spaces.Box | spaces.MultiBinary):
+        lead = x.shape[: x.ndim - len(space.shape)]
+        if is_image(space):
+            return ImageEncoder()(x.astype(jnp.float32) / 255.0)
+        scale = 255.0 if space.dtype == np.uint8 else 1.0
+        return x.reshape(*lead, -1).astype(jnp.float32) / scale
+    raise TypeError(
+        "expected an observation space Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple "
+        f"of these, got {space}; wrap the environment so that it returns one of them."
+    )
+
+
+def _dense(width: int, scale: float = 1.0) -> nn.Dense:
+    """Make a dense layer, its kernel orthogonal times a scale."""
+    kernel_init = nn.initializers.orthogonal(scale)
+    return nn.Dense(width, kernel_init=kernel_init, dot_general=dense_product)
+
+
+class MLP(nn.Module):
+    """Hidden layers with orthogonal initialisation (as Andrychowicz et al. 2021 recommend)."""
+
+    hidden_sizes: Sequence[int]
+    activation: str
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B K"]) -> Float[Array, "*B K2"]:
+        """Apply the hidden layers; products of matrices with one axis of rows are the fastest."""
+        lead = x.shape[:-1]
+        x = x.reshape(-1, x.shape[-1])
+        for width in self.hidden_sizes:
+            x = _dense(width, math.sqrt(2))(x)
+            x = ACTIVATIONS[self.activation](x)
+        return x.reshape(*lead, x.shape[-1])
+
+
+class GRU(nn.Module):
+    r"""Gated recurrent unit (Cho et al. 2014, in the form of Chung et al. 2014).
+
+        r = sigmoid(W_r x + U_r h),  z = sigmoid(W_z x + U_z h)
+        n = tanh(W_n x + r * U_n h),  h' = (1 - z) * n + z * h
+
+    Memory advances only at own decisions: the carry begins anew in rows where ``reset``, and stays
+    as it is in rows that are not ``active``.
+    """
+
+    size: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B K"], carry: Any, rows: Any = None) -> tuple[Any, Any]:
+        """Take one step, or all the steps of a rollout.
+
+        Args:
+            x: ``[*B, K]``; with ``rows`` ``[T, *B, K]``.
+            carry: memory before, ``[*B, H]``.
+            rows: None for one step of active rows; else ``(reset, active)``, bool ``[T, *B]``.
+
+        Returns:
+            The output and the memory after each step, ``[*B, H]`` or ``[T, *B, H]``.
+        """
+        gates = _dense(3 * self.size)(x)
+        kernel = self.param("kernel", nn.initializers.orthogonal(), (self.size, 3 * self.size))
+
+        def cell(carry: Array, gates: Array) -> Array:
+            reset, update, new = jnp.split(gates, 3, axis=-1)
+            from_reset, from_update, from_new = jnp.split(carry @ kernel, 3, axis=-1)
+            new = jnp.tanh(new + nn.sigmoid(reset + from_reset) * from_new)
+            update = nn.sigmoid(update + from_update)
+            return (1.0 - update) * new + update * carry
+
+        def step(carry: Array, row: Any) -> Any:
+            gates, reset, active = row
+            carry = jnp.where(reset[..., None], 0.0, carry)
+            output = cell(carry, gates)
+            carry = jnp.where(active[..., None], output, carry)
+            return carry, (output, carry)
+
+        if rows is None:
+            output = cell(carry, gates)
+            return output, output
+        return jax.lax.scan(step, carry, (gates, *rows))[1]
+
+
+class Actor(nn.Module):
+    """Policy network: observation to the parameters of the action distribution."""
+
+    space: gym.Space
+    distribution: Distribution
+    hidden_sizes: Sequence[int]
+    activation: str
+    gru_size: int = 0
+
+    @nn.compact
+    def __call__(self, observation: Any, carry: Any = (), rows: Any = None) -> tuple[Any, Any]:
+        """Return logits, or means beside a state-independent log standard deviation; and memory.
+
+        ``carry`` and ``rows`` as of :class:`GRU`; without one ``carry`` is returned as it is.
+        """
+        x = MLP(self.hidden_sizes, self.activation)(Encoder(self.space)(observation))
+        if self.gru_size:
+            x, carry = GRU(self.gru_size)(x, carry, rows)
+        n = self.distribution.n_outputs
+        out = _dense(n, 0.01)(x)
+        if self.distribution.learned_scale:
+            log_std = self.param("log_std", nn.initializers.constant(-0.5), (n,))
+            out = jnp.concatenate([out, jnp.broadcast_to(log_std, out.shape)], axis=-1)
+        return out, carry
+
+
+class Critic(nn.Module):
+    """Value network: observation or global state to values.
+
+    With ``n_agents`` it values what no agent axis has, a global state ``[*B, ...]``, for each of
+    that many agents, ``[*B, A]``: several are told apart by a one-hot vector.
+    """
+
+    space: gym.Space
+    hidden_sizes: Sequence[int]
+    activation: str
+    gru_size: int = 0
+    n_agents: int = 0
+
+    @nn.compact
+    def __call__(self, observation: Any, carry: Any = (), rows: Any = None) -> tuple[Any, Any]:
+        """Return the value of each row, and memory; ``carry`` and ``rows`` as of :class:`GRU`."""
+        x = Encoder(self.space)(observation)
+        if self.n_agents:
+            x = jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], self.n_agents, x.shape[-1]))
+        if self.n_agents > 1:
+            ids = jnp.broadcast_to(_eye(self.n_agents, x.ndim), (*x.shape[:-1], self.n_agents))
+            x = jnp.concatenate([x, ids], axis=-1)
+        x = MLP(self.hidden_sizes, self.activation)(x)
+        if self.gru_size:
+            x, carry = GRU(self.gru_size)(x, carry, rows)
+        return _dense(1)(x)[..., 0], carry
+
+
+def _eye(n: int, n_axes: int) -> np.ndarray:
+    """Identity matrix behind axes of length one."""
+    return np.eye(n, dtype=np.float32).reshape((1,) * (n_axes - 2) + (n, n))

@@ -1,0 +1,1 @@
+"""Proximal policy optimisation: IPPO and MAPPO."""

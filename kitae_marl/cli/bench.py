@@ -1,0 +1,303 @@
+"""Speed beside the game's own loop, measured in the same run: interleaved, medians of repeats."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import psutil
+
+from kitae_marl.config.run import Config
+
+
+class BenchOptions(Protocol):
+    """What the measurements need to know; the options of ``kitae-marl bench``."""
+
+    @property
+    def env_id(self) -> str: ...
+    @property
+    def env_kwargs(self) -> dict[str, Any]: ...
+    @property
+    def n_envs(self) -> int: ...
+    @property
+    def n_workers(self) -> int | None: ...
+    @property
+    def repeats(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def stock(self) -> bool: ...
+    @property
+    def train(self) -> bool: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def n_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_seconds() -> float:
+    """CPU time so far of this process and its living children."""
+    here = psutil.Process()
+    times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return sum(t.user + t.system for t in times)
+
+
+class Rate(list[tuple[float, float]]):
+    """Measurements ``(env steps per second, CPU microseconds per env step)``."""
+
+    def measure(self, run: Callable[[], int]) -> None:
+        """Measure one call that returns the env steps it took."""
+        cpu, clock = cpu_seconds(), time.perf_counter()
+        steps = run()
+        wall, used = time.perf_counter() - clock, cpu_seconds() - cpu
+        self.append((steps / wall, 1e6 * used / steps))
+
+    def medians(self) -> tuple[float, float]:
+        """Median of each."""
+        rates, costs = zip(*self, strict=True)
+        return statistics.median(rates), statistics.median(costs)
+
+
+class RawLoop:
+    """The game's own single-process loop: PettingZoo's ``parallel_env``, constant actions.
+
+    In a game with masks the actions are the first legal ones. PettingZoo has no ``parallel_env`` of
+    the turn-based games: there the raw loop is its own AEC environment behind PettingZoo's
+    conversion, all its wrappers included.
+    """
+
+    def __init__(self, options: BenchOptions) -> None:
+        from kitae_marl.players.policies import FirstLegal
+        from kitae_marl.vector.make import make_parallel_env
+
+        self._env: Any = make_parallel_env(options.env_id, stock=True, **options.env_kwargs)
+        self._act = FirstLegal(self._env)
+        self._last = self._env.reset(seed=options.seed)
+        self._seconds = options.seconds
+
+    def __call__(self) -> int:
+        """Step for the given time; return the steps."""
+        env, end, steps = self._env, time.perf_counter() + self._seconds, 0
+        observations, infos = self._last
+        while time.perf_counter() < end:
+            for _ in range(20):
+                if not env.agents:
+                    observations, infos = env.reset()
+                observations, _, _, _, infos = env.step(self._act(observations, infos))
+                steps += 1
+        self._last = observations, infos
+        return steps
+
+    def close(self) -> None:
+        """Close the game."""
+        self._env.close()
+
+
+def _report(raw: Rate, own: Rate, extra: dict[str, Any]) -> dict[str, Any]:
+    """The figures every bench prints."""
+    raw_rate, raw_cpu = raw.medians()
+    rate, cpu = own.medians()
+    ratios = [o[0] / (r[0] * n_cores()) for r, o in zip(raw, own, strict=True)]
+    return {
+        "raw_env_steps_per_s": round(raw_rate, 1),
+        "env_steps_per_s": round(rate, 1),
+        "cores": n_cores(),
+        "ratio": round(rate / (raw_rate * n_cores()), 3),
+        "ratio_spread": [round(min(ratios), 3), round(max(ratios), 3)],
+        "raw_cpu_us_per_env_step": round(raw_cpu, 1),
+        "cpu_us_per_env_step": round(cpu, 1),
+        "cpu_us_beyond_raw": round(cpu - raw_cpu, 1),
+        "raw_env_steps_per_s_spread": [round(f([r for r, _ in raw]), 1) for f in (min, max)],
+        "env_steps_per_s_spread": [round(f([r for r, _ in own]), 1) for f in (min, max)],
+        **extra,
+    }
+
+
+def _vec_env(options: BenchOptions) -> Any:
+    """Our environments, in worker processes."""
+    from kitae_marl.vector.make import make_vec_env
+
+    return make_vec_env(
+        options.env_id,
+        options.n_envs,
+        n_workers=options.n_workers,
+        stock=options.stock,
+        **options.env_kwargs,
+    )
+
+
+def _config(options: BenchOptions) -> Config:
+    """Default settings, for more steps than will be taken."""
+    return Config(
+        env_id=options.env_id,
+        env_kwargs=options.env_kwargs,
+        seed=options.seed,
+        n_envs=options.n_envs,
+        env_steps=1_000_000_000,
+    )
+
+
+def bench_vector(options: BenchOptions) -> dict[str, Any]:
+    """Measure stepping alone, with constant (or first legal) actions.
+
+    Returns:
+        Env steps per second of both loops, ``ratio`` of ours to the raw loop times the cores, CPU
+        microseconds per env step of the whole process tree, and the spread of the repeats.
+    """
+    from kitae_marl.players.policies import FirstLegal
+
+    raw_loop, raw, own = RawLoop(options), Rate(), Rate()
+    env = _vec_env(options)
+    act = FirstLegal(env)
+    last: Any = env.reset(seed=options.seed)
+
+    def run() -> int:
+        nonlocal last
+        end, steps = time.perf_counter() + options.seconds, 0
+        observations, infos = last
+        while time.perf_counter() < end:
+            for _ in range(5):
+                observations, _, _, _, infos = env.step(act(observations, infos))
+                steps += options.n_envs
+        last = observations, infos
+        return steps
+
+    try:
+        run()
+        for _ in range(options.repeats):
+            raw.measure(raw_loop)
+            own.measure(run)
+    finally:
+        env.close()
+        raw_loop.close()
+    return _report(raw, own, {"n_envs": options.n_envs})
+
+
+class _Meter:
+    """Measures training between updates: it stands where the checkpointer stands."""
+
+    def __init__(self, options: BenchOptions, raw_loop: RawLoop) -> None:
+        self.raw, self.own = Rate(), Rate()
+        self._options, self._raw_loop = options, raw_loop
+        self._mark: tuple[int, float, float] | None = None
+        self._updates = 0
+
+    def save(self, step: int, agent: Any) -> None:
+        """Called after every update: close a measurement when it has lasted long enough."""
+        self._updates += 1
+        if self._updates < 3:  # the first updates compile
+            return
+        clock, cpu = time.perf_counter(), cpu_seconds()
+        if self._mark is not None:
+            first_step, first_clock, first_cpu = self._mark
+            wall = clock - first_clock
+            if wall < self._options.seconds:
+                return
+            steps = (step - first_step) * self._options.n_envs
+            self.own.append((steps / wall, 1e6 * (cpu - first_cpu) / steps))
+            self.raw.measure(self._raw_loop)
+        if len(self.own) == self._options.repeats:
+            agent.stopping = True
+        self._mark = (step, time.perf_counter(), cpu_seconds())
+
+
+def bench_train(options: BenchOptions) -> dict[str, Any]:
+    """Measure the whole of training by IPPO with default settings, logging left out.
+
+    Returns:
+        As ``bench_vector``; and the time of one policy call.
+    """
+    from kitae_marl.loops.train import vectorized_train
+    from kitae_marl.runs.agent import Agent
+
+    config = _config(options)
+    raw_loop = RawLoop(options)
+    env = _vec_env(options)
+    agent = Agent(env, config)
+    meter = _Meter(options, raw_loop)
+    n_steps = config.n_updates * config.ppo.n_steps
+    kind = agent.algorithm.algo_type
+    try:
+        vectorized_train(options.seed, agent, env, n_steps, kind, checkpointer=meter)
+    finally:
+        raw_loop.close()
+    extra = {"n_envs": options.n_envs, "policy_call_us": policy_call_us(agent)}
+    return _report(meter.raw, meter.own, extra)
+
+
+def bench_compiled(options: BenchOptions) -> dict[str, Any]:
+    """Measure a compiled game: stepping by random actions, or with ``train`` IPPO's whole loop.
+
+    Returns:
+        Env steps per second, CPU microseconds per env step over all threads (medians of the
+        repeats), and seconds until the first call is done, which compile.
+    """
+    from kitae_marl.loops.chunks import CompiledLoop
+    from kitae_marl.loops.compiled import random_steps
+    from kitae_marl.runs.agent import Agent
+    from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
+
+    env = CompiledVecParallelEnv(options.env_id, options.n_envs, **options.env_kwargs)
+    config = _config(options)
+    clock = time.perf_counter()
+    run: Callable[[int], Any]
+    if options.train:
+        run = CompiledLoop(env.game, [Agent(env, config)], [options.seed]).run
+        unit = config.rollout_size
+    else:
+        run, unit = random_steps(env.game, options.n_envs, options.seed), options.n_envs
+
+    def measured(n: int) -> int:
+        run(n)
+        return n * unit
+
+    run(1)
+    compile_s = time.perf_counter() - clock
+    rate, n = Rate(), 1
+    while len(rate) < options.repeats:
+        clock = time.perf_counter()
+        rate.measure(partial(measured, n))
+        wall = time.perf_counter() - clock
+        if wall < options.seconds / 2 and (not options.train or n < 64):
+            rate.clear()
+            n = min(2 * n, 64) if options.train else 2 * n
+    steps, cpu = rate.medians()
+    return {
+        "env_steps_per_s": round(steps, 1),
+        "cpu_us_per_env_step": round(cpu, 3),
+        "compile_s": round(compile_s, 2),
+        "env_steps_per_s_spread": [round(f([r for r, _ in rate]), 1) for f in (min, max)],
+        "n_envs": options.n_envs,
+        "train": options.train,
+        "device": _device(),
+    }
+
+
+def _device() -> str:
+    """Kind of the device that JAX computes on."""
+    import jax
+
+    return jax.devices()[0].device_kind
+
+
+def policy_call_us(agent: Any, n_calls: int = 500) -> float:
+    """Median microseconds of one ``explore``, NumPy to NumPy, all agents and environments."""
+    from kitae_marl.algos.nets.networks import zeros
+    from kitae_marl.data.stacking import unstack
+
+    lead = {group.name: (agent.config.n_envs, group.n_agents) for group in agent.groups}
+    stacked = {g.name: zeros(g.observation_space, *lead[g.name]) for g in agent.groups}
+    observations = unstack(stacked, agent.groups)
+    times = []
+    for _ in range(n_calls):
+        clock = time.perf_counter()
+        agent.explore(observations)
+        times.append(time.perf_counter() - clock)
+    return round(1e6 * statistics.median(times), 1)

@@ -1,0 +1,158 @@
+"""How commands get at runs: by name, gathered by seed, with a check before code is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kitae_marl.config.run import Config
+from kitae_marl.data.groups import first_match, require_spaces
+from kitae_marl.errors import ConfigError
+from kitae_marl.runs.store import folders
+from kitae_marl.types import Policy
+
+
+class Game(NamedTuple):
+    """A game as a run plays it.
+
+    Attributes:
+        env_id: its id.
+        env_kwargs: its keyword arguments, without those for pictures.
+        seats: who plays the agents that the run does not, as in its config.
+    """
+
+    env_id: str
+    env_kwargs: dict[str, Any]
+    seats: dict[str, str]
+
+    def __str__(self) -> str:
+        parts = [f"{name}={value!r}" for name, value in self.env_kwargs.items()]
+        parts += [f"{pattern}: {seat}" for pattern, seat in self.seats.items()]
+        return f"{self.env_id} ({', '.join(parts)})" if parts else self.env_id
+
+
+class SeedRuns(NamedTuple):
+    """Runs that differ by their seed alone.
+
+    Attributes:
+        names: of the sets and runs, as they were given.
+        config: settings of the first run.
+        paths: folders of the runs.
+    """
+
+    names: list[str]
+    config: Config
+    paths: list[Path]
+
+    @property
+    def name(self) -> str:
+        """The one name, or the first and the last of several."""
+        first, last = self.names[0], self.names[-1]
+        return first if first == last else f"{first} .. {last}"
+
+    @property
+    def game(self) -> Game:
+        """The game that they play."""
+        kwargs = {k: v for k, v in self.config.env_kwargs.items() if k != "render_mode"}
+        return Game(self.config.env_id, kwargs, self.config.seats)
+
+
+def find_all(
+    names: Iterable[str], runs_dir: Path, seats: Mapping[str, str] | None = None
+) -> list[SeedRuns]:
+    """Find all runs that the names stand for, and gather those that differ by seed alone.
+
+    Settings that say where a run is computed or saved, not what it learns, may differ too. What
+    ``seats`` names counts before the seats that the runs were trained with.
+
+    Raises:
+        ConfigError: without names.
+        NoCheckpointError: if there is no run of a name.
+    """
+    gathered: dict[str, SeedRuns] = {}
+    for name in names:
+        for path in folders.find_runs(name, runs_dir):
+            config = folders.read_config(path)
+            if seats:
+                kept = {p: seat for p, seat in config.seats.items() if not _is_hidden(p, seats)}
+                config = dataclasses.replace(config, seats={**seats, **kept})
+            same = dataclasses.replace(
+                config, seed=0, n_workers=None, backend="auto", save_every=1
+            ).to_json()
+            group = gathered.setdefault(same, SeedRuns([], config, []))
+            if path not in group.paths:
+                group.paths.append(path)
+            if Path(name).name not in group.names:
+                group.names.append(Path(name).name)
+    if not gathered:
+        raise ConfigError("run: expected the name of at least one run, got none.", "run")
+    return list(gathered.values())
+
+
+def _is_hidden(pattern: str, earlier: Iterable[str]) -> bool:
+    """Whether a pattern, or the one agent that it names, is among earlier patterns."""
+    one_agent = not any(sign in pattern for sign in "*?[")
+    return pattern in earlier or (one_agent and first_match(pattern, earlier) is not None)
+
+
+def require_one_game(gathered: Iterable[SeedRuns]) -> Game:
+    """Return the game that all runs play.
+
+    Raises:
+        ConfigError: naming two games where there are several.
+    """
+    first, *rest = (group.game for group in gathered)
+    for game in rest:
+        if game != first:
+            raise ConfigError(
+                f"expected runs of one game, got {first} and {game}; only evaluate takes runs of "
+                "several."
+            )
+    return first
+
+
+def require_trust(env_id: str, allow_import: bool) -> None:
+    """Raise a ConfigError for a game that is code to import, unless that was allowed."""
+    from kitae_marl.vector.ids import imports_code
+
+    if imports_code(env_id) and not allow_import:
+        raise ConfigError(
+            f"env_id: the run trains on {env_id}, which is a module to import; add --allow-import "
+            "if you trust it.",
+            "env_id",
+        )
+
+
+def open_game(
+    game: Game, n_envs: int, *, n_workers: int | None, runs_dir: Path, **kwargs: Any
+) -> Any:
+    """Make environments of the original game, with the seats filled that the run left to others."""
+    from kitae_marl.selfplay.seats import seated_as_told
+    from kitae_marl.vector.make import make_vec_env
+
+    env = make_vec_env(game.env_id, n_envs, n_workers=n_workers, **game.env_kwargs, **kwargs)
+    return seated_as_told(env, game.seats, runs_dir)
+
+
+def load_policy(path: Path, env: Any, *, sample: bool) -> Policy:
+    """Load the agent of a run as a policy for all agents of these environments.
+
+    Raises:
+        ConfigError: if it does not know one of them.
+        ValueError: if it knows them with other spaces.
+    """
+    from kitae_marl.runs.agent import Agent
+    from kitae_marl.selfplay.seats import policy_for
+
+    agent, agents = Agent.load(path), list(env.possible_agents)
+    unknown = [name for name in agents if name not in agent.possible_agents]
+    if unknown:
+        raise ConfigError(
+            f"seats: the run {path.name} plays {agent.possible_agents}, not {unknown}; give these "
+            "a seat (--seats).",
+            "seats",
+        )
+    require_spaces(env, agents, agent.groups)
+    return policy_for(agent, agents, sample=sample)

@@ -1,0 +1,292 @@
+"""The commands that play whole episodes and report returns; always in the original games."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kitae_marl.cli.commands.loading import (
+    Game,
+    SeedRuns,
+    find_all,
+    load_policy,
+    open_game,
+    require_one_game,
+    require_trust,
+)
+from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate, Playing, PlayingRuns
+from kitae_marl.errors import ConfigError
+from kitae_marl.runs.store import folders
+from kitae_marl.runs.terminal import counted, say
+
+if TYPE_CHECKING:
+    from kitae_marl.evaluation import Evaluation
+    from kitae_marl.evaluation.brackets import Protocol
+    from kitae_marl.types import Policy
+
+
+def evaluate(options: Evaluate) -> dict[str, Any]:
+    """Evaluate runs; those that differ by seed alone are one result."""
+    gathered = find_all(options.run, options.runs_dir, options.seats)
+    results = [_evaluate_group(group, options) for group in gathered]
+    if len(results) == 1:
+        return results[0]
+    return {"results": results, "score": _over_games(results)}
+
+
+def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
+    """Evaluate runs of one kind, the random policy and the oracle beside them."""
+    from kitae_marl.evaluation import normalized_score, oracle_for, summarize
+
+    game = group.game
+    with _opened(game, options) as env:
+        protocol = _protocol(game, env, options)
+        evaluations = _play_all(group, protocol, env, options)
+        played = protocol.references(env, *game[:2], oracle=options.oracle and not game.seats)
+    random, oracle = played[0].summary(), played[1] and played[1].summary()
+    own = summarize(evaluations)
+    result = {
+        "name": group.name,
+        **_setting(game, options),
+        **own,
+        "each": [
+            {"run_dir": str(path), **one.summary()}
+            for path, one in zip(group.paths, evaluations, strict=True)
+        ],
+        "random": random,
+        "oracle": oracle and {"policy": getattr(oracle_for(*game[:2]), "definition", ""), **oracle},
+        "score": None,
+    }
+    ends = _ends(result)
+    if ends is not None:
+        result["score"] = normalized_score(own["returns"]["mean"], *ends)
+    say(f"{group.name} on {game}: {_counts(own)}, {_manner(options)}")
+    _say_result(result)
+    return result
+
+
+def _setting(game: Game, options: PlayingRuns) -> dict[str, Any]:
+    """What was played and how, for programs."""
+    return {**game._asdict(), "against": options.against, "sample": options.sample}
+
+
+def _manner(options: PlayingRuns) -> str:
+    """How it was played, for people."""
+    actions = "most probable actions (--sample: as in training)"
+    if options.sample:
+        actions = "actions sampled as in training"
+    return f"{actions}; each side against {options.against}" if options.against else actions
+
+
+def _counts(summary: Mapping[str, Any]) -> str:
+    """How many runs and episodes were played."""
+    return f"{counted(summary['runs'], 'run')}, {counted(summary['episodes'], 'episode')}"
+
+
+def _say_result(result: dict[str, Any]) -> None:
+    """Show the result of runs of one kind."""
+    random, oracle = result["random"], result["oracle"]
+    say(f"return per episode: {result['definition']}")
+    say(f"mean with its 95 % interval {result['spread']}; IQM: mean of the middle half")
+    for tag, row in result["returns"].items():
+        other = f"    random {random['returns'][tag]['mean']:9.3f}"
+        best = f"    oracle {oracle['returns'][tag]['mean']:9.3f}" if oracle else ""
+        say(f"  {tag:20s} {shown(row)}    IQM {row['iqm']:9.3f}{other}{best}")
+    if result["runs"] > 1:
+        for one in result["each"]:
+            say(f"  {Path(one['run_dir']).name:20s} {shown(one['returns']['mean'])}")
+    for agent, counts in result.get("outcomes", {}).items():
+        say(f"  {agent:20s} {counts['win']} won, {counts['draw']} drawn, {counts['loss']} lost")
+    if oracle:
+        say(f"oracle: {oracle['policy']}")
+    if result["score"]:
+        say(f"score, 0 as random and 1 as the oracle: {shown(result['score'])}")
+    say(f"mean length {result['length']:.1f}")
+
+
+def _over_games(results: Sequence[dict[str, Any]]) -> dict[str, float] | None:
+    """Sum up the scores of all runs, if each result is of a game of its own with an oracle."""
+    from kitae_marl.evaluation import normalized_score, over_games
+
+    games = [[result[name] for name in Game._fields] for result in results]
+    ends = [_ends(result) for result in results]
+    if any(game in games[:i] for i, game in enumerate(games)) or None in ends:
+        say("no score over all games: it needs one result of each game, and an oracle for each")
+        return None
+    strata = [
+        [normalized_score(one["returns"]["mean"], *pair)["mean"] for one in result["each"]]
+        for result, pair in zip(results, ends, strict=True)
+        if pair is not None
+    ]
+    score = over_games(strata)
+    say(
+        f"score over {len(results)} games: IQM {score['iqm']:.3f} "
+        f"({score['iqm_low']:.3f} .. {score['iqm_high']:.3f}), each game's runs resampled apart"
+    )
+    return score
+
+
+def _ends(result: dict[str, Any]) -> tuple[float, float] | None:
+    """Mean returns of the random policy and of the oracle, None unless they differ."""
+    if result["oracle"] is None:
+        return None
+    low, high = (float(result[s]["returns"]["mean"]["mean"]) for s in ("random", "oracle"))
+    return None if low == high else (low, high)
+
+
+def shown(row: dict[str, float]) -> str:
+    """A mean with its interval, for people."""
+    return f"{row['mean']:9.3f} ({row['low']:.3f} .. {row['high']:.3f})"
+
+
+def compare(options: Compare) -> dict[str, Any]:
+    """Compare two sets of runs of one game."""
+    from kitae_marl.evaluation import compare as compare_evaluations
+    from kitae_marl.evaluation import summarize
+
+    sides = [_one_kind(name, options) for name in (options.run_a, options.run_b)]
+    game = require_one_game(sides)
+    if options.out is not None:
+        from kitae_marl.evaluation.plots import check_out
+
+        check_out(options.out)
+    with _opened(game, options) as env:
+        protocol = _protocol(game, env, options)
+        played = [_play_all(side, protocol, env, options) for side in sides]
+    a, b = (summarize(side) for side in played)
+    result = {
+        **_setting(game, options),
+        "run_a": [str(path) for path in sides[0].paths],
+        "run_b": [str(path) for path in sides[1].paths],
+        **compare_evaluations(*played),
+        "a": a,
+        "b": b,
+    }
+    for letter, side, summary in zip("AB", sides, (a, b), strict=True):
+        say(f"{letter}: {side.name} on {game}: {_counts(summary)}, {_manner(options)}")
+    _say_comparison(result)
+    if options.out is not None:
+        from kitae_marl.evaluation.plots import plot_comparison
+
+        plot_comparison(options.out, [side.name for side in sides], result)
+        say(f"drawn into {options.out}")
+        result["out"] = str(options.out)
+    return result
+
+
+def _one_kind(name: str, options: Compare) -> SeedRuns:
+    """Find the runs of one side."""
+    gathered = find_all([name], options.runs_dir, options.seats)
+    if len(gathered) > 1:
+        raise ConfigError(f"expected runs that differ by seed alone, got others too in {name}.")
+    return gathered[0]
+
+
+def _say_comparison(result: dict[str, Any]) -> None:
+    """Show a comparison."""
+    say(f"return per episode: {result['definition']}")
+    say(f"P: probability that A gets more than B; 95 % intervals {result['spread']}")
+    for tag, row in result["returns"].items():
+        p, d = row["probability_of_improvement"], row["iqm_difference"]
+        say(
+            f"  {tag:20s} P {p['estimate']:.3f} ({p['low']:.3f} .. {p['high']:.3f})    IQM A - B "
+            f"{d['estimate']:.3f} ({d['low']:.3f} .. {d['high']:.3f})"
+        )
+    if result["warning"]:
+        say(f"warning: {result['warning']}")
+
+
+def brackets(options: Brackets) -> dict[str, Any]:
+    """Measure brackets, or list those that are known."""
+    from kitae_marl.evaluation.brackets import measure, table
+
+    if not options.env_id:
+        for row in table():
+            best = "" if row["oracle"] is None else f"    oracle {row['oracle']['mean']:9.3f}"
+            against = f"  (each side against {row['against']})" if row["against"] else ""
+            say(f"{row['id']:36s} random {row['random']['mean']:9.3f}{best}{against}")
+        return {"brackets": table()}
+    measured = []
+    for env_id in options.env_id:
+        game = Game(env_id, options.env_kwargs, {})
+        with _opened(game, options) as env:
+            entry = measure(env, *game[:2], options.episodes, options.seeds)
+        measured.append(entry)
+        say(f"{env_id}: {entry['episodes']} episodes; {entry['definition']}")
+        for name in ("random", "oracle"):
+            for tag, row in (entry[name] or {"returns": {}})["returns"].items():
+                say(f"  {name:8s} {tag:20s} {shown(row)}")
+        say(f"oracle: {entry['oracle_definition'] or 'none'}")
+    return {"brackets": measured}
+
+
+@contextmanager
+def _opened(game: Game, options: Playing) -> Iterator[Any]:
+    """Open as many environments of a game as the episodes need."""
+    if options.episodes < 1 or options.n_envs < 1 or not options.seeds:
+        raise ConfigError(
+            "expected at least one episode, one environment and one seed, got --episodes "
+            f"{options.episodes}, --n-envs {options.n_envs} and --seeds {list(options.seeds)}."
+        )
+    if min(options.seeds) < 0:
+        raise ConfigError(f"seeds: expected numbers from 0 on, got {min(options.seeds)}.", "seeds")
+    runs_dir = Path("runs")
+    if isinstance(options, PlayingRuns):
+        require_trust(game.env_id, options.allow_import)
+        runs_dir = options.runs_dir
+    n_envs = min(options.n_envs, options.episodes)
+    env = open_game(game, n_envs, n_workers=options.n_workers, runs_dir=runs_dir)
+    try:
+        yield env
+    finally:
+        env.close()
+
+
+def _play_all(
+    group: SeedRuns, protocol: Protocol, env: Any, options: PlayingRuns
+) -> list[Evaluation]:
+    """Play with the agent of each run."""
+    return [
+        protocol.play(load_policy(path, env, sample=options.sample), env) for path in group.paths
+    ]
+
+
+def _protocol(game: Game, env: Any, options: PlayingRuns) -> Protocol:
+    """Say how to play, with the opponent that was asked for."""
+    from kitae_marl.evaluation import oracle_for, random_policy
+    from kitae_marl.evaluation.brackets import Protocol
+
+    if options.against is not None:
+        _require_sides(game, env, options.against)
+    opponent: Policy | None = None
+    if options.against == "random":
+        opponent = random_policy(env, options.seeds[0] + 1)
+    elif options.against == "oracle":
+        oracle = None if game.seats else oracle_for(*game[:2])
+        if oracle is None:
+            raise ConfigError(
+                f"against: expected a game with a scripted oracle, got {game}.", "against"
+            )
+        opponent = oracle.make(env)
+    elif options.against is not None:
+        path = folders.find_run(options.against, options.runs_dir)
+        opponent = load_policy(path, env, sample=options.sample)
+    return Protocol(options.episodes, options.seeds, opponent)
+
+
+def _require_sides(game: Game, env: Any, against: str) -> None:
+    """Raise a ConfigError where seats left a single side: what it would meet is its own agents."""
+    if not game.seats or len(env.groups) > 1:
+        return
+    seat = against if against == "random" else f"frozen:{'RUN' if against == 'oracle' else against}"
+    seats = shlex.quote(json.dumps(dict.fromkeys(game.seats, seat)))
+    raise ConfigError(
+        f"against: expected a run that plays several sides, got one that plays "
+        f"{env.possible_agents} in {game}; give the others the opponent's seat instead: "
+        f"--seats {seats}.",
+        "against",
+    )

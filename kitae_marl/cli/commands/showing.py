@@ -1,0 +1,190 @@
+"""The commands that write films, curves and exports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kitae_marl.cli.commands.loading import (
+    Game,
+    find_all,
+    load_policy,
+    open_game,
+    require_one_game,
+    require_trust,
+)
+from kitae_marl.cli.options.showing import Export, Plot, Watch
+from kitae_marl.errors import ConfigError, EnvError, RenderError
+from kitae_marl.runs.store import folders
+from kitae_marl.runs.store.files import require_output
+from kitae_marl.runs.terminal import counted, say
+
+WIDTHS = 800, 400
+"""Largest width of a picture in pixels: of one film, and of one of several side by side."""
+
+
+def watch(options: Watch) -> dict[str, Any]:
+    """Write a film."""
+    from kitae_marl.evaluation.captions import side_by_side
+    from kitae_marl.evaluation.films import ENDINGS, write_video
+
+    gathered = find_all(options.run, options.runs_dir, options.seats)
+    require_output(options.out, ENDINGS)
+    if options.episodes < 1 or (options.fps is not None and not 0 < options.fps <= 1000):
+        raise ConfigError(
+            f"expected at least one episode and a positive number of frames a second "
+            f"(1000 at most), got --episodes {options.episodes} and --fps {options.fps}."
+        )
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    with ExitStack() as stack:
+        scenes = [(group.game, path) for group in gathered for path in group.paths]
+        envs = [stack.enter_context(_stage(game, options)) for game, _ in scenes]
+        width = WIDTHS[len(scenes) > 1]
+        films = [
+            _film(env, *scene, options, width) for env, scene in zip(envs, scenes, strict=True)
+        ]
+        fps = options.fps or float(getattr(envs[0], "metadata", {}).get("render_fps", 10))
+        n_frames = write_video(options.out, side_by_side(films), fps=fps)
+    n_runs = counted(len(scenes), "run")
+    say(f"wrote {options.out}: {counted(n_frames, 'frame')}, {fps:g} a second, of {n_runs}")
+    return {
+        "out": str(options.out),
+        "frames": n_frames,
+        "fps": fps,
+        "run_dirs": [str(path) for _, path in scenes],
+    }
+
+
+@contextmanager
+def _stage(game: Game, options: Watch) -> Iterator[Any]:
+    """Open one game that renders.
+
+    Raises:
+        RenderError: naming the game, if it takes no ``render_mode``.
+    """
+    require_trust(game.env_id, options.allow_import)
+    try:
+        env = open_game(game, 1, n_workers=0, runs_dir=options.runs_dir, render_mode="rgb_array")
+    except (EnvError, ConfigError, TypeError) as error:
+        if "render_mode" not in str(error):
+            raise
+        raise RenderError(f"{game} cannot be filmed: it takes no render_mode.") from error
+    try:
+        yield env
+    finally:
+        env.close()
+
+
+def _film(env: Any, game: Game, path: Path, options: Watch, width: int) -> Iterator[np.ndarray]:
+    """Play with the agent of a run and draw each step."""
+    from kitae_marl.evaluation import play_frames
+    from kitae_marl.evaluation.captions import captioned, shrunk
+
+    policy = load_policy(path, env, sample=options.sample)
+    try:
+        for shot in play_frames(policy, env, n_episodes=options.episodes, seed=options.seed):
+            title = f"{path.name}  episode {shot.episode + 1}  step {shot.step}"
+            frame = shrunk(shot.frame, width)
+            yield frame if options.plain else captioned(frame, title, shot.returns)
+    except RenderError as error:
+        raise RenderError(f"{game} cannot be filmed: {error}") from error
+
+
+def plot(options: Plot) -> dict[str, Any]:
+    """Draw learning curves."""
+    from kitae_marl.evaluation.curves import make_curve, metric_definition
+    from kitae_marl.evaluation.plots import check_out, plot_curves
+
+    if options.points < 2 or options.measure < 0:
+        raise ConfigError(
+            f"expected at least 2 points and 0 episodes, got --points {options.points} and "
+            f"--measure {options.measure}."
+        )
+    gathered = find_all(options.run, options.runs_dir)
+    game = require_one_game(gathered)
+    check_out(options.out)
+    curves = [
+        make_curve(group.name, group.paths, options.metric, options.points) for group in gathered
+    ]
+    references = _references(game, options)
+    plot_curves(
+        options.out,
+        curves,
+        title=str(game),
+        metric=options.metric,
+        definition=metric_definition(options.metric),
+        references=references,
+        band=options.band,
+    )
+    say(f"drew {options.out}: {counted(len(curves), 'curve')}, {options.metric}")
+    for curve in curves:
+        n_runs = counted(len(curve.runs), "run")
+        say(f"  {curve.label:24s} {n_runs}, at the end {curve.middle()[-1]:.3f}")
+    say("at the end: mean over the updates of a curve's last point (--points); IQM over runs")
+    for name, value in references.items():
+        say(f"  {name:24s} {value:.3f}")
+    return {
+        "out": str(options.out),
+        "metric": options.metric,
+        "definition": metric_definition(options.metric),
+        "references": references,
+        "curves": [
+            {"name": c.label, "step": c.step.tolist(), "iqm": c.middle().tolist()} for c in curves
+        ],
+    }
+
+
+def _references(game: Game, options: Plot) -> dict[str, float]:
+    """Mean returns of the random policy and the oracle, from the table or measured now."""
+    from kitae_marl.evaluation.brackets import known_bracket, measure
+
+    tag = options.metric.removeprefix("return/")
+    if tag == options.metric:
+        return {}
+    if game.seats:  # the brackets are of the whole game
+        return {}
+    bracket = known_bracket(*game[:2])
+    if bracket is not None:
+        sides = {"random": bracket.random, "oracle": bracket.oracle}
+        same = bracket.against is None  # training plays all sides at once
+        known = {name: side[tag] for name, side in sides.items() if same and side and tag in side}
+        if known:
+            say(f"{' and '.join(known)}: as kitae-marl brackets lists them; evaluate plays anew")
+        return known
+    if not options.measure:
+        say(f"no bracket of {game} is known; --measure 200 measures it")
+        return {}
+    require_trust(game[0], options.allow_import)
+    env = open_game(game, min(16, options.measure), n_workers=0, runs_dir=options.runs_dir)
+    try:
+        entry = measure(env, *game[:2], options.measure, [options.seed])
+    finally:
+        env.close()
+    rows = {name: entry[name]["returns"] for name in ("random", "oracle") if entry[name]}
+    if entry["against"] is not None:
+        return {}
+    return {name: side[tag]["mean"] for name, side in rows.items() if tag in side}
+
+
+def export(options: Export) -> dict[str, Any]:
+    """Write policies that need nothing but NumPy."""
+    from kitae_marl.evaluation.export import export_policy, require_outputs
+    from kitae_marl.runs.agent import Agent
+
+    path = folders.find_run(options.run, options.runs_dir)
+    require_outputs(options.out)
+    agent = Agent.load(path, step=options.step)
+    arrays, module = export_policy(agent, options.out)
+    say(f"wrote {arrays} ({arrays.stat().st_size} bytes) and {module}")
+    say(f"  from {module.stem} import Policy; Policy({str(arrays)!r}).act(agent, observation)")
+    return {
+        "run_dir": str(path),
+        "out": str(arrays),
+        "module": str(module),
+        "agents": agent.possible_agents,
+    }

@@ -1,0 +1,230 @@
+"""The command line, ``kitae-marl``; options are generated from the config dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import select
+import sys
+from contextlib import suppress
+from pathlib import Path
+from signal import SIGINT, SIGPIPE, Signals
+from typing import Annotated, Any, NoReturn
+
+import tyro
+from tyro.conf import subcommand
+
+from kitae_marl.cli.options.fields import REGISTRY
+from kitae_marl.cli.options.games import Bench, Doctor, List, Verify
+from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate
+from kitae_marl.cli.options.showing import Export, Plot, Watch
+from kitae_marl.cli.options.training import Runs, Train
+from kitae_marl.config.run import Config
+from kitae_marl.errors import (
+    CheckpointError,
+    CheckpointWriteError,
+    ConfigError,
+    KitaeError,
+    NoCheckpointError,
+    RunLockedError,
+    TrainingDivergedError,
+    VectorEnvError,
+)
+from kitae_marl.runs.signals import pass_on, stop_on_signal
+from kitae_marl.runs.store.files import remove_unfinished
+
+Command = (
+    Annotated[Train, subcommand("train")]
+    | Annotated[Runs, subcommand("runs")]
+    | Annotated[Evaluate, subcommand("evaluate")]
+    | Annotated[Compare, subcommand("compare")]
+    | Annotated[Brackets, subcommand("brackets")]
+    | Annotated[Watch, subcommand("watch")]
+    | Annotated[Plot, subcommand("plot")]
+    | Annotated[Export, subcommand("export")]
+    | Annotated[List, subcommand("list")]
+    | Annotated[Doctor, subcommand("doctor")]
+    | Annotated[Verify, subcommand("verify")]
+    | Annotated[Bench, subcommand("bench")]
+)
+
+
+def parse(args: list[str]) -> Any:
+    """Parse a command line; ``train --resume`` takes the run's settings as defaults."""
+    parsed: Any = tyro.cli(
+        Command, args=args, prog="kitae-marl", description=__doc__, registry=REGISTRY
+    )
+    if not isinstance(parsed, Train) or not parsed.resumes:
+        return parsed
+    from kitae_marl.runs.store import folders
+
+    name = parsed.run or folders.default_name(parsed.config(), parsed.seeds)
+    path = parsed.path(name)
+    stored = folders.read_config(folders.find_runs(path)[0])
+    if stored.env_id != parsed.env_id:
+        raise ConfigError(
+            f"env_id: the run {path.name} trains on {stored.env_id}, got {parsed.env_id}; give its "
+            "own id, or another --run.",
+            "env_id",
+        )
+    values = {f.name: getattr(stored, f.name) for f in dataclasses.fields(Config)}
+    if folders.is_set(path):
+        seeds = folders.read_set(path)
+        values |= {"seed": seeds[0], "seeds": len(seeds)}
+    rest = args[args.index("train") + 1 :]
+    return tyro.cli(
+        Train, args=rest, prog="kitae-marl train", default=Train(**values), registry=REGISTRY
+    )
+
+
+def _set_up_xla() -> None:
+    """Choose what XLA reads from the environment, where the user has not.
+
+    One thread: networks of the usual size gain nothing from more, and results depend on the number.
+    Programs are kept in the user's cache folder, so a second start need not compile.
+    """
+    os.environ.setdefault("NPROC", "1")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "kitae_marl" / "xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run a command.
+
+    Exits with 0; with 1 where something failed, or ``verify`` found a difference; with 2 after bad
+    input, with 74 where the disk refused a checkpoint, with 130 or 143 after a signal, with 141
+    where nobody reads the output any more. With ``--json`` the last line is a JSON object after a
+    failure, too: ``error`` and ``exit_code``.
+    """
+    args = sys.argv[1:] if args is None else args
+    early: list[int] = []
+
+    def end(number: int) -> None:
+        early.append(number)
+        if _is_importing():
+            _stop_at_once(number, args)
+        pass_on(number)
+
+    try:
+        with stop_on_signal(end):
+            code = _run(args)
+    except BaseException as error:
+        if early:
+            _stop_at_once(early[0], args)
+        code = _exit_code(error)
+        unread = isinstance(error, BrokenPipeError) or code == 128 + SIGPIPE
+        if _nobody_reads() and unread:
+            _leave_if_busy(128 + SIGPIPE)
+            sys.exit(128 + SIGPIPE)
+        known = isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError)
+        if known:
+            from kitae_marl.runs.terminal import say_error
+
+            say_error(f"error: {error}")
+        _end_json(args, str(error) if known else _REASONS.get(code, repr(error)), code)
+        _leave_if_busy(code, None if known else error)
+        if not known and not isinstance(error, KeyboardInterrupt):
+            raise
+    if code:
+        sys.exit(code)
+
+
+_STANDARD_OUTPUT = 1
+"""Its descriptor."""
+_REASONS: dict[Any, str] = {
+    2: "bad command line; standard error says what was expected",
+    130: "stopped by SIGINT",
+    143: "stopped by SIGTERM",
+}
+"""What an exit code means that comes without a message."""
+
+
+def _end_json(args: list[str], reason: str, code: Any) -> None:
+    """With ``--json``, say as JSON that a command has failed."""
+    if "--json" in args and code:
+        with suppress(OSError):  # a full disk was told by standard error
+            print(json.dumps({"error": reason, "exit_code": code}), flush=True)
+
+
+def _is_importing() -> bool:
+    """Whether the main thread is in the middle of an import.
+
+    To raise there is to crash: modules in C take it badly, and the module's lock stays held.
+    """
+    frame = sys._getframe()
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
+
+
+def _stop_at_once(number: int, args: list[str]) -> NoReturn:
+    """End the process after a signal.
+
+    It may have come in the middle of an import, so nothing is imported here, and no thread that may
+    need the module is waited for. Workers end with their parent.
+    """
+    remove_unfinished()
+    with suppress(BrokenPipeError):
+        print(f"stopped by {Signals(number).name}", file=sys.stderr, flush=True)
+        _end_json(args, _REASONS[128 + number], 128 + number)
+        sys.stdout.flush()
+    os._exit(128 + number)
+
+
+def _leave_if_busy(code: Any, untold: BaseException | None = None) -> None:
+    """End the process at once where a chunk of the compiled loop was given up and still runs.
+
+    All is saved and closed by now; Python would wait for the chunk's end. An error that was not
+    told yet is told as Python would.
+    """
+    waiting = sys.modules.get("kitae_marl.loops.compiling")
+    if waiting is not None and waiting.is_busy():
+        if isinstance(untold, Exception):
+            sys.excepthook(type(untold), untold, untold.__traceback__)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe whose reader (``head``) has gone; then it is shut."""
+    poll = select.poll()
+    poll.register(_STANDARD_OUTPUT, 0)  # a pipe without a reader is told without asking
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    # Python writes out what is left when it ends, which must not fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STANDARD_OUTPUT)
+    return True
+
+
+def _run(args: list[str]) -> int:
+    """Parse and run a command, with warnings as single lines; print its JSON; return exit code."""
+    command = parse(args)
+    _set_up_xla()
+    from kitae_marl.cli import commands
+    from kitae_marl.runs.store import folders
+    from kitae_marl.runs.terminal import plain_warnings
+
+    with plain_warnings():
+        result = commands.RUN[type(command)](command)
+    if command.json:
+        print(folders.json_text(result), flush=True)
+    return int(result.get("ok") is False)
+
+
+def _exit_code(error: BaseException) -> Any:
+    """Tell bad input (2) from what failed on the way (1, or 74 for a checkpoint not written)."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + SIGINT
+    if isinstance(error, SystemExit):
+        return error.code
+    if not isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError):
+        return 1
+    if isinstance(error, CheckpointWriteError):
+        return 74
+    failed = isinstance(
+        error, VectorEnvError | CheckpointError | RunLockedError | TrainingDivergedError
+    )
+    return 1 if failed and not isinstance(error, NoCheckpointError) else 2

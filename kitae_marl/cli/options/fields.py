@@ -1,0 +1,81 @@
+"""What the options of the command line are made of: markers of tyro and kinds of values."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional, arg
+
+from kitae_marl.config.run import Sharing
+
+__all__ = [
+    "REGISTRY",
+    "GameId",
+    "GameIds",
+    "JsonObject",
+    "Positional",
+    "RunName",
+    "RunNames",
+    "arg",
+]
+
+GameId = Annotated[str, arg(metavar="ID")]
+GameIds = Annotated[tuple[str, ...], arg(metavar="[ID ...]", help_behavior_hint="(default: none)")]
+RunName = Annotated[str, arg(metavar="RUN")]
+RunNames = Annotated[tuple[str, ...], arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)")]
+
+
+def _json_object(text: list[str]) -> dict[str, Any]:
+    """Read a JSON object from the command line."""
+    try:
+        value = json.loads(text[0])
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"expected a JSON object such as '{{\"N\": 5}}', got {text[0]!r}"
+        ) from error
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object such as '{{\"N\": 5}}', got {text[0]!r}")
+    return value
+
+
+JsonObject = Annotated[
+    dict[str, Any],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=_json_object,
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    ),
+]
+
+
+def _sharing(text: list[str]) -> Any:
+    """Read ``ppo.share_params`` from the command line; the config checks what is in it."""
+    try:
+        return json.loads(text[0].lower() if text[0] in ("True", "False") else text[0])
+    except json.JSONDecodeError:
+        raise ValueError(
+            "expected true, false, or patterns such as "
+            f'\'{{"agent_*": "independent", "*": "shared"}}\', got {text[0]!r}'
+        ) from None
+
+
+REGISTRY = tyro.constructors.ConstructorRegistry()
+"""How values are read that tyro cannot read by their type alone."""
+
+
+@REGISTRY.primitive_rule
+def _sharing_rule(info: Any) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Read what shares parameters as JSON."""
+    if info.type != Sharing:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="true|false|JSON",
+        instance_from_str=_sharing,
+        is_instance=lambda value: isinstance(value, bool | dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    )

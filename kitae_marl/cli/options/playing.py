@@ -1,0 +1,76 @@
+"""Options of the commands that play whole episodes and report returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from kitae_marl.cli.options.fields import GameIds, JsonObject, Positional, RunName, RunNames, arg
+
+Seeds = Annotated[tuple[int, ...], arg(aliases=["--seed"])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Playing:
+    """What all commands that play have in common."""
+
+    episodes: int = 200
+    """Episodes to play for each seed (and for each side, with ``--against``)."""
+    seeds: Seeds = (1_000_000,)
+    """Seeds of the games: environment i starts with seed + i; far from the seeds of training."""
+    n_envs: int = 16
+    """Environments side by side."""
+    n_workers: int | None = None
+    """Worker processes; None: one per core; 0: none."""
+    json: bool = False
+    """Print one JSON object as the last line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayingRuns(Playing):
+    """What all commands that play with trained agents have in common."""
+
+    sample: bool = False
+    """Sample actions as in training, instead of taking the most probable ones."""
+    seats: JsonObject = field(default_factory=dict)
+    """Who plays agents in place of the run: ``{"player_2": "random"}``, as for ``train``."""
+    against: str | None = None
+    """Opponent that plays the other sides: ``random``, ``oracle`` or a run; each side in turn."""
+    allow_import: bool = False
+    """Import the module that a run with an id ``module:function`` names."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds the run folders."""
+
+
+@dataclass(frozen=True)
+class Evaluate(PlayingRuns):
+    """Play whole episodes with the agents of runs, the random policy and the oracle beside them."""
+
+    run: Positional[RunNames]
+    """Runs: paths of run folders or names in the runs folder; a name may stand for several seeds.
+    Runs that differ by seed alone are one result."""
+    oracle: bool = True
+    """Play the scripted oracle too, where the game has one."""
+
+
+@dataclass(frozen=True)
+class Compare(PlayingRuns):
+    """Tell how probable it is that one run (or set of seeds) is better than another."""
+
+    run_a: Positional[RunName]
+    """Path of a run folder, or name of a run or of a set of seeds in the runs folder."""
+    run_b: Positional[RunName]
+    """The same; a run of the same game."""
+    out: Path | None = None
+    """Draw the comparison into this file (.png, .pdf, .svg); needs kitae-marl[plot]."""
+
+
+@dataclass(frozen=True)
+class Brackets(Playing):
+    """Measure what the random policy and the scripted oracle get in games; without ids: list."""
+
+    env_id: Positional[GameIds] = ()
+    """Ids of games."""
+    env_kwargs: JsonObject = field(default_factory=dict)
+    """Keyword arguments of the games."""

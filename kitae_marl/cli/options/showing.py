@@ -1,0 +1,81 @@
+"""Options of the commands that write films, curves and exports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from kitae_marl.cli.options.fields import JsonObject, Positional, RunName, RunNames
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Write a film of agents at play, with the rewards so far; several runs stand side by side."""
+
+    run: Positional[RunNames]
+    """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds."""
+    out: Path = Path("watch.gif")
+    """File to write: .gif, or .mp4 with the extra kitae-marl[video]."""
+    fps: float | None = None
+    """Frames a second; None: as the game says."""
+    plain: bool = False
+    """Show the game's own pictures, without words."""
+    episodes: int = 3
+    """Episodes to show."""
+    seats: JsonObject = field(default_factory=dict)
+    """Who plays agents in place of the run: ``{"player_2": "random"}``, as for ``train``."""
+    sample: bool = False
+    """Sample actions as in training, instead of taking the most probable ones."""
+    allow_import: bool = False
+    """Import the module that a run with an id ``module:function`` names."""
+    seed: int = 1_000_000
+    """Seed of the first episode."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds the run folders."""
+    json: bool = False
+    """Print one JSON object as the last line."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw learning curves of runs of one game; runs that differ by seed alone are one curve."""
+
+    run: Positional[RunNames]
+    """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds."""
+    out: Path = Path("curve.png")
+    """File to write: .png, .pdf or .svg."""
+    metric: str = "return/mean"
+    """Column of metrics.csv to draw."""
+    band: Literal["range", "interval"] = "range"
+    """Band around several runs: lowest to highest, or the 95 % interval of the IQM."""
+    points: int = 100
+    """Points of a curve; each is a mean over the updates in its part of the steps."""
+    measure: int = 0
+    """Episodes to measure the random policy and the oracle with, where no bracket is known."""
+    allow_import: bool = False
+    """With ``--measure``: import the module that a run with an id ``module:function`` names."""
+    seed: int = 1_000_000
+    """Seed of the games that ``--measure`` plays."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds the run folders."""
+    json: bool = False
+    """Print one JSON object as the last line."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the policies of a run as arrays, with a NumPy module that acts with them."""
+
+    run: Positional[RunName]
+    """Path of a run folder, or name of a run in the runs folder."""
+    out: Path = Path("policy.npz")
+    """File to write, .npz; the module stands beside it, under the same name with .py."""
+    step: int | None = None
+    """Joint step of the checkpoint; None: the newest."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds the run folders."""
+    seed: int = 0
+    """Not used, nothing here is random; accepted as everywhere."""
+    json: bool = False
+    """Print one JSON object as the last line."""

@@ -1,0 +1,97 @@
+"""Options of the command that trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from kitae_marl.cli.options.fields import JsonObject, Positional, arg
+from kitae_marl.config.run import Config
+from kitae_marl.errors import ConfigError, UnsafePathError
+
+
+@dataclass(frozen=True)
+class Train(Config):
+    """Train agents on a game and keep the run in a folder."""
+
+    env_id: Annotated[Positional[str], arg(metavar="[ID]")] = "mpe/simple_spread-v3"
+    """Id of the game, as listed by ``kitae-marl list``."""
+    env_kwargs: JsonObject = field(default_factory=dict)
+    """Keyword arguments of the game."""
+    seats: JsonObject = field(default_factory=dict)
+    """Who plays the agents that do not learn: ``{"adversary_*": "random", "agent_1": "frozen:X"}``,
+    with X the name of a run in the runs folder."""
+    run: str | None = None
+    """Name of the run folder; made from game, algorithm and seed if not given."""
+    seeds: int = 1
+    """Runs to train, with the seeds seed, seed + 1, ...; above 1 they become a set, one name."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds the run folders."""
+    resume: Annotated[bool, arg(name="resume")] = False
+    """Go on from the newest checkpoint of the run, with its settings where none are given."""
+    resume_step: int | None = None
+    """Go on from this checkpoint, the name of a folder in ``checkpoints``; implies --resume."""
+    exact: bool = False
+    """Go on only where the run will end as if it had never stopped, to the last bit."""
+    overwrite: bool = False
+    """Replace the run of this name."""
+    json: bool = False
+    """Print one JSON object as the last line."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds < 1:
+            raise ConfigError(f"seeds: expected at least 1, got {self.seeds}.", "seeds")
+        self.config(self.seed + self.seeds - 1)  # the last one is a seed, too
+        if self.resumes and self.overwrite:
+            raise ConfigError("overwrite: expected without --resume, got both.", "overwrite")
+        if self.exact and not self.resumes:
+            raise ConfigError("exact: expected with --resume, got a new run.", "exact")
+
+    @property
+    def resumes(self) -> bool:
+        """Whether to go on with a run."""
+        return self.resume or self.resume_step is not None
+
+    def config(self, seed: int | None = None) -> Config:
+        """The part that is stored with the run, or with one run of a set."""
+        names = [f.name for f in dataclasses.fields(Config)]
+        values = {name: getattr(self, name) for name in names}
+        return Config(**values if seed is None else {**values, "seed": seed})
+
+    def path(self, name: str) -> Path:
+        """Return the folder of a run; for one further down, say by which options it is named.
+
+        Raises:
+            UnsafePathError: if the name is none, or a path.
+        """
+        from kitae_marl.runs.store import folders
+
+        parent, _, last = name.rstrip("/").rpartition("/")
+        if not parent or not all(map(folders.NAME.fullmatch, [*parent.split("/"), last])):
+            return folders.run_path(self.runs_dir, name)
+        below = self.runs_dir / parent
+        own = Path(parent) == self.runs_dir or Path(parent, last).is_dir()
+        folder = shlex.quote(parent if own and not (below / last).is_dir() else str(below))
+        raise UnsafePathError(
+            f"run: expected a name, got the path {name!r}; write --runs-dir {folder} --run {last}."
+        )
+
+    def all_seeds(self) -> list[int]:
+        """Seeds of all runs to train."""
+        return [self.seed + i for i in range(self.seeds)]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List the runs: game, algorithm, steps, return, and whether they are at work."""
+
+    runs_dir: Path = Path("runs")
+    """Folder that holds the run folders."""
+    seed: int = 0
+    """Not used by anything random here; accepted as everywhere."""
+    json: bool = False
+    """Print one JSON object as the last line."""

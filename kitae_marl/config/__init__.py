@@ -1,0 +1,1 @@
+"""Settings: frozen dataclasses, checked when they are made, stored as JSON."""

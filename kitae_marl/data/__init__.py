@@ -1,0 +1,1 @@
+"""How values of agents become stacked arrays, and how these are kept."""

@@ -1,0 +1,213 @@
+"""Agents by group: who is stacked together, and who shares parameters.
+
+Imports no JAX, so worker processes and the vector environments may use it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+from kitae_envs.grouping import agent_groups
+
+from kitae_marl.config.run import CENTRAL, Config
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """Agents that are stacked together: equal spaces, one network each or one for all.
+
+    Attributes:
+        name: name of the group, the common stem of its agents' names.
+        agents: its agents, in the game's order; axis ``A`` of every stacked array.
+        observation_space: the space that each of them observes.
+        action_space: the space that each of them acts in.
+        share_params: one set of parameters for all (True) or one for each agent.
+        state_space: space of the global state that the critic sees; None: it sees observations.
+    """
+
+    name: str
+    agents: tuple[str, ...]
+    observation_space: gym.Space
+    action_space: gym.Space
+    share_params: bool = True
+    state_space: gym.Space | None = None
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents in the group."""
+        return len(self.agents)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.agents, self.share_params))
+
+
+def group_specs(
+    possible_agents: Sequence[str],
+    observation_space: Callable[[str], gym.Space],
+    action_space: Callable[[str], gym.Space],
+    share_params: bool | Mapping[str, str] = True,
+    state_space: gym.Space | None = None,
+) -> tuple[GroupSpec, ...]:
+    """Group the agents of a game by spaces and stem of the name.
+
+    Args:
+        possible_agents: every agent of the game, in the game's order.
+        observation_space: maps an agent to its observation space.
+        action_space: maps an agent to its action space.
+        share_params: whether agents of a group share parameters; or shell patterns of agent
+            names, ``{"adversary_*": "shared", "agent_*": "independent"}``, of which the first that
+            matches counts. Agents of a group that match different patterns become groups of their
+            own, each named after its first agent.
+        state_space: space of the global state, where critics are to see it.
+
+    Returns:
+        The groups in order of their first agent.
+
+    Raises:
+        ValueError: if a name in ``possible_agents`` is not unique, no pattern matches an agent, or
+            a pattern matches none.
+    """
+    if not possible_agents:
+        raise ValueError("expected at least one agent, got none; possible_agents must name all.")
+    if len(set(possible_agents)) != len(possible_agents):
+        raise ValueError(f"expected distinct agent names, got {list(possible_agents)}.")
+
+    def spaces(agent: str) -> tuple[gym.Space, gym.Space]:
+        return observation_space(agent), action_space(agent)
+
+    groups = []
+    for stem, agents in agent_groups(possible_agents, spaces).items():
+        parts = _by_pattern(agents, share_params)
+        for shares, part in parts:
+            name = stem if len(parts) == 1 else part[0]
+            groups.append(GroupSpec(name, part, *spaces(part[0]), shares, state_space))
+    if isinstance(share_params, Mapping):
+        idle = [p for p in share_params if not fnmatch.filter(possible_agents, p)]
+        if idle:
+            raise ValueError(
+                f"expected patterns of share_params that match some of {list(possible_agents)}, "
+                f"got {idle}, which match none; leave them out."
+            )
+    return tuple(sorted(groups, key=lambda group: possible_agents.index(group.agents[0])))
+
+
+def _by_pattern(
+    agents: tuple[str, ...], share_params: bool | Mapping[str, str]
+) -> list[tuple[bool, tuple[str, ...]]]:
+    """Split a group by the patterns its agents match, and look up who shares parameters."""
+    if not isinstance(share_params, Mapping):
+        return [(share_params, agents)]
+    parts: dict[str, list[str]] = {}
+    for agent in agents:
+        pattern = first_match(agent, share_params)
+        if pattern is None:
+            raise ValueError(
+                f"no pattern of share_params matches {agent!r}; got {list(share_params)}; "
+                'add a pattern for it, for instance "*": "shared".'
+            )
+        parts.setdefault(pattern, []).append(agent)
+    return [(share_params[p] == "shared", tuple(part)) for p, part in parts.items()]
+
+
+def first_match(agent: str, patterns: Iterable[str]) -> str | None:
+    """Return the first shell pattern that matches the name of an agent, None if none does.
+
+    Example:
+        >>> first_match("cat_1", ["dog_*", "cat_[12]", "*"])
+        'cat_[12]'
+    """
+    return next((p for p in patterns if fnmatch.fnmatchcase(agent, p)), None)
+
+
+def learning_groups(env: Any, config: Config) -> tuple[GroupSpec, ...]:
+    """Group the agents of an environment as they learn with the settings of a run.
+
+    Args:
+        env: anything with ``possible_agents``, ``observation_space(agent)`` and
+            ``action_space(agent)``.
+        config: the settings.
+
+    Raises:
+        TypeError: if it is no environment of many agents.
+        ValueError: if agents are there that have a seat, or as of ``group_specs``.
+    """
+    if not hasattr(env, "possible_agents"):
+        raise TypeError(
+            f"expected an environment with possible_agents, got {type(env).__name__}; wrap a "
+            "Gymnasium one by kitae_marl.check_env."
+        )
+    told = [agent for agent in env.possible_agents if first_match(agent, config.seats)]
+    if told:
+        raise ValueError(
+            f"expected an environment without the agents that have seats in the config, got "
+            f"{told}; make it by kitae_marl.with_seats."
+        )
+    return group_specs(
+        env.possible_agents,
+        env.observation_space,
+        env.action_space,
+        config.ppo.share_params,
+        getattr(env, "state_space", None) if config.algo in CENTRAL else None,
+    )
+
+
+def require_spaces(env: Any, possible_agents: list[str], groups: Iterable[GroupSpec]) -> None:
+    """Make sure that an environment has these agents and no others, with their groups' spaces.
+
+    Raises:
+        ValueError: naming the agent and both spaces where they differ.
+    """
+    if list(env.possible_agents) != possible_agents:
+        raise ValueError(
+            f"expected an environment with the agents {possible_agents}, got "
+            f"{list(env.possible_agents)}; use the game these were made for."
+        )
+    for group in groups:
+        for agent in [a for a in possible_agents if a in group.agents]:
+            for what, known, given in (
+                ("observation", group.observation_space, env.observation_space(agent)),
+                ("action", group.action_space, env.action_space(agent)),
+            ):
+                if known != given:
+                    raise ValueError(
+                        f"expected {known} as the {what} space of {agent}, got {given}; use the "
+                        "game, and the arguments of it, that the agent was made for."
+                    )
+
+
+def over_agents(
+    function: Callable[..., Any],
+    group: GroupSpec,
+    agent_axis: int | Sequence[int | None],
+    out_axes: Any,
+) -> Callable[..., Any]:
+    """Apply a function of one set of parameters to a whole group: the only ``vmap`` over agents.
+
+    Args:
+        function: takes ``(first, *arrays)``: ``first`` belongs to one set of parameters (the
+            parameters themselves, or a TrainState), the arrays are data.
+        group: says whether its agents share parameters.
+        agent_axis: which axis of the arrays is ``A``; or one for each array, None for arrays
+            without.
+        out_axes: where ``A`` shall stand in the outputs if each agent has its own parameters; as
+            of ``jax.vmap``.
+
+    Returns:
+        With shared parameters the function itself: it is called once, with ``A`` still among the
+        arrays' axes. With independent parameters the function mapped over axis 0 of ``first`` and
+        ``agent_axis`` of the arrays. Compile time grows with the number of agents in neither.
+    """
+    if group.share_params:
+        return function
+    import jax  # here, so that worker processes can import this module without JAX
+
+    def mapped(first: Any, *arrays: Any) -> Any:
+        axes = (agent_axis,) * len(arrays) if isinstance(agent_axis, int) else agent_axis
+        in_axes = (0, *axes)
+        return jax.vmap(function, in_axes=in_axes, out_axes=out_axes)(first, *arrays)
+
+    return mapped

@@ -1,0 +1,100 @@
+"""How much memory a program needs, and how much there is: asked before anything is allocated."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import psutil
+
+from kitae_marl.config.run import Config
+from kitae_marl.errors import ConfigError
+
+USABLE = 0.9
+"""Share of the free memory that a program may fill."""
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+"""Files with the limit and the use of a container's memory, of both generations of Linux."""
+
+
+def n_bytes(shapes: Any) -> int:
+    """Return the bytes of all arrays of a tree, given as arrays or as ShapeDtypeStructs."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+
+def program_bytes(compiled: Any) -> int:
+    """Return what a compiled program needs on one device: inputs, outputs and all in between."""
+    need = compiled.memory_analysis()
+    own = need.argument_size_in_bytes + need.output_size_in_bytes - need.alias_size_in_bytes
+    return own + need.temp_size_in_bytes
+
+
+def free_bytes() -> int:
+    """Return the memory that is free for one device; for CPU devices a share of this machine's."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    free = psutil.virtual_memory().available
+    for limit, used in _CGROUPS:
+        try:
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # not in a container, or one without a limit
+            continue
+    return max(free, 0) // jax.local_device_count()
+
+
+def require_memory(needed: int, config: Config) -> None:
+    """Raise a ConfigError unless a program that needs so many bytes fits into memory.
+
+    Args:
+        needed: bytes on one device.
+        config: of the run, to find a number of environments that fits.
+    """
+    free = int(USABLE * free_bytes())
+    if needed <= free:
+        return
+    n = int(config.n_envs * free / needed)
+    n = 2 ** int(math.log2(n)) if n else 0
+    while n and n * config.ppo.n_steps % config.ppo.n_minibatches:
+        n //= 2
+    advice = f"{n} environments fit" if n else "not even one environment fits"
+    raise ConfigError(
+        f"n_envs: expected a training program of at most {in_words(free)}, got one of "
+        f"{in_words(needed)} for {config.n_envs} environments; {advice}, or lower ppo.n_steps.",
+        "n_envs",
+    )
+
+
+def require_state_memory(shapes: Any) -> None:
+    """Raise a ConfigError unless what learning changes fits into memory.
+
+    Args:
+        shapes: parameters, optimiser and the rest, as ShapeDtypeStructs.
+    """
+    needed, free = n_bytes(shapes), int(USABLE * free_bytes())
+    if needed > free:
+        raise ConfigError(
+            f"ppo.hidden_sizes: expected parameters and optimiser of at most {in_words(free)}, got "
+            f"{in_words(needed)}; lower ppo.hidden_sizes or ppo.gru_size, or share parameters.",
+            "ppo.hidden_sizes",
+        )
+
+
+def in_words(size: int) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> in_words(640), in_words(1_500_000), in_words(2 * 10**9)
+        ('640 bytes', '1.5 MB', '2.0 GB')
+    """
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"

@@ -1,0 +1,1 @@
+"""Who acts and does not learn: trained policies, random ones, scripted ones."""

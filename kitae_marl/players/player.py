@@ -1,0 +1,192 @@
+"""Acting: what chooses actions with given parameters, in training and in play."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from kitae_marl.algos import get_algorithm
+from kitae_marl.algos.ops import remember
+from kitae_marl.config.run import Config
+from kitae_marl.data.groups import GroupSpec
+from kitae_marl.data.keys import EVALUATE, key_for
+from kitae_marl.data.stacking import AgentDict, active_agents, split_masks, starts
+from kitae_marl.types import AgentPyTree, TrainState
+
+KEYS_AHEAD = 256
+"""Keys derived in one call: deriving one inside each policy call costs a third of that call."""
+_NO_KEYS = np.zeros((0, 2), np.uint32)
+
+
+class Player:
+    """The policies of all agents, with a memory of their own; it learns nothing.
+
+    It speaks dicts keyed by agent, ``{agent: [E, ...]}``, and serves any number of environments.
+
+    Args:
+        possible_agents: all agents, in the game's order.
+        groups: how they are stacked and who shares parameters.
+        config: settings of the run.
+        root_key: the key that what it samples is derived from.
+
+    Attributes:
+        algorithm: the record of pure functions it runs.
+        first_carry: ``first_carry(n_envs)``, memory before the first step.
+        memory: of what ``select_action`` has seen, ``{group: [E, A, ...]}``; ``()`` before.
+        state: ``{group: TrainState}`` without what acting does not read.
+    """
+
+    def __init__(
+        self,
+        possible_agents: list[str],
+        groups: tuple[GroupSpec, ...],
+        config: Config,
+        root_key: jax.Array,
+    ) -> None:
+        # One synchronous call is faster than one that is queued, at the size of a policy call.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+        self.possible_agents, self.groups, self.config = possible_agents, groups, config
+        self.algorithm = get_algorithm(config.algo)
+        self.memory: Any = ()
+        self._selected = 0
+        self._agents_of = {group.name: group.agents for group in groups}
+        self.root_key = root_key
+        self._compile()
+
+    def _compile(self) -> None:
+        """Call the algorithm's factories and jit each function, once."""
+        algorithm, groups, config = self.algorithm, self.groups, self.config
+        explore = remember(algorithm.explore_factory(groups, config))
+        select = remember(algorithm.select_factory(groups, config))
+
+        def sample(state: Any, key: np.ndarray, *inputs: Any) -> Any:
+            return explore(state, jax.random.wrap_key_data(jax.numpy.asarray(key)), *inputs)
+
+        def keys(root: jax.Array, purpose: Any, first: Any) -> jax.Array:
+            steps = first + jax.numpy.arange(KEYS_AHEAD, dtype=np.uint32)
+            many = jax.vmap(lambda step: key_for(root, purpose, step))(steps)
+            return jax.random.key_data(many)
+
+        self._sample = jax.jit(sample)
+        self._select = jax.jit(select)
+        self._keys = jax.jit(keys)
+        self.first_carry = algorithm.carry_factory(groups, config)
+        self._recurrent = bool(jax.tree.leaves(jax.eval_shape(lambda: self.first_carry(1))))
+
+    @property
+    def root_key(self) -> jax.Array:
+        """The key that what it samples is derived from."""
+        return self._root_key
+
+    @root_key.setter
+    def root_key(self, root_key: jax.Array) -> None:
+        self._root_key = root_key
+        self._keys_ahead: dict[int, tuple[int, np.ndarray]] = {}
+
+    @property
+    def state(self) -> dict[str, TrainState]:
+        """Parameters of the actors, and running statistics of observations."""
+        return self._state
+
+    @state.setter
+    def state(self, state: dict[str, TrainState]) -> None:
+        # Acting reads the actor alone; the fewer leaves, the faster the call.
+        self._state = {
+            name: TrainState(
+                {"actor": s.params["actor"]},
+                (),
+                (),
+                moments={name: m for name, m in dict(s.moments).items() if name == "observation"},
+            )
+            for name, s in state.items()
+        }
+
+    def sample(
+        self,
+        purpose: int,
+        step: int,
+        carry: Any,
+        observations: AgentPyTree,
+        infos: Mapping[str, Any],
+    ) -> tuple[AgentDict, AgentDict, Any]:
+        """Sample actions, all agents of all environments in one compiled call.
+
+        Args:
+            purpose: of the key, a constant of ``kitae_marl.data.keys``.
+            step: what the purpose counts.
+            carry: memory before, ``{group: [E, A, ...]}``; ``()``: none yet.
+            observations: ``{agent: [E, ...]}``; they have been read when the call returns.
+            infos: as the environment returned them with the observations.
+
+        Returns:
+            ``(actions, log_probs, carry)``, the first two NumPy arrays by agent.
+        """
+        features, masks = split_masks(observations, infos, self.groups)
+        key = self._key(purpose, step)
+        memory = self._memory(carry, features, infos)
+        action, log_prob, carry = self._sample(self._state, key, features, masks, *memory)
+        return self._by_agent(action), self._by_agent(log_prob), carry
+
+    def select_action(
+        self,
+        observations: AgentPyTree,
+        infos: Mapping[str, Any] | None = None,
+        *,
+        sample: bool = False,
+    ) -> AgentDict:
+        """Choose actions to play: the most probable ones, or sampled ones with ``sample``.
+
+        Args:
+            observations: ``{agent: [E, ...]}``.
+            infos: as the environment returned them with the observations; read for action masks,
+                who is active, and where an episode has begun: there memory begins anew, as it does
+                when the number of environments changes.
+            sample: sample, as in training.
+        """
+        infos = infos or {}
+        if sample:
+            step, self._selected = self._selected, self._selected + 1
+            sampled = self.sample(EVALUATE, step, self.memory, observations, infos)
+            action, _, self.memory = sampled
+            return action
+        features, masks = split_masks(observations, infos, self.groups)
+        memory = self._memory(self.memory, features, infos)
+        stacked, self.memory = self._select(self._state, features, masks, *memory)
+        return self._by_agent(stacked)
+
+    def player(self, *, seed: int | None = None) -> Player:
+        """Return another one that plays with copies of the parameters, from the start.
+
+        Args:
+            seed: seed of what it samples; None: the same key as this one's.
+        """
+        other = copy.copy(self)
+        other.memory, other._selected = (), 0
+        other.state = jax.tree.map(jax.numpy.array, self._state)
+        other.root_key = self.root_key if seed is None else jax.random.key(seed)
+        return other
+
+    def _memory(self, carry: Any, features: Any, infos: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+        """Return memory, where it begins anew, and for whom it advances; all () if feed-forward."""
+        if not self._recurrent:
+            return (), (), ()
+        n_envs = jax.tree.leaves(features)[0].shape[0]
+        if not carry or jax.tree.leaves(carry)[0].shape[0] != n_envs:
+            carry = self.first_carry(n_envs)
+        return carry, starts(infos, n_envs), active_agents(infos, self.groups, n_envs)
+
+    def _by_agent(self, stacked: Any) -> AgentDict:
+        """Fetch stacked arrays and view them by agent; fetching means the inputs have been read."""
+        return AgentDict({name: np.asarray(x) for name, x in stacked.items()}, self._agents_of)
+
+    def _key(self, purpose: int, step: int) -> np.ndarray:
+        """Return ``key_for(root, purpose, step)`` as data; many are derived in one call."""
+        first, keys = self._keys_ahead.get(purpose, (0, _NO_KEYS))
+        if not first <= step < first + len(keys):
+            first, keys = step, np.asarray(self._keys(self._root_key, purpose, np.uint32(step)))
+            self._keys_ahead[purpose] = first, keys
+        return keys[step - first]

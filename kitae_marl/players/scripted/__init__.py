@@ -1,0 +1,1 @@
+"""Players written by hand: oracles, bots for board games, controllers of particles."""

@@ -1,0 +1,1 @@
+"""A run from its start to its end: the agent, its session, its logs, many runs in one program."""

@@ -1,0 +1,336 @@
+"""The agent: the only stateful shell around the pure functions of an algorithm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kitae_marl.config.run import Config
+from kitae_marl.data.groups import GroupSpec, learning_groups
+from kitae_marl.data.keys import EXPLORE, INIT, key_for
+from kitae_marl.data.rollout import RolloutBuffer
+from kitae_marl.data.stacking import AgentDict
+from kitae_marl.errors import NoCheckpointError
+from kitae_marl.loops.memory import require_state_memory
+from kitae_marl.loops.once import Once
+from kitae_marl.loops.update import learn_factory
+from kitae_marl.players.player import Player
+from kitae_marl.runs import session
+from kitae_marl.runs.store import folders
+from kitae_marl.runs.store.checkpoint import RunCheckpointer, RunState
+from kitae_marl.types import AgentPyTree, TrainState
+
+
+class Agent:
+    """Parameters, keys and counters of one run, and the compiled functions that use them.
+
+    It speaks dicts keyed by agent, ``{agent: [E, ...]}``, and serves any number of environments.
+
+    Args:
+        env: anything with ``possible_agents``, ``observation_space(agent)`` and
+            ``action_space(agent)``; only its agents and spaces are read.
+        config: settings of the run.
+
+    Attributes:
+        algorithm: the record of pure functions it runs.
+        config: the settings.
+        possible_agents: all agents, in the game's order.
+        groups: how they are stacked and who shares parameters.
+        carry: memory of recurrent policies before the next step that is explored,
+            ``{group: [E, A, ...]}``; ``()`` for feed-forward ones.
+        step: joint steps explored.
+        first_update_at: time (seconds since the epoch) at which the first update was done, or 0.
+        learned_step: joint steps learned from, those of the last update.
+        stopping: number of the signal that asked the training to end, 0 before; SIGPIPE where
+            nobody reads the progress any more.
+
+    Raises:
+        TypeError: for an action or observation space that no network fits.
+    """
+
+    def __init__(self, env: Any, config: Config | None = None) -> None:
+        config = Config() if config is None else config
+        if not isinstance(config, Config):
+            raise TypeError(
+                f"expected a kitae_marl.Config, got {type(config).__name__}; settings of PPO go "
+                "into Config(ppo=PPOConfig(...))."
+            )
+        groups = learning_groups(env, config)
+        self._setup(list(env.possible_agents), groups, config)
+
+    def _setup(
+        self, possible_agents: list[str], groups: tuple[GroupSpec, ...], config: Config
+    ) -> None:
+        """Make keys, and what is compiled, each function once."""
+        self.config, self.possible_agents, self.groups = config, possible_agents, groups
+        self._player = Player(possible_agents, groups, config, jax.random.key(config.seed))
+        self.algorithm = self._player.algorithm
+        self.carry: Any = ()
+        self.step = self.learned_step = 0
+        self.stopping = 0
+        self.first_update_at = 0.0
+        self._game: Any = ()
+        self._checkpoints: RunCheckpointer | None = None
+        self._update = jax.jit(learn_factory(self.algorithm, groups, config), donate_argnums=0)
+        train_state = self.algorithm.train_state_factory(groups, config)
+
+        def init(root: jax.Array) -> Any:
+            return train_state(key_for(root, INIT, 0))
+
+        self._first_state = Once(jax.jit(init).trace(self.root_key))
+        require_state_memory(self.state_shapes)
+        self._state: Any = None
+
+    def begin_to_draw(self) -> None:
+        """Compile what draws the first parameters, beside what the caller does next."""
+        if self._state is None:
+            self._first_state.begin()
+
+    def draw_like(self, other: Agent) -> None:
+        """Draw by the program of an agent whose config differs in seed and ``TRACED`` at most."""
+        self._first_state = other._first_state
+
+    def _acting(self) -> Player:
+        """Return the player, its parameters drawn: not before they are needed, if they are."""
+        if self._state is None:
+            self.state = self._first_state(self.root_key)
+        return self._player
+
+    @property
+    def state_shapes(self) -> dict[str, TrainState]:
+        """The state, its arrays replaced by their shapes and dtypes; it need not be drawn."""
+        return self._first_state.shapes
+
+    @property
+    def root_key(self) -> jax.Array:
+        """The key every other one is derived from."""
+        return self._player.root_key
+
+    @property
+    def state(self) -> dict[str, TrainState]:
+        """What learning changes, ``{group: TrainState}``."""
+        self._acting()
+        return self._state
+
+    @state.setter
+    def state(self, state: dict[str, TrainState]) -> None:
+        self._state = self._player.state = state
+
+    def explore(
+        self, observations: AgentPyTree, infos: Mapping[str, Any] | None = None
+    ) -> tuple[AgentDict, AgentDict]:
+        """Sample actions to learn from, all agents of all environments in one compiled call.
+
+        Args:
+            observations: ``{agent: [E, ...]}``; may be live views of shared memory: they have been
+                read when the call returns.
+            infos: as the environment returned them with the observations; read for action masks.
+
+        Returns:
+            ``(actions, log_probs)`` by agent, NumPy arrays ``[E, ...]`` and ``[E]``.
+        """
+        sampled = self._acting().sample(EXPLORE, self.step, self.carry, observations, infos or {})
+        action, log_prob, self.carry = sampled
+        self.step += 1
+        return action, log_prob
+
+    def select_action(
+        self,
+        observations: AgentPyTree,
+        infos: Mapping[str, Any] | None = None,
+        *,
+        sample: bool = False,
+    ) -> AgentDict:
+        """Choose actions to play: the most probable ones, or sampled ones with ``sample``.
+
+        Args and shapes as for ``explore``; the counters of training are left alone. Recurrent
+        policies have a memory for this, beside that of training: it begins anew where ``infos``
+        say that an episode has begun, as those of ``reset`` do, and when the number of
+        environments changes.
+        """
+        return self._acting().select_action(observations, infos, sample=sample)
+
+    def player(self, *, seed: int | None = None) -> Player:
+        """Return what plays with copies of the present parameters and learns nothing.
+
+        Args:
+            seed: seed of what it samples; None: that of this agent, from the start.
+        """
+        return self._acting().player(seed=seed)
+
+    def make_buffer(self, n_envs: int) -> RolloutBuffer:
+        """Return an empty rollout store.
+
+        Raises:
+            ValueError: if ``n_envs`` is not the number the config was made for.
+        """
+        self.require_n_envs(n_envs)
+        self.carry = self._player.first_carry(n_envs)
+        return RolloutBuffer(self.config.ppo.n_steps)
+
+    def require_n_envs(self, n_envs: int) -> None:
+        """Raise a ValueError unless this is the number of environments the config was made for."""
+        if n_envs != self.config.n_envs:
+            raise ValueError(
+                f"expected {self.config.n_envs} environments, the config's n_envs, got {n_envs}; "
+                "make the config with the number of environments you have."
+            )
+
+    def should_update(self, step: int, buffer: RolloutBuffer) -> bool:
+        """Whether the rollout is complete."""
+        del step
+        return buffer.full
+
+    def update(self, buffer: RolloutBuffer) -> dict[str, float]:
+        """Learn from the rollout and empty the buffer.
+
+        Returns:
+            The algorithm's metrics by name, means over epochs and minibatches.
+        """
+        experience = buffer.experience()
+        state, info = self._update(self.state, self.root_key, np.uint32(self.step), experience)
+        jax.block_until_ready(state)  # the buffer's memory is written again after this
+        self.learned(state, self.step, self._game)
+        buffer.clear()
+        return {name: float(value) for name, value in jax.device_get(info).items()}
+
+    def run_state(self) -> RunState:
+        """Return all that a continuation needs, as of the last update."""
+        root = np.asarray(jax.random.key_data(self.root_key))
+        return RunState(self.state, root, np.asarray(self.learned_step, np.int64), self._game)
+
+    def learned(self, state: dict[str, TrainState], step: int, game: Any) -> None:
+        """Take over what was learned: the state after ``step`` joint steps.
+
+        ``game`` is what the compiled loop needs to go on with its games, any pytree of arrays.
+        """
+        self.state, self._game = state, game
+        self.step = self.learned_step = step
+        self.first_update_at = self.first_update_at or time.time()
+
+    def saved_game(self, template: Any) -> Any:
+        """Return the ``game`` of the checkpoint this agent was loaded from, and keep it.
+
+        Args:
+            template: a pytree of the same structure, shapes and dtypes.
+
+        Raises:
+            CheckpointError: if it was not loaded from one, or that one holds other games.
+        """
+        if self._checkpoints is None:
+            raise NoCheckpointError(
+                "expected an agent that was loaded from a checkpoint, got one that trained here; "
+                "start a new run, or load it by Agent.load."
+            )
+        whole = self.run_state()._replace(game=template)
+        self._game = self._checkpoints.restore(whole, self.learned_step).game
+        return self._game
+
+    def load_state(self, run_state: RunState) -> None:
+        """Continue from a RunState of an agent with the same groups and config."""
+        root_key = jax.random.wrap_key_data(jax.numpy.asarray(run_state.root_key))
+        self._player.root_key = root_key
+        self.state = jax.tree.map(jax.numpy.array, run_state.state)  # copies: updates donate them
+        self.step = self.learned_step = int(run_state.step)
+        self._game = ()
+
+    def train(
+        self,
+        env: Any,
+        run_dir: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        show: bool = True,
+    ) -> dict[str, Any]:
+        """Train for ``config.env_steps`` environment steps; close the environment.
+
+        Args:
+            env: the vector environment (or what ``check_env`` accepts), ``config.n_envs`` wide.
+            run_dir: folder for config, logs and checkpoints, empty or new; None: nothing is kept.
+            overwrite: replace the run that ``run_dir`` holds.
+            show: whether to print progress.
+
+        Returns:
+            The summary that is also written to ``summary.json``.
+
+        Raises:
+            RunExistsError: if ``run_dir`` is not empty.
+            RunLockedError: if another trainer is at work in it.
+            CheckpointWriteError: if the last state could not be saved.
+            TrainingDivergedError: if update after update was not finite.
+            ConfigError: if the agent has already done ``config.env_steps``.
+            ValueError: if the environment has other agents or spaces.
+            KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, or where nobody reads the
+                progress any more (141), once the state is saved.
+        """
+        return session.train(self, env, run_dir, overwrite=overwrite, show=show)
+
+    def resume(
+        self,
+        env: Any,
+        run_dir: str | Path,
+        *,
+        step: int | None = None,
+        exact: bool = False,
+        show: bool = True,
+    ) -> dict[str, Any]:
+        """Go on with a run from a checkpoint, to the end of ``config.env_steps``.
+
+        With compiled games the run ends as it would have without interruption, to the bit. Games in
+        Python are not saved: new episodes begin, from seeds that the run has not used yet, the same
+        whenever the same checkpoint is gone on from. Nothing in the folder changes before it is
+        clear that the run can go on; a run that has all its steps is left as it is. Times and rates
+        of the summary are those of this part of the run.
+
+        Args and errors as for ``train``, and:
+            step: joint step of the checkpoint; None: the newest that can be read.
+            exact: refuse what the last bit could suffer from: other versions, device or number of
+                threads, and games in Python.
+
+        Raises:
+            NoCheckpointError: if the run has no readable checkpoint.
+            CheckpointCorruptError: if the checkpoint of ``step`` is damaged.
+            CheckpointIncompatibleError: if it does not fit, or with ``exact``.
+            ConfigError: if a setting differs from the run's that may not, or the run is already
+                beyond ``config.env_steps``.
+            RunLockedError: if another trainer is at work in the folder.
+        """
+        return session.resume(self, env, run_dir, step=step, exact=exact, show=show)
+
+    def load_checkpoint(self, run_dir: Path, step: int | None = None) -> dict[str, Any]:
+        """Take over parameters, optimiser, key and counters of a checkpoint (None: the newest).
+
+        Returns:
+            What the checkpoint says of itself.
+        """
+        self._checkpoints = RunCheckpointer(run_dir / "checkpoints", save_every=1, num_envs=1)
+        zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.state_shapes)
+        template = RunState(zeros, jax.random.key_data(self.root_key), np.zeros((), np.int64))
+        self.load_state(self._checkpoints.restore(template, step))
+        return self._checkpoints.manifest
+
+    @classmethod
+    def load(
+        cls, run: str | Path, *, step: int | None = None, config: Config | None = None
+    ) -> Agent:
+        """Load the agent of a run, without its game.
+
+        Args:
+            run: path of a run folder, or name of a run in ``runs``.
+            step: joint step of the checkpoint; None: the newest.
+            config: overrides the stored config, for instance to train for longer.
+
+        Raises:
+            NoCheckpointError: if there is no such run or no readable checkpoint.
+            CheckpointIncompatibleError: if the config does not fit the checkpoint.
+        """
+        path = folders.find_run(run)
+        agent = cls.__new__(cls)
+        agent._setup(*folders.read_groups(path), config or folders.read_config(path))
+        agent.load_checkpoint(path, step)
+        return agent

@@ -1,0 +1,240 @@
+"""What a run logs: TensorBoard files and ``metrics.csv``, and progress on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import socket
+import time
+import warnings
+from collections import defaultdict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from kitae_marl.runs.store.folders import WINDOW, write_text
+from kitae_marl.runs.terminal import make_display, say
+
+FLUSH_SECONDS = 5.0
+"""Seconds between two moments at which the TensorBoard file is written out."""
+
+
+class MetricsFile:
+    """``metrics.csv``: one row per log interval, columns in order of appearance."""
+
+    def __init__(self, path: Path, resume_step: int) -> None:
+        """Open the file: empty, or on resume without the rows beyond ``resume_step``."""
+        self._path = path
+        self._columns = ["step"]
+        self._rows: list[dict[str, str]] = []
+        if resume_step and path.exists():
+            self._read(path.read_text(encoding="utf-8", errors="replace"), resume_step)
+        self._rewrite()
+
+    def _read(self, text: str, last_step: int) -> None:
+        """Take over the whole rows up to a step; a killed run may have left a torn one."""
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+        columns = list(reader.fieldnames or [])
+        if "step" not in columns:
+            return
+        self._columns = columns
+        for row in reader:
+            whole = None not in row and None not in row.values() and row["step"].isdecimal()
+            if whole and int(row["step"]) <= last_step:
+                self._rows.append(row)
+
+    def append(self, row: dict[str, float]) -> None:
+        """Add one row; a column not seen before makes the file be written anew."""
+        new = [name for name in row if name not in self._columns]
+        self._rows.append({name: repr(value) for name, value in row.items()})
+        if new:
+            self._columns += new
+            self._rewrite()
+            return
+        with self._path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self._columns).writerow(self._rows[-1])
+
+    def _rewrite(self) -> None:
+        """Write the whole file."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text(self._path, text.getvalue())
+
+
+class BoardFile:
+    """A TensorBoard file: one event per log interval, written by the caller.
+
+    The writer of tensorboardX hands events to a thread; where the disk is full that thread dies and
+    the training waits for it for ever. Here the error is raised.
+
+    Args:
+        folder: the folder of the files; made if it is missing.
+        resume_step: step after which a continuation makes what older files hold void, or 0.
+    """
+
+    def __init__(self, folder: Path, resume_step: int) -> None:
+        from tensorboardX.proto import event_pb2  # here: it takes a third of a second
+        from tensorboardX.record_writer import RecordWriter
+
+        self._protobuf: Any = event_pb2  # which makes its classes at run time
+        folder.mkdir(exist_ok=True)
+        stamp = f"{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{resume_step}"
+        self._file = RecordWriter(str(folder / f"events.out.tfevents.{stamp}"))
+        self._flushed = time.monotonic()
+        self._write(file_version="brain.Event:2")
+        if resume_step:
+            start = self._protobuf.SessionLog(status=self._protobuf.SessionLog.START)
+            self._write(step=resume_step + 1, session_log=start)
+
+    def _write(self, **content: Any) -> None:
+        """Write one event."""
+        event = self._protobuf.Event(wall_time=time.time(), **content)
+        self._file.write(event.SerializeToString())
+
+    def append(self, step: int, values: dict[str, float]) -> None:
+        """Write values at a step; a killed process loses those of about ``FLUSH_SECONDS``."""
+        summary = {"value": [{"tag": tag, "simple_value": x} for tag, x in values.items()]}
+        self._write(step=step, summary=summary)
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._file.close()
+
+
+class _Window:
+    """Mean of about the last ``WINDOW`` values, which may come as means of several."""
+
+    def __init__(self) -> None:
+        self._parts: deque[tuple[float, int]] = deque()
+        self._count = 0
+
+    def add(self, mean: float, count: int) -> None:
+        """Add values and drop the oldest parts that are no longer needed."""
+        self._parts.append((mean, count))
+        self._count += count
+        while self._count - self._parts[0][1] >= WINDOW:
+            self._count -= self._parts.popleft()[1]
+
+    def mean(self) -> float:
+        """Mean of the values in the window."""
+        return sum(mean * count for mean, count in self._parts) / self._count
+
+
+class Logger:
+    """Collects scalars and writes their means at every ``flush_step``.
+
+    It has the ``add_scalar`` of a SummaryWriter, so it can be passed as the ``writer`` of
+    ``vectorized_train``. A disk that refuses a write costs one warning and the logs, never the
+    training.
+
+    Args:
+        run_dir: folder of the run, or None to keep nothing on disk.
+        total_steps: environment steps of the whole run, for the progress display.
+        resume_step: environment step the run continues from, 0 for a new one.
+        show: whether to print progress.
+        on_unread: called once, if nobody reads the progress any more (``... | head``).
+    """
+
+    def __init__(
+        self,
+        run_dir: Path | None,
+        *,
+        total_steps: int,
+        resume_step: int = 0,
+        show: bool = True,
+        on_unread: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.total_steps = total_steps
+        self._windows: dict[str, _Window] = defaultdict(_Window)
+        self.latest: dict[str, float] = {}
+        self._pending: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        self._start = (time.perf_counter(), resume_step)
+        self._display = make_display(total_steps, resume_step) if show else None
+        self._on_unread = on_unread
+        self._csv: MetricsFile | None = None
+        self._board: BoardFile | None = None
+        if run_dir is not None:
+            self._guarded(self._open, run_dir, resume_step)
+
+    def _open(self, run_dir: Path, resume_step: int) -> None:
+        """Open the files of a run folder."""
+        self._csv = MetricsFile(run_dir / "metrics.csv", resume_step)
+        self._board = BoardFile(run_dir / "logs", resume_step)
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Record one value; ``flush_step`` writes the mean of all that came since the last one."""
+        del global_step
+        self.add_mean(tag, scalar_value, 1)
+
+    def add_mean(self, tag: str, mean: float, count: int) -> None:
+        """Record the mean of ``count`` values as if they had been added one by one."""
+        self._pending[tag].append((float(mean), count))
+        if tag.startswith("return/") or tag == "episode/length":
+            self._windows[tag].add(float(mean), count)
+
+    def flush_step(self, global_step: int) -> None:
+        """Write the means of the recorded values at one environment step, and show progress."""
+        elapsed = time.perf_counter() - self._start[0]
+        rate = (global_step - self._start[1]) / max(elapsed, 1e-9)
+        values = {
+            tag: sum(mean * n for mean, n in xs) / sum(n for _, n in xs)
+            for tag, xs in self._pending.items()
+        }
+        values["speed/env_steps_per_s"] = rate
+        self._pending.clear()
+        self.latest = values
+        if self._csv is not None:
+            self._guarded(self._write, global_step, values)
+        if self._display is not None:
+            self._show(self._display.update, global_step, rate, self.means())
+
+    def _show(self, function: Any, *args: Any) -> None:
+        """Call a function that prints; once nobody reads, nothing more is shown."""
+        try:
+            function(*args)
+        except BrokenPipeError:
+            self._display = None
+            self._on_unread()
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        """Write one row of metrics."""
+        if self._csv is not None:
+            self._csv.append({"step": step, **values})
+        if self._board is not None:
+            self._board.append(step, values)
+
+    def _guarded(self, function: Any, *args: Any) -> None:
+        """Call a function that writes; if the disk refuses, warn once and stop logging to it."""
+        try:
+            function(*args)
+        except OSError as error:
+            board, self._csv, self._board = self._board, None, None
+            warnings.warn(
+                f"metrics are no longer written ({error}); training goes on.", stacklevel=2
+            )
+            if board is not None:
+                with suppress(OSError):  # what it could not write is lost, as was said
+                    board.close()
+
+    def tell(self, text: str) -> None:
+        """Print one line, where progress is printed."""
+        if self._display is not None:
+            self._show(say, text)
+
+    def means(self) -> dict[str, float]:
+        """Mean of each return over the last ``WINDOW`` episodes, by tag."""
+        return {tag: window.mean() for tag, window in self._windows.items()}
+
+    def close(self) -> None:
+        """Finish the files and the display."""
+        if self._board is not None:
+            self._guarded(self._board.close)
+        if self._display is not None:
+            self._show(self._display.close)

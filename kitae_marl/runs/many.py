@@ -1,0 +1,197 @@
+"""Many runs in one compiled program: over seeds, and over settings of PPO."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kitae_marl.config.run import TRACED, Config
+from kitae_marl.errors import CheckpointError, ConfigError
+from kitae_marl.runs import session
+from kitae_marl.runs.agent import Agent
+from kitae_marl.runs.keeping import is_complete
+from kitae_marl.runs.store import folders
+from kitae_marl.runs.terminal import counted, say
+from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
+
+if TYPE_CHECKING:
+    from kitae_envs.core import Game
+
+
+class Trained(NamedTuple):
+    """One of many runs.
+
+    Attributes:
+        agent: the agent; ``agent.config`` says seed and settings.
+        summary: what a single run returns.
+        run_dir: its folder, None where nothing is kept.
+    """
+
+    agent: Agent
+    summary: dict[str, Any]
+    run_dir: Path | None
+
+
+def train_many(
+    game: Game | str,
+    config: Config,
+    seeds: Sequence[int],
+    hyperparameters: Mapping[str, Sequence[float]] | None = None,
+    run_dir: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    show: bool = True,
+) -> list[Trained]:
+    """Train every combination of settings with every seed: one program, one compilation.
+
+    Each run draws the random numbers that it would draw by itself. On a CPU they take turns, and
+    runs that differ by seed alone end as they would by themselves, to the last bit. Other devices
+    work on all at once (``jax.vmap``), so that matrix products may be rounded in another way.
+
+    Args:
+        game: a compiled game, or the id of one.
+        config: settings of all runs.
+        seeds: their seeds.
+        hyperparameters: values to try by name, of ``kitae_marl.config.run.TRACED``:
+            ``{"learning_rate": [1e-3, 3e-3], "gamma": [0.9, 0.99]}`` are four combinations.
+        run_dir: folder that gets an ordinary run folder ``seed_<seed>`` for each seed; with
+            hyperparameters a folder of these for each combination, ``learning_rate-0.001``. None:
+            nothing is kept.
+        overwrite: replace what ``run_dir`` holds.
+        show: whether to print the progress of the first run.
+
+    Returns:
+        The runs, all seeds of the first combination first.
+
+    Raises:
+        ConfigError: for settings that cannot be traced or are out of range, for no or equal seeds,
+            and where the program does not fit into memory.
+        RunExistsError: if a folder is not free.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds: expected different seeds, got {list(seeds)}.", "seeds")
+    configs: list[Config] = []
+    paths: list[Path | None] = []
+    for name, ppo in _combinations(config, hyperparameters or {}):
+        folder = None if run_dir is None else Path(run_dir).resolve() / name
+        if folder is not None:
+            folders.create_run(folder, overwrite=overwrite)
+            folders.write_set(folder, list(seeds))
+        configs += [dataclasses.replace(config, seed=seed, ppo=ppo) for seed in seeds]
+        paths += [None if folder is None else folders.member(folder, seed) for seed in seeds]
+    trained = train_together(game, configs, paths, show=show)
+    if show and run_dir is not None:
+        place = Path(run_dir) if hyperparameters else Path(run_dir).parent
+        say(f"the runs are in {run_dir}; kitae-marl runs --runs-dir {shlex.quote(str(place))}")
+    return trained
+
+
+def _combinations(
+    config: Config, hyperparameters: Mapping[str, Sequence[float]]
+) -> list[tuple[str, Any]]:
+    """Return every combination of settings: the name of its folder, and the PPOConfig."""
+    tried = {name: _values(name, values) for name, values in hyperparameters.items()}
+    combinations = []
+    for values in itertools.product(*tried.values()):
+        chosen = dict(zip(tried, values, strict=True))
+        label = "_".join(f"{name}-{value:g}" for name, value in chosen.items())
+        combinations.append((label, dataclasses.replace(config.ppo, **chosen)))
+    return combinations
+
+
+def _values(name: str, values: Any) -> list[float]:
+    """Return the values to try for one setting, made sure to be a list of numbers."""
+    if name not in TRACED:
+        raise ConfigError(
+            f"hyperparameters: expected values for some of {', '.join(TRACED)}, got "
+            f"{name!r}; train runs that differ otherwise by themselves.",
+            name,
+        )
+    try:
+        numbers = [] if isinstance(values, str) else [float(value) for value in values]
+    except (TypeError, ValueError):
+        numbers = []
+    if not numbers:
+        raise ConfigError(
+            f"hyperparameters: expected a list of values for {name!r}, such as [1e-3, 3e-3], got "
+            f"{values!r}.",
+            name,
+        )
+    return numbers
+
+
+def train_together(
+    game: Game | str,
+    configs: Sequence[Config],
+    paths: Sequence[Path | None],
+    *,
+    step: int | None = None,
+    exact: bool = False,
+    show: bool = True,
+) -> list[Trained]:
+    """Train runs that differ in seed and traced settings; those with checkpoints go on.
+
+    Runs that stand at different steps are trained in one program for each step.
+
+    Args:
+        game: a compiled game, or the id of one.
+        configs: settings of the runs.
+        paths: their folders; None keeps nothing.
+        step: go on from this joint step; None: from the newest that all have.
+        exact: as for ``Agent.resume``.
+        show: whether to print the progress of the first run.
+    """
+    config = configs[0]
+    kwargs = config.env_kwargs if isinstance(game, str) else {}
+    env = CompiledVecParallelEnv(game, config.n_envs, **kwargs)
+    agents = [Agent(env, own) for own in configs]
+    if show:
+        say(session.headline(agents[0], "compiled"))
+    begun = [k for k, path in enumerate(paths) if path and folders.has_checkpoints(path)]
+    for k in begun:
+        session.load(agents[k], _path(paths[k]), step=step, exact=exact, show=show)
+    newest = min((agents[k].learned_step for k in begun), default=0)
+    trained: dict[int, Trained] = {}
+    todo: dict[int, list[int]] = {}
+    for k, (agent, path) in enumerate(zip(agents, paths, strict=True)):
+        summary = folders.read_summary(path) if path and k in begun else {}
+        if is_complete(agent, summary):
+            trained[k] = Trained(agent, summary, path)
+        else:
+            stands = _go_back(agent, _path(path), newest) if k in begun else 0
+            todo.setdefault(stands, []).append(k)
+    for stands, members in todo.items():
+        if show:
+            where = f"go on at step {stands * config.n_envs}" if stands else "begin"
+            n_runs = counted(len(members), "run")
+            say(f"{n_runs} {where} in one program; progress is that of the first")
+        env = CompiledVecParallelEnv(env.game, config.n_envs)
+        own, places = [agents[k] for k in members], [paths[k] for k in members]
+        summaries = session.train_together(own, env, places, show=show)
+        for k, summary in zip(members, summaries, strict=True):
+            trained[k] = Trained(agents[k], summary, paths[k])
+    return [trained[k] for k in range(len(agents))]
+
+
+def _path(path: Path | None) -> Path:
+    """Return a path that is known to be there."""
+    if path is None:
+        raise ValueError("expected the folder of a run, got None.")
+    return path
+
+
+def _go_back(agent: Agent, path: Path, step: int) -> int:
+    """Load the checkpoint of an earlier step, if there is one; return the step it stands at.
+
+    Runs trained together save one after another, so one that was killed may be ahead of others.
+    """
+    if agent.learned_step != step:
+        try:
+            agent.load_checkpoint(path, step)
+        except CheckpointError:
+            return agent.learned_step
+    return step

@@ -1,0 +1,318 @@
+"""Checkpoints by Orbax: one RunState each, with a digest of every leaf. Arrays and JSON only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from kitae_marl.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointWriteError,
+    NoCheckpointError,
+)
+from kitae_marl.runs.store.folders import is_step
+from kitae_marl.runs.store.manifest import (
+    MAX_BYTES,
+    describe,
+    make_manifest,
+    require_compatible,
+    require_digests,
+    require_intact,
+    require_leaves,
+)
+
+KEEP = 3
+"""Checkpoints kept in a run folder, the newest ones."""
+
+
+class RunState(NamedTuple):
+    """Everything a run needs to go on.
+
+    Attributes:
+        state: ``{group: TrainState}``.
+        root_key: data of the run's root key, uint32.
+        step: joint steps done, all of them learned from; int64 scalar.
+        game: what the compiled loop carries of its games; ``()`` where games run in Python.
+    """
+
+    state: Any
+    root_key: Any
+    step: Any
+    game: Any = ()
+
+
+ON_THE_WAY = ".orbax-checkpoint-tmp"
+"""Part of the name of a checkpoint that is not complete."""
+
+
+class RunCheckpointer:
+    """Saves and restores RunStates in the ``checkpoints`` folder of a run.
+
+    A save is done when it returns: written under another name, renamed, read back and compared.
+    Only then do older ones go, so no failure of a later moment can be missed. One process at a time
+    may write.
+
+    Args:
+        folder: the folder; made at the first save.
+        save_every: environment steps between two saves.
+        num_envs: environment steps in one joint step.
+        on_failure: called with the number of saves that have failed so far, at each that fails.
+
+    Attributes:
+        manifest: what the checkpoint that was last read says of itself.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        save_every: int,
+        num_envs: int,
+        on_failure: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self.folder = folder.resolve()
+        self.save_every = save_every
+        self.num_envs = num_envs
+        self.on_failure = on_failure
+        self.failures = 0
+        self.tried_step = -1
+        self.manifest: dict[str, Any] = {}
+
+    def save(self, step: int, agent: Any) -> bool:
+        """Save the agent's run state if ``save_every`` environment steps have passed.
+
+        A disk that refuses costs a warning; it is asked again after as many steps.
+
+        Returns:
+            Whether a checkpoint was written.
+        """
+        if self.tried_step < 0:  # newer ones than the step to save are damaged: they were not used
+            self.tried_step = max((old for old in self.steps() if old < step), default=0)
+        if (step - self.tried_step) * self.num_envs < self.save_every:
+            return False
+        self.tried_step = step
+        try:
+            self.write(agent.run_state())
+        except CheckpointWriteError as error:
+            self.failures += 1
+            warnings.warn(f"{error} Training goes on.", stacklevel=2)
+            self.on_failure(self.failures)
+            return False
+        return True
+
+    def write(self, run_state: RunState) -> Path:
+        """Save one RunState now, in place of a damaged checkpoint of the same step.
+
+        Checkpoints of later steps go: they belong to a past that this run has left.
+
+        Returns:
+            The folder of the checkpoint.
+
+        Raises:
+            CheckpointWriteError: if the disk refuses; what was there before is still there.
+        """
+        run_state = jax.tree.map(np.asarray, run_state)
+        step = int(run_state.step)
+        target = self.folder / str(step)
+        if not self._holds(run_state, step):
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._sweep()
+                self._write(run_state, target)
+                if not self._holds(run_state, step):
+                    shutil.rmtree(target, ignore_errors=True)
+                    raise OSError("what was written could not be read back")
+            except (OSError, ValueError, RuntimeError) as error:  # tensorstore raises all of them
+                self._sweep()
+                raise CheckpointWriteError(self._refusal(run_state, error), str(target)) from error
+        self.tried_step = step
+        kept = [old for old in self.steps() if old <= step][-KEEP:]
+        for other in self.steps():
+            if other not in kept:
+                shutil.rmtree(self.folder / str(other), ignore_errors=True)
+        return target
+
+    def _write(self, run_state: RunState, target: Path) -> None:
+        """Write a checkpoint and rename it."""
+        import orbax.checkpoint as ocp  # here: it costs a second, and only runs that save need it
+
+        parts: dict[str, Any] = {"state": run_state._replace(game=())}
+        if jax.tree.leaves(run_state.game):
+            parts["game"] = _with_elements(run_state.game)
+        manifest = make_manifest(parts, int(run_state.step))
+        arguments = ocp.args.Composite(
+            manifest=ocp.args.JsonSave(manifest),
+            **{name: ocp.args.StandardSave(part) for name, part in parts.items()},
+        )
+        if target.exists():
+            shutil.rmtree(target)
+        with _quiet(), _checkpointer() as checkpointer:
+            checkpointer.save(target, args=arguments)
+
+    def _sweep(self) -> None:
+        """Remove what a failed save, or a killed process, left unfinished."""
+        for path in self.folder.glob(f"*{ON_THE_WAY}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _refusal(self, run_state: RunState, error: Exception) -> str:
+        """Say why a checkpoint could not be written, and how much space it takes."""
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        reason = os.strerror(int(code[1])) if code else str(error)[:300]
+        there = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(run_state))
+        return (
+            f"the checkpoint of step {int(run_state.step)} could not be written to {self.folder}: "
+            f"{reason}; bytes needed: {needed}, free: {shutil.disk_usage(there).free}."
+        )
+
+    def _holds(self, run_state: RunState, step: int) -> bool:
+        """Whether the checkpoint of a step can be read and is this very state."""
+        try:
+            return describe(self._read(run_state, step)) == describe(run_state)
+        except CheckpointError:
+            return False
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, in ascending order."""
+        if not self.folder.is_dir():
+            return []
+        found = (p for p in self.folder.iterdir() if is_step(p.name) and (p / "manifest").is_dir())
+        return sorted(int(p.name) for p in found)
+
+    def latest(self) -> int | None:
+        """Step of the newest complete checkpoint, None without one."""
+        steps = self.steps()
+        return steps[-1] if steps else None
+
+    def latest_path(self) -> str:
+        """Path of the newest complete checkpoint, empty without one."""
+        step = self.latest()
+        return "" if step is None else str(self.folder / str(step))
+
+    def restore(self, template: RunState, step: int | None = None) -> RunState:
+        """Read a checkpoint back, every leaf verified.
+
+        Args:
+            template: a RunState of the same structure, shapes and dtypes; its values don't matter.
+                The games are read back only where its ``game`` is not ``()``.
+            step: joint step of the checkpoint; None: the newest that can be read, older ones being
+                tried, with a warning each, where the newest is damaged.
+
+        Raises:
+            NoCheckpointError: if there is none, or all are damaged.
+            CheckpointCorruptError: if ``step`` was named and is damaged.
+            CheckpointIncompatibleError: if the checkpoint has other leaves than the template.
+        """
+        if step is not None:
+            return self._read(template, step)
+        for candidate in reversed(self.steps()):
+            try:
+                return self._read(template, candidate)
+            except CheckpointCorruptError as error:
+                warnings.warn(f"{error} The next older checkpoint is tried.", stacklevel=2)
+        raise NoCheckpointError(f"no readable checkpoint in {self.folder}.", str(self.folder))
+
+    def _read(self, template: RunState, step: int) -> RunState:
+        """Read and verify one checkpoint."""
+        import orbax.checkpoint as ocp
+
+        path = self.folder / str(step)
+        if step not in self.steps():
+            raise NoCheckpointError(
+                f"no checkpoint of step {step} in {self.folder}; there are {self.steps()}.",
+                str(path),
+            )
+        parts: dict[str, Any] = {"state": template._replace(game=())}
+        if jax.tree.leaves(template.game):
+            parts["game"] = _with_elements(template.game)
+        restored = {}
+        _require_small(path)
+        with _quiet(), _checkpointer() as checkpointer:
+            manifest = _load(checkpointer, path, {"manifest": ocp.args.JsonRestore()}, "manifest")
+            manifest = require_intact(manifest, path)
+            for item, part in parts.items():
+                part = jax.tree.map(np.asarray, part)
+                leaves = require_leaves(manifest, item, path)
+                require_compatible(part, leaves, path)
+                arguments = {item: ocp.args.StandardRestore(part)}
+                restored[item] = _load(checkpointer, path, arguments, item)
+                require_digests(restored[item], leaves, item, path)
+        self.manifest = manifest
+        game = _put_back(template.game, restored["game"]) if "game" in restored else ()
+        return restored["state"]._replace(game=game)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Orbax from printing the tracebacks of errors that it raises as well."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _checkpointer() -> Any:
+    """Return Orbax's checkpointer, for this process alone: others that train with it don't save."""
+    import orbax.checkpoint as ocp
+
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
+    options = ocp.CompositeOptions(multiprocessing_options=alone)
+    handler = ocp.CompositeCheckpointHandler(composite_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def _require_small(path: Path) -> None:
+    """Refuse a manifest that is too large to be one before it is read."""
+    size = sum(p.stat().st_size for p in (path / "manifest").rglob("*") if p.is_file())
+    if size > MAX_BYTES:
+        raise CheckpointCorruptError(
+            f"{path}: expected a manifest of at most {MAX_BYTES} bytes, got {size}.",
+            str(path),
+            "manifest",
+            "size",
+        )
+
+
+def _with_elements(tree: Any) -> dict[str, Any]:
+    """Return the leaves that have elements, by path; Orbax refuses arrays of size zero."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if np.size(leaf)}
+
+
+def _put_back(template: Any, leaves: dict[str, Any]) -> Any:
+    """Build a tree like the template from what ``_with_elements`` returned."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaves.get(jax.tree_util.keystr(path), leaf), template
+    )
+
+
+def _load(checkpointer: Any, path: Path, arguments: dict[str, Any], item: str) -> Any:
+    """Restore one item, any failure of the reader being a damaged checkpoint."""
+    import orbax.checkpoint as ocp
+
+    try:
+        return checkpointer.restore(path, args=ocp.args.Composite(**arguments))[item]
+    except Exception as error:  # Orbax and tensorstore raise many types on damaged files
+        raise CheckpointCorruptError(
+            f"{path}: {item} cannot be read: {type(error).__name__}: {str(error)[:300]}.",
+            str(path),
+            item,
+            str(error)[:300],
+        ) from error

@@ -1,0 +1,140 @@
+"""The runs in a folder: what each trains on, how far it is, and whether it is at work."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+from kitae_marl.errors import ConfigError, UnsafePathError
+from kitae_marl.runs.store import folders
+from kitae_marl.runs.store.locks import holder
+
+OURS = (folders.MARKER, folders.SET_MARKER, "agents.json", "checkpoints", "metrics.csv")
+"""What makes a folder one of ours, if only a damaged one."""
+TAIL = 1 << 16
+"""Bytes of metrics that are read, from the start and from the end."""
+RETURN = "return/mean"
+
+
+def list_runs(runs_dir: str | Path) -> list[dict[str, Any]]:
+    """Describe every run and every set of runs in a folder, by name.
+
+    Returns:
+        For each its ``name`` and ``state``: ``running``, ``complete``, ``stopped`` or ``damaged``
+        (then with a ``reason``). For runs also ``env_id``, ``algo``, ``seed``, ``env_steps`` done
+        and ``of``, ``return`` (mean over agents and the last episodes, None where none ended), and
+        ``holder``, the process that trains it. For sets also ``runs``, a list of the same, and the
+        mean ``return``.
+
+    Raises:
+        ConfigError: if ``runs_dir`` is a file.
+    """
+    root = Path(runs_dir)
+    if not root.exists():
+        return []
+    if not root.is_dir():
+        raise ConfigError(f"runs_dir: expected a folder, got the file {root}.", "runs_dir")
+    return [_entry(root, path) for path in sorted(root.iterdir()) if _is_ours(path)]
+
+
+def folders_of_runs(runs_dir: str | Path) -> list[Path]:
+    """Return the folders in a folder that hold runs or sets, as ``train_many`` leaves them."""
+    root = Path(runs_dir)
+    parts = sorted(root.iterdir()) if root.is_dir() else []
+    return [path for path in parts if not _is_ours(path) and folders.held(path)]
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a folder holds something of a run."""
+    try:
+        return path.is_dir() and any((path / name).exists() for name in OURS)
+    except OSError:  # a folder that may not be entered
+        return True
+
+
+def _entry(root: Path, path: Path) -> dict[str, Any]:
+    """Describe one folder; whatever is wrong with it is its description."""
+    try:
+        folders.run_path(root, path.name)
+        return _set(path) if (path / folders.SET_MARKER).exists() else _run(path)
+    except (ConfigError, UnsafePathError, OSError) as error:
+        return {"name": path.name, "state": "damaged", "reason": str(error)}
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """Describe one run."""
+    config, summary = folders.read_config(path), folders.read_summary(path)
+    steps, value = _progress(path / "metrics.csv")
+    if summary:  # else it is at work, or was killed
+        steps, value = summary["env_steps"], summary["returns"].get(RETURN)
+    process = holder(path)
+    done = bool(summary) and summary["complete"]
+    return {
+        "name": path.name,
+        "state": "running" if process else "complete" if done else "stopped",
+        "env_id": config.env_id,
+        "algo": config.algo,
+        "seed": config.seed,
+        "env_steps": steps,
+        "of": config.n_updates * config.rollout_size,
+        "return": value,
+        "holder": process,
+    }
+
+
+def _set(path: Path) -> dict[str, Any]:
+    """Describe a set of runs."""
+    seeds = folders.read_set(path)
+    members = [path / folders.member_name(seed) for seed in seeds]
+    rows = [_entry(path, part) for part in members if part.exists()]
+    states = [row["state"] for row in rows]
+    if holder(path) or "running" in states:
+        state = "running"
+    elif "damaged" in states:
+        state = "damaged"
+    else:
+        complete = len(rows) == len(seeds) and set(states) == {"complete"}
+        state = "complete" if complete else "stopped"
+    values = [row["return"] for row in rows if row.get("return") is not None]
+    mean = math.fsum(values) / len(values) if values else None
+    return {"name": path.name, "state": state, "seeds": seeds, "return": mean, "runs": rows}
+
+
+def _progress(path: Path) -> tuple[int, float | None]:
+    """Return the last step and the last return of the metrics, as far as they can be read."""
+    if not path.is_file():
+        return 0, None
+    with path.open("rb") as file:
+        head = file.readline(TAIL)
+        file.seek(max(len(head), path.stat().st_size - TAIL))
+        tail = file.read(TAIL)
+    columns = _cells(head)
+    lines = tail[: tail.rfind(b"\n") + 1].splitlines()
+    steps, value = 0, None
+    for line in reversed(lines):
+        row = dict(zip(columns, _cells(line), strict=False))
+        if not steps and row.get("step", "").isdecimal():
+            steps = int(row["step"])
+        value = _number(row.get(RETURN, ""))
+        if steps and value is not None:
+            break
+    return steps, value
+
+
+def _cells(line: bytes) -> list[str]:
+    """Read one line of a CSV file."""
+    try:
+        return next(csv.reader([line.decode(errors="replace")]), [])
+    except csv.Error:
+        return []
+
+
+def _number(text: str) -> float | None:
+    """Read a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

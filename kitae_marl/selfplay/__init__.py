@@ -1,0 +1,1 @@
+"""Who sits on the seats of a game that do not learn."""

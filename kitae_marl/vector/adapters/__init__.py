@@ -1,0 +1,1 @@
+"""Environments of other kinds as parallel environments and vectors of them."""

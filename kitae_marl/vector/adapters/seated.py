@@ -1,0 +1,190 @@
+"""A vector of environments some of whose agents are played by given policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+
+from kitae_marl.data.groups import GroupSpec, group_specs
+from kitae_marl.data.stacking import AgentDict, stack, unstack
+from kitae_marl.types import AgentPyTree, Policy
+from kitae_marl.vector import VecParallelEnv, episode_seed
+
+Step = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
+
+
+class HostSeat(NamedTuple):
+    """Who plays for some agents.
+
+    Attributes:
+        agents: whom it plays for.
+        start: called at every reset with a seed, returns the policy from then on. The policy gets
+            the observations and infos of all agents at every step, so one with a memory learns
+            from ``infos["_final_observation"]`` where an episode ended.
+    """
+
+    agents: tuple[str, ...]
+    start: Callable[[int], Policy]
+
+
+class SeatedVecParallelEnv:
+    """The same environments with fewer agents: the others have seats, whose policies act.
+
+    It speaks the protocol of :class:`kitae_marl.vector.VecParallelEnv`, for the agents that are
+    left; all of an environment that is not about single agents is as the environment has it.
+    ``infos["episode"]`` holds beside ``"return"`` also ``"seat_return"``, that of the seated
+    agents. An episode ends when the game ends it, for all of its agents.
+
+    Args:
+        env: the environments; closed with these.
+        seats: who plays for whom.
+
+    Attributes:
+        possible_agents: the agents without a seat, in the game's order.
+        groups: these agents, stacked together where their spaces are equal.
+    """
+
+    def __init__(self, env: VecParallelEnv, seats: Iterable[HostSeat]) -> None:
+        self._env = env
+        self._seats = tuple(seats)
+        seated = {agent for seat in self._seats for agent in seat.agents}
+        self.possible_agents = [a for a in env.possible_agents if a not in seated]
+        self.groups: tuple[GroupSpec, ...] = self._grouped(self.possible_agents)
+        self._seat_groups = self._grouped([a for a in env.possible_agents if a in seated])
+        self._policies: list[Policy] = []
+        self._seen: tuple[AgentPyTree, dict[str, Any]] = {}, {}
+        self._seed: int | None = None
+        self._n_resets = 0
+
+    def _grouped(self, agents: list[str]) -> tuple[GroupSpec, ...]:
+        """Group agents of the game."""
+        return group_specs(agents, self._env.observation_space, self._env.action_space)
+
+    def __getattr__(self, name: str) -> Any:
+        """Look everything else up in the environment, but for its private parts and its game.
+
+        Training steps a compiled ``game`` by itself, and would leave the seats out.
+        """
+        if name.startswith("_") or name == "game":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._env, name)
+
+    @property
+    def num_envs(self) -> int:
+        """Number of environments."""
+        return self._env.num_envs
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The environment's own."""
+        return self._env.metadata
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._env.closed
+
+    @property
+    def with_state(self) -> bool:
+        """Whether global states are delivered."""
+        return getattr(self._env, "with_state", False)
+
+    @property
+    def state_space(self) -> gym.Space | None:
+        """Space of one environment's global state, None where the game has none."""
+        return self._env.state_space
+
+    def observation_space(self, agent: str) -> gym.Space:
+        """Return the space of one agent's observation in one environment."""
+        return self._env.observation_space(agent)
+
+    def action_space(self, agent: str) -> gym.Space:
+        """Return the space of one agent's action in one environment."""
+        return self._env.action_space(agent)
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[AgentDict, dict[str, Any]]:
+        """Start a new episode everywhere; environment i is seeded ``seed + i``.
+
+        The chance of the seats follows from the seed, too; None goes on from the one before.
+        """
+        observations, infos = self._env.reset(seed=seed, options=options)
+        if seed is None and self._seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0]) >> 1
+        if seed is not None:
+            self._seed, self._n_resets = seed, 0
+        else:
+            self._n_resets += 1
+        self._policies = [
+            seat.start(episode_seed(self._seed or 0, self.num_envs + i, self._n_resets))
+            for i, seat in enumerate(self._seats)
+        ]
+        self._seen = observations, infos
+        return self._kept(observations), self._infos(infos)
+
+    def step(self, actions: Mapping[str, Any]) -> Step:
+        """Step every environment once with ``{agent: [E, ...]}`` of the agents without a seat."""
+        self.step_async(actions)
+        return self.step_wait()
+
+    def step_async(self, actions: Mapping[str, Any]) -> None:
+        """Ask the seats for their actions and begin a step.
+
+        Raises:
+            ValueError: if actions are wrong, or a seat has none for one of its agents.
+        """
+        joint = {agent: actions[agent] for agent in self.possible_agents if agent in actions}
+        for seat, policy in zip(self._seats, self._policies, strict=False):  # no policy: no reset
+            chosen = policy(*self._seen)
+            missing = [agent for agent in seat.agents if agent not in chosen]
+            if missing:
+                raise ValueError(
+                    f"expected actions for {list(seat.agents)} from their seat, got "
+                    f"{list(chosen)[:20]}; the policy must return {{agent: [E, ...]}} for them."
+                )
+            joint |= {agent: chosen[agent] for agent in seat.agents}
+        self._env.step_async(joint)
+
+    def step_wait(self) -> Step:
+        """End the step that :meth:`step_async` began."""
+        observations, *numbers, infos = self._env.step_wait()
+        self._seen = observations, infos
+        reward, terminated, truncated = map(self._kept, numbers)
+        return self._kept(observations), reward, terminated, truncated, self._infos(infos)
+
+    def _kept(self, by_agent: Mapping[str, Any]) -> AgentDict:
+        """Leave out the agents that have seats; whole groups stay views."""
+        return unstack(stack(by_agent, self.groups), self.groups)
+
+    def _infos(self, infos: Mapping[str, Any]) -> dict[str, Any]:
+        """Leave the seated agents out of the infos."""
+        kept = dict(infos)
+        kept["active"] = self._kept(infos["active"])
+        if "final_observation" in infos:
+            kept["final_observation"] = self._kept(infos["final_observation"])
+        if "action_mask" in infos:
+            masks = infos["action_mask"]
+            groups = [g for g in self.groups if all(agent in masks for agent in g.agents)]
+            kept["action_mask"] = unstack(stack(masks, groups), groups)
+        if "episode" in infos:
+            episode = infos["episode"]
+            returns = unstack(stack(episode["return"], self._seat_groups), self._seat_groups)
+            kept["episode"] = {name: self._kept(values) for name, values in episode.items()}
+            kept["episode"]["seat_return"] = returns
+        return kept
+
+    def state(self) -> np.ndarray:
+        """Return the global states ``[E, ...]``."""
+        return self._env.state()
+
+    def render(self, env_index: int = 0) -> np.ndarray:
+        """Return a frame ``[H, W, 3]`` of one environment."""
+        return self._env.render(env_index)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._env.close()

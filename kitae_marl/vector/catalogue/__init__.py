@@ -1,0 +1,1 @@
+"""What games there are, and whether one behaves as it should."""

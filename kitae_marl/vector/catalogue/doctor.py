@@ -1,0 +1,269 @@
+"""Check a parallel game by playing it: who dies, joins, waits; what breaks; what to train with."""
+
+from __future__ import annotations
+
+import cProfile
+import json
+import math
+import os
+import pstats
+import re
+import shlex
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+from kitae_marl.data.groups import group_specs
+from kitae_marl.vector.adapters.as_parallel import as_parallel
+from kitae_marl.vector.adapters.compiled_games import twin_serves
+from kitae_marl.vector.adapters.single import SingleParallelEnv
+from kitae_marl.vector.catalogue.doctor_report import Report, names
+from kitae_marl.vector.catalogue.games import space_text
+from kitae_marl.vector.catalogue.playout import Observed, Player
+from kitae_marl.vector.lean.build import QUIRKS
+from kitae_marl.vector.make import make_parallel_env
+from kitae_marl.vector.stepping.spaces import leaves
+
+_ROLLOUT_BYTES = 2**30  # the most that observations of one rollout should take
+
+
+def check_parallel_env(
+    env: str | ParallelEnv[str, Any, Any] | Callable[[], Any],
+    *,
+    episodes: int = 10,
+    max_steps: int = 1000,
+    patience: float = 30.0,
+    seed: int = 0,
+    **kwargs: Any,
+) -> Report:
+    """Play random legal episodes of a game and report what it does.
+
+    Args:
+        env: an id; a function that makes the game (then fresh copies can be compared); or the
+            game itself, which is played but not closed.
+        episodes: episodes to play.
+        max_steps: joint steps after which an episode is left.
+        patience: seconds after which no further episode is begun; comparing episodes of equal
+            seeds takes about as long again at most, by leaving them earlier.
+        seed: seed of the first episode.
+        **kwargs: arguments of the game, for an id.
+
+    Returns:
+        The report; ``report.lines()`` is text to print, ``report.ok`` says whether all is well.
+
+    Raises:
+        TypeError: if ``env`` is no parallel game, or a space has no arrays of fixed size.
+    """
+    make, name = _maker(env, kwargs)
+    game = make() if make is not None else as_parallel(env)
+    if not isinstance(game, ParallelEnv):
+        raise TypeError(
+            f"expected one parallel environment, got {type(game).__name__}; check a single "
+            "environment of the vector instead."
+        )
+    player, clock = Player(game), time.perf_counter()
+    for episode in range(episodes):
+        player.play(seed + episode, max_steps, action_seed=episode)
+        if time.perf_counter() - clock > patience:
+            break
+    steps = _affordable(max_steps, patience / 4, time.perf_counter() - clock, player.observed)
+    seeding, problems = _check_seeding(make, game, seed + episodes, steps)
+    where = _profile(game, seed, min(steps, 300))
+    report = _report(name, game, player.observed, max_steps, seeding, problems, where, kwargs)
+    if make is not None:
+        game.close()
+    return report
+
+
+def _maker(env: Any, kwargs: dict[str, Any]) -> tuple[Callable[[], Any] | None, str]:
+    """A function that makes fresh copies, if there is one, and the name of the game."""
+    if isinstance(env, str):
+        return lambda: make_parallel_env(env, **kwargs), env
+    if kwargs:
+        raise TypeError(f"expected arguments of the game only beside an id, got {list(kwargs)}.")
+    if callable(env) and not isinstance(env, ParallelEnv):
+        return lambda: as_parallel(env()), getattr(env, "__name__", type(env).__name__)
+    return None, type(env).__name__
+
+
+def _affordable(max_steps: int, budget: float, seconds: float, seen: Observed) -> int:
+    """The joint steps that fit into ``budget`` seconds, at least 20, at the speed of the play."""
+    per_step = seconds / max(1, len(seen.step_seconds))
+    return min(max_steps, max(20, int(budget / per_step)))
+
+
+def _digests(game: Any, seed: int, max_steps: int) -> list[bytes]:
+    """Everything said in an episode from this seed, always with the same actions."""
+    player = Player(game)
+    player.play(seed, max_steps, action_seed=seed)
+    return player.observed.digests
+
+
+def _check_seeding(
+    make: Callable[[], Any] | None, used: Any, seed: int, max_steps: int
+) -> tuple[str, list[str]]:
+    """Compare whole episodes of a used game with itself, and with fresh copies."""
+    again = [_digests(used, seed, max_steps) for _ in range(2)]
+    copies = [again[0]]
+    if make is not None:
+        for _ in range(2):
+            fresh = make()
+            copies.append(_digests(fresh, seed, max_steps))
+            fresh.close()
+        if copies[1] != copies[2]:
+            return "two fresh copies differ", ["reset(seed) does not determine an episode"]
+    step = next((i for i, x in enumerate(zip(*copies, strict=False)) if len(set(x)) > 1), None)
+    if again[0] != again[1] or step is not None or len(set(map(len, copies))) > 1:
+        where = "" if step is None else f", from step {step} on"
+        return f"state survives reset(seed){where}", ["a used game differs from a fresh one"]
+    compared = "also on a used game" if make is not None else "on one used game"
+    what = f"the first {max_steps} steps" if used.agents else "whole episodes"
+    return f"reset(seed) determines {what}, {compared}", []
+
+
+def _profile(game: Any, seed: int, max_steps: int) -> tuple[tuple[str, int], ...]:
+    """Where the time of some steps goes, by package."""
+    profiler, player = cProfile.Profile(), Player(game)
+    original = game.step
+    profiled: Callable[..., Any] = lambda actions: profiler.runcall(original, actions)  # noqa: E731
+    player.env = _Stepping(game, profiled)
+    player.play(seed, max_steps)
+    seconds: Counter[str] = Counter()
+    if not player.observed.step_seconds:
+        return ()
+    stats: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
+    for (file, _, _), (_, _, own, _, callers) in stats.items():
+        if file != "~":
+            seconds[_package(file)] += own
+            continue
+        for (caller, _, _), numbers in callers.items():  # built-ins count for who calls them
+            seconds[_package(caller)] += numbers[2]
+    total = sum(seconds.values()) or 1.0
+    shares = [(package, round(100 * own / total)) for package, own in seconds.most_common(5)]
+    return tuple((package, share) for package, share in shares if share > 0)
+
+
+class _Stepping:
+    """A game whose ``step`` is another function."""
+
+    def __init__(self, game: Any, step: Callable[..., Any]) -> None:
+        self._game, self.step = game, step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._game, name)
+
+
+def _package(file: str) -> str:
+    """The package that a source file belongs to."""
+    installed = re.search(r"site-packages[/\\](\w+)", file)
+    if installed:
+        return installed[1]
+    ours = re.search(r"[/\\](kitae_marl|kitae_envs)[/\\]", file)
+    return ours[1] if ours else "Python" if "python" in file.lower() else "game"
+
+
+def _report(
+    name: str,
+    game: Any,
+    seen: Observed,
+    max_steps: int,
+    seeding: str,
+    problems: list[str],
+    where: tuple[tuple[str, int], ...],
+    kwargs: dict[str, Any],
+) -> Report:
+    """Put the report together."""
+    groups = group_specs(game.possible_agents, game.observation_space, game.action_space)
+    broken = [f"{text} ({times} times)" for text, times in seen.problems.most_common()]
+    if seen.empty_masks:
+        broken.append(f"an agent who is to act has no legal action ({seen.empty_masks} times)")
+    ms = 1e3 * float(np.median(seen.step_seconds)) if seen.step_seconds else 0.0
+    n_envs, n_steps = _recommended(game, ms)
+    n_workers = min(n_envs, os.cpu_count() or 1)
+    twin = twin_serves(name, kwargs)
+    lengths = seen.lengths or [0]
+    return Report(
+        name=name,
+        groups=tuple(
+            f"{names(group.agents)}: {space_text(group.observation_space)} -> "
+            f"{space_text(group.action_space)}"
+            for group in groups
+        ),
+        episodes=(len(seen.lengths), min(lengths), float(np.mean(lengths)), max(lengths)),
+        unfinished=(seen.unfinished, max_steps),
+        dying=tuple(sorted(seen.dying)),
+        joining=tuple(sorted(seen.joining)),
+        waiting=tuple(sorted(seen.waiting)),
+        masks=" and ".join(sorted(seen.masks)),
+        empty_masks=seen.empty_masks,
+        late_rewards=seen.late_rewards,
+        ends=(seen.terminated, seen.truncated),
+        seeding=seeding,
+        ms_per_step=ms,
+        ms_per_reset=1e3 * float(np.median(seen.reset_seconds)),
+        where=where,
+        corrected=tuple(
+            text
+            for prefix, text in QUIRKS.items()
+            if name.startswith(prefix) and not kwargs.get("stock")
+        ),
+        problems=tuple(problems + broken),
+        wrappers=_wrappers(game),
+        n_envs=n_envs,
+        n_workers=n_workers,
+        twin=twin,
+        command=_command(name, kwargs, n_envs, None if twin else n_workers, n_steps)
+        if "/" in name or ":" in name
+        else "",
+    )
+
+
+def _recommended(game: Any, ms: float) -> tuple[int, int]:
+    """Environments and steps of a rollout: more of the fast games, within memory."""
+    n_envs = 64 if ms < 0.2 else 16 if ms < 5.0 else 8
+    size = sum(
+        math.prod(leaf.shape) * leaf.dtype.itemsize
+        for agent in game.possible_agents
+        for leaf in leaves(game.observation_space(agent))
+    )
+    n_steps = 128
+    while n_envs * n_steps * size > _ROLLOUT_BYTES and n_steps > 16:
+        n_steps //= 2
+    while n_envs * n_steps * size > _ROLLOUT_BYTES and n_envs > 2:
+        n_envs //= 2
+    return n_envs, n_steps
+
+
+def _wrappers(game: Any) -> tuple[str, ...]:
+    """Wrappers that would help with what the agents see."""
+    advice = []
+    for agent in game.possible_agents[:1]:
+        space = game.observation_space(agent)
+        if not isinstance(space, spaces.Box) or isinstance(game, SingleParallelEnv):
+            continue
+        if len(space.shape) == 3 and space.shape[-1] in (1, 3) and space.dtype == np.uint8:
+            if space.shape[-1] == 3:
+                advice.append("supersuit.color_reduction_v0(env): one channel instead of three")
+            if space.shape[0] * space.shape[1] > 84 * 84:
+                advice.append("supersuit.resize_v1(env, 84, 84): smaller pictures")
+            advice.append("supersuit.frame_stack_v1(env, 4): pictures that show motion")
+    return tuple(advice)
+
+
+def _command(
+    name: str, kwargs: dict[str, Any], n_envs: int, n_workers: int | None, n_steps: int
+) -> str:
+    """The command line that trains with the recommended numbers."""
+    words = ["kitae-marl", "train", name, "--n-envs", str(n_envs)]
+    if n_workers is not None:
+        words += ["--n-workers", str(n_workers)]
+    if n_steps != 128:
+        words += ["--ppo.n-steps", str(n_steps)]
+    if kwargs:
+        words += ["--env-kwargs", json.dumps(kwargs)]
+    return shlex.join(words)

@@ -1,0 +1,1 @@
+"""PettingZoo's games, built without the wrappers that only check."""

@@ -1,0 +1,330 @@
+"""Stepping one worker's environments: the hot path, auto-reset and statistics.
+
+The same collector runs in a worker process and in the in-process vector environment. Everything
+that can be done once per worker and step, instead of once per environment or agent, is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter
+from typing import Any
+
+from kitae_marl.vector import episode_seed
+from kitae_marl.vector.options import VectorOptions
+from kitae_marl.vector.stepping.blocks import Blocks
+from kitae_marl.vector.stepping.dicts import ActionReader
+from kitae_marl.vector.stepping.faults import report_exception
+from kitae_marl.vector.stepping.in_place import InPlaceEnv, Place, Told
+from kitae_marl.vector.stepping.info import InfoReader
+from kitae_marl.vector.stepping.inspection import Inspector
+from kitae_marl.vector.stepping.observations import ObservationStage
+from kitae_marl.vector.stepping.records import Record
+from kitae_marl.vector.stepping.rows import Rows
+
+LONG_EPISODE = 100_000
+"""Without ``max_episode_steps`` an episode of this length is worth a warning."""
+
+
+class Collector:
+    """The environments ``rows`` of a vector environment, stepped one after the other.
+
+    Args:
+        blocks: the shared arrays.
+        rows: which rows of them belong to these environments.
+        env_fns: makers of the environments.
+        envs: the environments, already made.
+        options: see :class:`VectorOptions`.
+        number: number of the worker.
+
+    Attributes:
+        reports: faults of the last call, see :mod:`kitae_marl.vector.stepping.faults`.
+        logs: texts of the last call that a user should read.
+        cuts: episodes cut in the last call because of NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        rows: slice,
+        env_fns: Sequence[Callable[[], Any]],
+        envs: Sequence[Any],
+        options: VectorOptions,
+        number: int,
+    ) -> None:
+        self.blocks, self.rows, self.options = blocks, rows, options
+        self.records = [Record(env, rows.start + i, blocks.names) for i, env in enumerate(envs)]
+        self.stage = ObservationStage(blocks, rows)
+        self._inspector = Inspector(self.stage, blocks.names, options.strict_bounds)
+        self.infos = InfoReader(blocks, rows, options.keep_infos)
+        self.reports: list[dict[str, Any]] = []
+        self.logs: list[str] = []
+        self.cuts = 0
+        self._env_fns = list(env_fns)
+        self._current = blocks.current[number : number + 1]
+        self._cancelled = blocks.cancelled[number : number + 1]
+        self._actions = ActionReader(blocks, rows)
+        self.numbers = Rows(blocks, rows)
+        self._limit = options.max_episode_steps or LONG_EPISODE
+        self._base_seed = 0
+        self._unrewarded = [0.0] * len(blocks.names)
+        for row, record in enumerate(self.records):
+            self._move_in(row, record)
+
+    def _move_in(self, row: int, record: Record) -> None:
+        """Give an environment that writes in place its arrays."""
+        env, views = record.env, None
+        if isinstance(env, InPlaceEnv) and env.may_move_in() and not self.infos.keep:
+            views = self.stage.place(row)
+        record.tenant = None
+        if views is not None and env.move_in(Place(views, self.infos.place(row), record.column)):
+            record.tenant = env
+        self.stage.leave_to_game(row, record.tenant is not None)
+
+    def reset(
+        self, seed: int, episodes: dict[int, int], options: dict[str, Any] | None = None
+    ) -> None:
+        """Begin the given episodes; environments that are not named keep theirs.
+
+        Args:
+            seed: seed of the vector environment.
+            episodes: number of the new episode, by index of the environment.
+            options: handed to ``env.reset``.
+        """
+        chosen = [row for row, record in enumerate(self.records) if record.index in episodes]
+        self.stage.begin()
+        self.begin_reports()
+        self.numbers.begin_reset(chosen)
+        self._base_seed = seed
+        for row in range(len(self.records)):
+            self.stage.repeat(row)
+        for row in chosen:
+            self.records[row].episode = episodes[self.records[row].index]
+            self._restart(row, options)
+        self._check_first(chosen, None)
+        self._commit()
+
+    def step(self) -> bool:
+        """Step every environment once with the actions in the shared block.
+
+        Returns:
+            Whether an episode ended anywhere.
+        """
+        self.stage.begin()
+        self.begin_reports()
+        self.numbers.begin_step()
+        rewards: list[Any] = []
+        actions = self._actions.read()
+        seconds, current = self.numbers.seconds, self._current
+        ended: list[int] = []
+        before = perf_counter()
+        for row, record in enumerate(self.records):
+            current[0] = 1 + record.index
+            try:
+                if self._step_row(row, record, actions[row], rewards):
+                    ended.append(row)
+            except Exception as error:
+                self._fail(row, error, "step")
+                self.stage.repeat(row)
+                rewards[row * len(record.names) :] = [0.0] * len(record.names)
+            now = perf_counter()
+            seconds[row] = now - before
+            before = now
+        current[0] = 0
+        failed, cut = self._check(rewards)
+        self.numbers.add_rewards()
+        if ended or cut:
+            ended = [row for row in ended if row not in failed and row not in cut]
+            self._finish(ended, cut)
+        self._commit()
+        return bool(ended or cut)
+
+    def begin_reports(self) -> None:
+        """Forget what was reported for the call before."""
+        self.reports.clear()
+        self.logs.clear()
+        self.cuts = 0
+
+    def _step_row(self, row: int, record: Record, actions: list[Any], rewards: list[Any]) -> bool:
+        """Step one environment; return whether its episode ended."""
+        record.steps += 1
+        if record.tenant is not None:
+            self._play(row, record, record.tenant.play(actions), rewards)
+        else:
+            self._read(row, record, actions, rewards)
+        if record.steps >= self._limit and record.alive:
+            self._reach_limit(row, record)
+        return not record.alive
+
+    def _play(self, row: int, record: Record, told: Told | None, rewards: list[Any]) -> None:
+        """Take note of what an environment said beside what it wrote."""
+        if told is None:
+            rewards += self._unrewarded
+            return
+        rewards += told.rewards
+        if told.terminated or told.truncated:
+            record.alive = ()
+            self.numbers.leave(row, told.terminated, told.truncated)
+
+    def _read(self, row: int, record: Record, actions: list[Any], rewards: list[Any]) -> None:
+        """Step an environment and take its dicts apart."""
+        if record.full:
+            chosen = dict(zip(record.names, actions))  # noqa: B905 (the lengths are ours)
+        else:
+            chosen = {agent: actions[column] for agent, column in record.members}
+        observations, reward, terminated, truncated, infos = record.env.step(chosen)
+        values = record.values(observations, reward, terminated, truncated)
+        if values is None:
+            values = self._settle(row, record, observations, reward, terminated, truncated)
+        self.stage.put(row, values[0])
+        rewards += values[1]
+        if self.infos.watching or any(infos.values()):
+            self.infos.read(row, record, infos)
+
+    def _settle(self, row: int, record: Record, *results: Any) -> tuple[list[Any], list[Any]]:
+        """Return observations and rewards by column of a step on which agents leave or join."""
+        outcome = record.settle(*results)
+        self.numbers.apply(row, record, outcome)
+        for agent in outcome.vanished:
+            self.logs.append(
+                f"env {record.index}: agent {agent!r} left env.agents without a termination or "
+                "truncation; it is treated as terminated (said once per agent)."
+            )
+        observations = [
+            outcome.observations.get(name, nothing)
+            for name, nothing in zip(record.names, self.stage.nothing, strict=True)
+        ]
+        return observations, [outcome.rewards.get(name, 0.0) for name in record.names]
+
+    def _reach_limit(self, row: int, record: Record) -> None:
+        """Truncate an episode that is too long, or warn that it is long."""
+        if self.options.max_episode_steps is not None:
+            self.numbers.truncate(row)
+            record.alive = ()
+        elif record.steps == LONG_EPISODE:
+            self.logs.append(
+                f"env {record.index}: its episode has lasted {LONG_EPISODE} steps; if it never "
+                "ends by itself, give max_episode_steps."
+            )
+
+    def _fail(self, row: int, error: Exception, phase: str) -> None:
+        """Report a fault; the environment must be built anew before it is used again."""
+        record = self.records[row]
+        self._current[0] = 0
+        self.reports.append(
+            report_exception(
+                error, env_index=record.index, phase=phase, step=record.steps, seed=record.seed
+            )
+        )
+        record.broken = True
+
+    def _check(self, rewards: list[Any]) -> tuple[set[int], set[int]]:
+        """Check what the environments gave.
+
+        Returns:
+            The rows that failed, and those whose episode is to be cut instead.
+        """
+        numbers = self.numbers
+        faults, infinite = self._inspector.inspect_step(
+            rewards, numbers.reward, numbers.in_game, self.logs
+        )
+        if not faults and not infinite:
+            return set(), set()
+        cut: set[int] = set()
+        if self.options.on_nonfinite == "truncate":
+            cut = infinite.keys() - faults.keys()
+        for row, fault in {**infinite, **faults}.items():
+            if row not in cut:
+                self._fail(row, fault, "step")
+            self.stage.repeat(row)
+            numbers.reward[row] = 0.0
+        self.stage.fill()
+        return faults.keys() | infinite.keys() - cut, cut
+
+    def _check_first(self, begun: Iterable[int], rows: Sequence[int] | None) -> None:
+        """Check first observations of episodes; gather those of these rows, or of all (None)."""
+        faults = self._inspector.inspect_first(self.numbers.in_game, self.logs, rows)
+        for row in begun:
+            if row in faults and not self.records[row].broken:
+                self._fail(row, faults[row], "reset")
+
+    def _finish(self, ended: list[int], cut: set[int]) -> None:
+        """Store what is left of the episodes that ended, and begin the next ones."""
+        for row in cut:
+            self.cuts += 1
+            self.numbers.cut(row)
+        self.infos.kept_final = [None] * len(self.records)
+        begun = [*ended, *cut]
+        for row in begun:
+            self.numbers.end(row, finished=row not in cut)
+            self.stage.keep_final(row)
+            self._keep_final_state(row, row in cut)
+            self.infos.kept_final[row] = self.infos.kept[row]
+            self.records[row].episode += 1
+            self._restart(row)
+        self._check_first(begun, begun)
+
+    def _keep_final_state(self, row: int, last: bool) -> None:
+        """Store the global state at the end of an episode."""
+        blocks = self.blocks
+        if self.options.with_state and blocks.state is not None and blocks.final_state is not None:
+            at = self.rows.start + row
+            try:
+                blocks.final_state[at] = blocks.state[at] if last else self.records[row].env.state()
+            except Exception as error:
+                self._fail(row, error, "step")
+
+    def _restart(self, row: int, options: dict[str, Any] | None = None) -> None:
+        """Begin a row's next episode; its first observations wait in the stage."""
+        record, seed = self.records[row], self._base_seed
+        first = record.episode == 0
+        record.seed = (
+            seed + record.index if first else episode_seed(seed, record.index, record.episode)
+        )
+        self.numbers.clear(row, record.episode)
+        self.infos.clear(row)
+        self._current[0] = 1 + record.index
+        try:
+            if record.broken:
+                record.env = self._env_fns[row]()
+                record.broken = False
+                self._move_in(row, record)
+            if record.tenant is not None:
+                record.tenant.begin(record.seed, options)
+                record.begin_in_place()
+                self.numbers.enter(row, record)
+                self._current[0] = 0
+                return
+            observations, infos = record.env.reset(seed=record.seed, options=options)
+            record.begin(observations)
+            self.infos.read(row, record, infos)
+        except Exception as error:
+            self._fail(row, error, "reset")
+            return
+        values = self.stage.nothing.copy()
+        for agent, column in record.members:
+            values[column] = observations[agent]
+        self.numbers.enter(row, record)
+        self.stage.put(row, values)
+        self._current[0] = 0
+
+    def _commit(self) -> None:
+        """Copy everything into shared memory; no code of an environment runs here."""
+        if self.options.with_state:
+            self.write_states()
+        if self._cancelled[0]:  # the parent lost patience; what it has seen must stay as it is
+            raise SystemExit("the parent gave this worker up")
+        self.stage.commit()
+        self.numbers.commit()
+        self.infos.commit(self.numbers.in_game, self.blocks.active[self.rows])
+
+    def write_states(self) -> None:
+        """Write every environment's global state."""
+        for row, record in enumerate(self.records):
+            if self.blocks.state is not None and not record.broken:
+                self._current[0] = 1 + record.index
+                try:
+                    self.blocks.state[record.index] = record.env.state()
+                except Exception as error:
+                    self._fail(row, error, "step")
+        self._current[0] = 0

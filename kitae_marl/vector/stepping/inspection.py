@@ -1,0 +1,145 @@
+"""Checks of what the environments of one worker returned, all rows at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from kitae_marl.vector.stepping.leaf import DataFault, data_fault
+from kitae_marl.vector.stepping.observations import ObservationStage
+
+BOUNDED_STEPS = 100
+"""The first so many steps are checked against the bounds of the spaces, then every 1000th."""
+
+Faults = dict[int, DataFault]
+
+
+class Inspector:
+    """Looks at observations and rewards; says what is wrong, by row.
+
+    Args:
+        stage: the observations.
+        names: agents by column.
+        strict: values outside their space are faults, and not only worth one warning.
+    """
+
+    def __init__(self, stage: ObservationStage, names: tuple[str, ...], strict: bool) -> None:
+        self._stage, self._names, self._strict = stage, names, strict
+        self._n_steps = 0
+        self._complained = False
+
+    def inspect_step(
+        self, rewards: list[Any], target: np.ndarray, in_game: np.ndarray, logs: list[str]
+    ) -> tuple[Faults, Faults]:
+        """Gather and check observations and rewards of a step.
+
+        Args:
+            rewards: rewards of all rows and agents.
+            target: where they go, ``[rows, N]``.
+            in_game: which agents are in the game.
+            logs: receives warnings.
+
+        Returns:
+            What is wrong, and what is not finite.
+        """
+        self._n_steps += 1
+        faults = self._stage.fill()
+        infinite = self._stage.nonfinite()
+        read_rewards(rewards, target, self._names, faults, infinite)
+        self._inspect_bounds(in_game, faults, infinite, logs)
+        return faults, infinite
+
+    def inspect_first(
+        self, in_game: np.ndarray, logs: list[str], rows: Sequence[int] | None = None
+    ) -> Faults:
+        """Gather and check first observations; there is no episode yet that could be cut.
+
+        Args:
+            in_game: which agents are in the game.
+            logs: receives warnings.
+            rows: whose observations are new; None: all are.
+        """
+        faults = self._stage.fill(rows)
+        for row, fault in self._stage.nonfinite().items():
+            faults.setdefault(row, fault)
+        self._inspect_bounds(in_game, faults, faults, logs)
+        return faults
+
+    def _inspect_bounds(
+        self, in_game: np.ndarray, faults: Faults, known: Faults, logs: list[str]
+    ) -> None:
+        """Compare observations with the bounds of their spaces, now and then."""
+        if self._n_steps > BOUNDED_STEPS and self._n_steps % 1000:
+            return
+        for row, fault in self._stage.out_of_bounds(in_game).items():
+            if row in known:
+                continue
+            if self._strict:
+                faults.setdefault(row, fault)
+            elif not self._complained:
+                self._complained = True
+                logs.append(f"{fault} (Said once.)")
+
+
+def read_rewards(
+    rewards: list[Any],
+    target: np.ndarray,
+    names: tuple[str, ...],
+    faults: dict[int, DataFault],
+    infinite: dict[int, DataFault],
+) -> None:
+    """Turn the rewards of all rows and agents into numbers; add what is wrong to the faults."""
+    if _NUMBERS.issuperset(map(type, rewards)):
+        if rewards.count(0) == len(rewards):  # so it is on most steps of many games
+            target[...] = 0.0
+            return
+        numbers = np.array(rewards, np.float64)
+        target[...] = numbers.reshape(target.shape)
+        if math.isfinite(sum(numbers.tolist())):  # of a few numbers this is the fastest test
+            return
+    else:
+        _read_rewards_slowly(rewards, target, names, faults)
+    if not np.isfinite(target).all():
+        for row, column in np.argwhere(~np.isfinite(target)).tolist():
+            got = str(target[row, column])
+            infinite.setdefault(row, data_fault(names[column], "reward", "a finite number", got))
+
+
+_NUMBERS = frozenset(
+    (
+        float,
+        int,
+        bool,
+        np.float64,
+        np.float32,
+        np.float16,
+        np.int64,
+        np.int32,
+        np.int16,
+        np.int8,
+        np.uint8,
+        np.bool_,
+    )
+)
+
+
+def _read_rewards_slowly(
+    rewards: list[Any], target: np.ndarray, names: tuple[str, ...], faults: dict[int, DataFault]
+) -> None:
+    """Turn rewards of other types than plain numbers into numbers, one by one."""
+    for k, reward in enumerate(rewards):
+        row, column = divmod(k, len(names))
+        array = np.asarray(reward)
+        if array.shape == () and array.dtype.kind in "biuf":
+            target[row, column] = array
+        else:
+            got = (
+                "None"
+                if reward is None
+                else (f"{type(reward).__name__} of shape {array.shape}, dtype {array.dtype}")
+            )
+            target[row, column] = 0.0
+            faults.setdefault(row, data_fault(names[column], "reward", "one number", got))

@@ -1,0 +1,215 @@
+"""Who is in the game: one environment's agents over one episode.
+
+Agents may die, join later, wait for their turn, or vanish. The fast path of the collector serves
+the common case, everybody is there and nobody leaves; everything else is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+from typing import Any
+
+from kitae_marl.vector.stepping.in_place import InPlaceEnv
+from kitae_marl.vector.stepping.leaf import DataFault, data_fault
+
+_FIELDS = ("observation", "reward", "termination", "truncation")
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """Return a function that looks these names up in a dict, in order."""
+    if len(names) == 1:
+        only = names[0]
+        return lambda values: (values[only],)
+    return itemgetter(*names) if names else lambda values: ()
+
+
+class Record:
+    """One environment of a worker, and the state of its episode.
+
+    Attributes:
+        env: the environment.
+        tenant: the same where it writes observations in place, else None.
+        index: its index in the vector.
+        alive: agents in the game, in the order of the columns.
+        listed: ``env.agents`` as it stood after the last step.
+        dead: agents that left the game in this episode.
+        seed: seed of the episode.
+        episode: its number, from 0.
+        steps: its steps so far.
+        broken: the environment raised and must be built anew before it is used.
+    """
+
+    def __init__(self, env: Any, index: int, names: tuple[str, ...]) -> None:
+        self.env = env
+        self.tenant: InPlaceEnv | None = None
+        self.index = index
+        self.names = names
+        self.column = {name: i for i, name in enumerate(names)}
+        self.get_all = _getter(names)
+        self.full = False
+        self.alive: tuple[str, ...] = ()
+        self._known = frozenset(names)
+        self._everybody = list(self.column.items())
+        self.members: list[tuple[str, int]] = []
+        self.listed: list[str] = []
+        self.dead: set[str] = set()
+        self.seed = self.episode = self.steps = 0
+        self.broken = False
+        self.vanished: set[str] = set()
+
+    def begin(self, observations: dict[str, Any]) -> None:
+        """Enter the agents of a new episode.
+
+        Raises:
+            DataFault: if an agent is unknown or has no observation, or there is none at all.
+        """
+        self.steps = 0
+        self.dead = set()
+        self.listed = list(self.env.agents)
+        self._refuse_unknown(self.listed, observations)
+        for agent in self.listed:
+            if agent not in observations:
+                raise data_fault(agent, "observation", "one from reset()", "no such key")
+        if not self.listed:
+            raise DataFault(
+                "AgentSetError",
+                "expected at least one agent after reset(), got an empty "
+                "env.agents; let reset() list the agents that begin the game.",
+            )
+        self._set_alive(self.listed)
+
+    def begin_in_place(self) -> None:
+        """Enter everybody."""
+        self.steps = 0
+        self.full, self.alive, self.members = True, self.names, self._everybody
+
+    def _set_alive(self, agents: Iterable[str]) -> None:
+        """Remember who is in the game."""
+        present = set(agents)
+        self.full = len(present) == len(self.names)
+        if self.full:
+            self.alive, self.members = self.names, self._everybody
+            return
+        self.alive = tuple(name for name in self.names if name in present)
+        self.members = [(name, self.column[name]) for name in self.alive]
+
+    def values(
+        self,
+        observations: dict[str, Any],
+        rewards: dict[str, Any],
+        terminations: dict[str, Any],
+        truncations: dict[str, Any],
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
+        """Return observations and rewards by column if all agents are there and stay.
+
+        None if anything is out of the ordinary; :meth:`settle` then decides.
+        """
+        get = self.get_all
+        try:
+            if (
+                self.full
+                and self.env.agents == self.listed
+                and len(observations) == len(self.names)
+                and not any(get(terminations))
+                and not any(get(truncations))
+            ):
+                return get(observations), get(rewards)
+        except KeyError:
+            return None
+        return None
+
+    def settle(
+        self,
+        observations: dict[str, Any],
+        rewards: dict[str, Any],
+        terminations: dict[str, Any],
+        truncations: dict[str, Any],
+    ) -> Outcome:
+        """Decide who leaves and who joins after a step on which the agents may have changed.
+
+        Raises:
+            DataFault: if an agent is unknown, returns after it left, or lacks a value.
+        """
+        listed = list(self.env.agents)
+        self._refuse_unknown(listed, observations, rewards, terminations, truncations)
+        results = (observations, rewards, terminations, truncations)
+        outcome = Outcome()
+        here = set(listed)
+        whole = all(values.keys() >= self._known for values in results)
+        for agent in self.alive:
+            if not whole:
+                missing = [f for f, d in zip(_FIELDS, results, strict=True) if agent not in d]
+                if 0 < len(missing) < len(_FIELDS):
+                    raise data_fault(agent, missing[0], "one on every step", "no such key")
+                if missing:
+                    self._leave(agent, outcome)
+                    continue
+            outcome.observations[agent] = observations[agent]
+            outcome.rewards[agent] = rewards[agent]
+            if terminations[agent] or truncations[agent]:
+                outcome.terminated[agent] = bool(terminations[agent])
+                outcome.truncated[agent] = bool(truncations[agent])
+                self.dead.add(agent)
+            elif agent not in here:
+                self._leave(agent, outcome)
+        for agent in listed:
+            self._join(agent, results, outcome)
+        self._set_alive(a for a in self.names if a in here and a not in self.dead)
+        self.listed = listed
+        return outcome
+
+    def _leave(self, agent: str, outcome: Outcome) -> None:
+        """Treat an agent that is gone without a flag as terminated."""
+        outcome.terminated[agent] = True
+        self.dead.add(agent)
+        if agent not in self.vanished:
+            self.vanished.add(agent)
+            outcome.vanished.append(agent)
+
+    def _join(self, agent: str, results: tuple[dict[str, Any], ...], outcome: Outcome) -> None:
+        """Let an agent in that was not in the game before."""
+        observations, rewards, terminations, truncations = results
+        flagged = bool(terminations.get(agent)) or bool(truncations.get(agent))
+        if agent in self.dead:
+            if not flagged and agent not in outcome.terminated and agent not in outcome.truncated:
+                raise DataFault(
+                    "AgentSetError",
+                    f"agent {agent!r} left the game in this episode and is back in env.agents; "
+                    "an agent may return only after reset().",
+                )
+            return
+        if agent in self.alive:
+            return
+        if agent not in observations:
+            raise data_fault(agent, "observation", "one on the step it joins", "no such key")
+        outcome.observations[agent] = observations[agent]
+        outcome.rewards[agent] = rewards.get(agent, 0.0)
+        if flagged:
+            outcome.terminated[agent] = bool(terminations.get(agent))
+            outcome.truncated[agent] = bool(truncations.get(agent))
+            self.dead.add(agent)
+
+    def _refuse_unknown(self, *collections: Iterable[str]) -> None:
+        """Refuse names that are not among ``possible_agents``."""
+        for names in collections:
+            if self._known.issuperset(names):
+                continue
+            for name in names:
+                if name not in self.column:
+                    raise DataFault(
+                        "AgentSetError",
+                        f"expected agents of {list(self.names)[:20]}, got {name!r}; list every "
+                        "agent that may ever appear in possible_agents.",
+                    )
+
+
+class Outcome:
+    """What a step did to the agents: values by agent, only where there is one."""
+
+    def __init__(self) -> None:
+        self.observations: dict[str, Any] = {}
+        self.rewards: dict[str, Any] = {}
+        self.terminated: dict[str, bool] = {}
+        self.truncated: dict[str, bool] = {}
+        self.vanished: list[str] = []

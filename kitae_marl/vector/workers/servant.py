@@ -1,0 +1,199 @@
+"""What a worker does when told: make environments, reset, step, render.
+
+The worker process calls it with frames from its socket, the in-process vector environment calls
+it directly: the same code serves both.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from kitae_marl.vector.stepping.blocks import Blocks
+from kitae_marl.vector.stepping.collector import Collector
+from kitae_marl.vector.stepping.faults import plain, report_exception
+from kitae_marl.vector.stepping.spaces import decode, describe
+from kitae_marl.vector.workers import channel
+
+
+class Servant:
+    """The environments of one worker, and the commands it understands.
+
+    Args:
+        attach: returns the shared bytes for ``(name, size)``.
+        own_process: whether the process belongs to this worker, so that its global random
+            generators may be seeded.
+    """
+
+    def __init__(self, attach: Callable[[str, int], np.ndarray], own_process: bool = False) -> None:
+        self._attach = attach
+        self._own_process = own_process
+        self._env_fns: list[Callable[[], Any]] = []
+        self._envs: list[Any] = []
+        self._start: dict[str, Any] = {}
+        self._collector: Collector | None = None
+        self._handlers = {
+            channel.START: self._make,
+            channel.MAP: self._map,
+            channel.RESET: self._reset,
+            channel.STATE: self._write_state,
+            channel.RENDER: self._render,
+            channel.CLOSE: self._close,
+        }
+
+    def handle(self, kind: int, payload: bytes | bytearray) -> tuple[int, bytes]:
+        """Carry out one command and return flags and payload of the answer."""
+        if kind != channel.STEP:
+            return self._handlers[kind](payload)
+        collector = self._collector
+        assert_mapped(collector)
+        ended = collector.step()  # pyright: ignore[reportOptionalMemberAccess]
+        flags, answer = self._answer(channel.ENDED if ended else 0)
+        if not flags & ~channel.ENDED:
+            # From here on the step counts, even if this process dies before it answers.
+            collector.blocks.committed[self._start["number"]] = 1 + flags  # pyright: ignore[reportOptionalMemberAccess]
+        return flags, answer
+
+    def _answer(self, flags: int = 0) -> tuple[int, bytes]:
+        """Answer with what the collector has to report, usually nothing."""
+        collector = self._collector
+        if collector is None:
+            return flags, b""
+        infos = collector.infos
+        report: dict[str, Any] = {}
+        if infos.dropped_now:
+            collector.logs.append(
+                f"infos {sorted(infos.dropped_now)} are not JSON-like and are not kept (said once)."
+            )
+            infos.dropped_now = set()
+        if collector.reports or collector.logs or collector.cuts:
+            report = {"reports": collector.reports, "logs": collector.logs, "cuts": collector.cuts}
+        if infos.keep:
+            report["infos"], report["final_infos"] = infos.kept, infos.kept_final
+        if infos.newly_used:
+            infos.newly_used = False
+            flags |= channel.MASKED
+        if report:
+            return flags | channel.PAYLOAD, json.dumps(report).encode()
+        return flags, b""
+
+    def _make(self, payload: bytes | bytearray) -> tuple[int, bytes]:
+        """Make the environments and describe them."""
+        start = self._start = cloudpickle.loads(payload)
+        reports, descriptions = [], []
+
+        def report(error: Exception, index: int) -> None:
+            reports.append(report_exception(error, env_index=index, phase="start", step=0, seed=0))
+
+        try:
+            self._env_fns = cloudpickle.loads(start.pop("env_fns"))
+        except Exception as error:  # mostly a module that cannot be imported here
+            report(error, start["first"])
+        for index, env_fn in enumerate(self._env_fns, start["first"]):
+            try:
+                env = env_fn()
+                self._envs.append(env)
+                descriptions.append(describe(env))
+            except Exception as error:
+                report(error, index)
+        distinct = sorted(set(descriptions))
+        answer: dict[str, Any] = {
+            "reports": reports,
+            "descriptions": distinct,
+            "of": [distinct.index(text) for text in descriptions],
+            "metadata": {},
+        }
+        if self._envs:
+            answer["metadata"] = _plain_items(getattr(self._envs[0], "metadata", None) or {})
+        return channel.PAYLOAD, json.dumps(answer).encode()
+
+    def _map(self, payload: bytes | bytearray) -> tuple[int, bytes]:
+        """Attach the shared memory and get ready to step."""
+        order = json.loads(payload)
+        memory = self._attach(order["name"], order["size"])
+        blocks = Blocks(decode(order["description"]), order["n_envs"], memory)
+        first = self._start["first"]
+        number = self._start["number"]
+        self._collector = Collector(
+            blocks,
+            slice(first, first + len(self._envs)),
+            self._env_fns,
+            self._envs,
+            self._start["options"],
+            number,
+        )
+        self._envs = []  # the records hold them from here on
+        return 0, b""
+
+    def _reset(self, payload: bytes | bytearray) -> tuple[int, bytes]:
+        """Begin episodes, of all or of some environments."""
+        order = cloudpickle.loads(payload)
+        collector = self._collector
+        assert_mapped(collector)
+        if self._own_process and order["whole"]:
+            # Games that wrongly draw from the global generators become reproducible at least for
+            # the same number of workers.
+            random.seed(order["seed"] + self._start["first"])
+            np.random.seed((order["seed"] + self._start["first"]) % 2**32)  # noqa: NPY002
+        collector.reset(order["seed"], order["episodes"], order["options"])  # pyright: ignore[reportOptionalMemberAccess]
+        return self._answer()
+
+    def _write_state(self, payload: bytes | bytearray) -> tuple[int, bytes]:
+        """Write the global states into the shared block."""
+        collector = self._collector
+        assert_mapped(collector)
+        collector.begin_reports()  # pyright: ignore[reportOptionalMemberAccess]
+        collector.write_states()  # pyright: ignore[reportOptionalMemberAccess]
+        return self._answer()
+
+    def _render(self, payload: bytes | bytearray) -> tuple[int, bytes]:
+        """Answer with a frame: a line of JSON with its shape, then its bytes."""
+        index = json.loads(payload)["env_index"]
+        collector = self._collector
+        assert_mapped(collector)
+        record = collector.records[index - collector.rows.start]  # pyright: ignore[reportOptionalMemberAccess]
+        try:
+            frame = record.env.render()
+        except Exception as error:
+            report = report_exception(
+                error, env_index=index, phase="step", step=record.steps, seed=record.seed
+            )
+            return channel.PAYLOAD, json.dumps({"reports": [report]}).encode() + b"\n"
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3:
+            got = getattr(frame, "shape", type(frame).__name__)
+            return channel.PAYLOAD, json.dumps({"got": str(got)}).encode() + b"\n"
+        head = json.dumps({"shape": frame.shape}).encode() + b"\n"
+        return channel.PAYLOAD, head + np.ascontiguousarray(frame).tobytes()
+
+    def _close(self, payload: bytes | bytearray) -> tuple[int, bytes]:
+        """Close every environment; what they raise is reported, not raised."""
+        envs = [record.env for record in self._collector.records] if self._collector else self._envs
+        logs = []
+        for env in envs:
+            try:
+                env.close()
+            except Exception as error:
+                logs.append(f"close() of an environment raised {type(error).__name__}: {error}")
+        return channel.PAYLOAD, json.dumps({"logs": logs}).encode()
+
+
+def assert_mapped(collector: Collector | None) -> None:
+    """Refuse commands that come before the shared memory."""
+    if collector is None:
+        raise RuntimeError("expected MAP before this command; the protocol was not followed.")
+
+
+def _plain_items(values: dict[str, Any]) -> dict[str, Any]:
+    """Keep the JSON-like entries."""
+    kept = {}
+    for key, value in values.items():
+        try:
+            kept[str(key)] = plain(value)
+        except TypeError:
+            continue
+    return kept
