@@ -9,8 +9,15 @@ PettingZoo's own game, from both seats, against a player who moves at random.
 
 import tyro
 
-from kitae_marl import Agent, Config, PPOConfig, evaluate_sides, make_vec_env, random_policy
-from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
+from kitae_marl import (
+    Agent,
+    CompiledVecParallelEnv,
+    Config,
+    PPOConfig,
+    evaluate_sides,
+    make_vec_env,
+    random_policy,
+)
 
 
 def train(game: str, seed: int, env_steps: int, n_envs: int) -> Agent:

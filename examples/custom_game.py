@@ -17,8 +17,7 @@ import tyro
 from kitae_envs.core import Game, Outcome, View
 from kitae_envs.parallel import GameParallelEnv
 
-from kitae_marl import Agent, Config, evaluate, random_policy
-from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
+from kitae_marl import Agent, CompiledVecParallelEnv, Config, evaluate, random_policy
 
 CELLS, LIMIT = 9, 20
 

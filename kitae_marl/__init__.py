@@ -8,81 +8,59 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from kitae_marl.config.run import Config, PPOConfig
-    from kitae_marl.evaluation import (
-        Evaluation,
-        compare,
-        evaluate,
-        evaluate_sides,
-        over_seeds,
-        random_policy,
-        summarize,
-    )
-    from kitae_marl.evaluation.export import export_policy
-    from kitae_marl.loops.train import check_env, process_termination, vectorized_train
-    from kitae_marl.runs.agent import Agent
-    from kitae_marl.runs.many import train_many
-    from kitae_marl.selfplay.seats import frozen, with_seats
-    from kitae_marl.types import AlgoType, Checkpointer, IAgent
-    from kitae_marl.vector import SubProcVecParallelEnv, make_parallel_env, make_vec_env
-    from kitae_marl.vector.catalogue.doctor import check_parallel_env
+if TYPE_CHECKING:  # for type checkers and editors; a test holds this beside the table below
+    from kitae_marl.config.ppo import PPOConfig as PPOConfig
+    from kitae_marl.config.run import Config as Config
+    from kitae_marl.evaluation import Evaluation as Evaluation
+    from kitae_marl.evaluation import compare as compare
+    from kitae_marl.evaluation import evaluate as evaluate
+    from kitae_marl.evaluation import evaluate_sides as evaluate_sides
+    from kitae_marl.evaluation import over_seeds as over_seeds
+    from kitae_marl.evaluation import summarize as summarize
+    from kitae_marl.evaluation.export import export_policy as export_policy
+    from kitae_marl.loops.train import check_env as check_env
+    from kitae_marl.loops.train import process_termination as process_termination
+    from kitae_marl.loops.train import vectorized_train as vectorized_train
+    from kitae_marl.players.policies import random_policy as random_policy
+    from kitae_marl.runs.agent import Agent as Agent
+    from kitae_marl.runs.many import train_many as train_many
+    from kitae_marl.selfplay.seats import frozen as frozen
+    from kitae_marl.selfplay.seats import with_seats as with_seats
+    from kitae_marl.types import AlgoType as AlgoType
+    from kitae_marl.types import Checkpointer as Checkpointer
+    from kitae_marl.types import IAgent as IAgent
+    from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv as CompiledVecParallelEnv
+    from kitae_marl.vector.catalogue.doctor import check_parallel_env as check_parallel_env
+    from kitae_marl.vector.make import make_parallel_env as make_parallel_env
+    from kitae_marl.vector.make import make_vec_env as make_vec_env
+    from kitae_marl.vector.protocol import VecParallelEnv as VecParallelEnv
+    from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv as SubProcVecParallelEnv
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Agent": "runs.agent",
-    "AlgoType": "types",
-    "Checkpointer": "types",
-    "Config": "config.run",
-    "Evaluation": "evaluation",
-    "IAgent": "types",
-    "PPOConfig": "config.run",
-    "SubProcVecParallelEnv": "vector.workers.subproc",
-    "check_env": "loops.train",
-    "check_parallel_env": "vector.catalogue.doctor",
-    "compare": "evaluation",
-    "evaluate": "evaluation",
-    "export_policy": "evaluation.export",
-    "evaluate_sides": "evaluation",
-    "frozen": "selfplay.seats",
-    "make_parallel_env": "vector.make",
-    "make_vec_env": "vector.make",
-    "over_seeds": "evaluation",
-    "process_termination": "loops.train",
-    "random_policy": "evaluation",
-    "summarize": "evaluation",
-    "train_many": "runs.many",
-    "vectorized_train": "loops.train",
-    "with_seats": "selfplay.seats",
-}
+_NAMES = {
+    "config.ppo": ("PPOConfig",),
+    "config.run": ("Config",),
+    "evaluation": (
+        "Evaluation", "compare", "evaluate", "evaluate_sides", "over_seeds", "summarize",
+    ),
+    "evaluation.export": ("export_policy",),
+    "loops.train": ("check_env", "process_termination", "vectorized_train"),
+    "players.policies": ("random_policy",),
+    "runs.agent": ("Agent",),
+    "runs.many": ("train_many",),
+    "selfplay.seats": ("frozen", "with_seats"),
+    "types": ("AlgoType", "Checkpointer", "IAgent"),
+    "vector.adapters.compiled": ("CompiledVecParallelEnv",),
+    "vector.catalogue.doctor": ("check_parallel_env",),
+    "vector.make": ("make_parallel_env", "make_vec_env"),
+    "vector.protocol": ("VecParallelEnv",),
+    "vector.workers.subproc": ("SubProcVecParallelEnv",),
+}  # fmt: skip
+"""Public names by the module that holds them."""
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "Agent",
-    "AlgoType",
-    "Checkpointer",
-    "Config",
-    "Evaluation",
-    "IAgent",
-    "PPOConfig",
-    "SubProcVecParallelEnv",
-    "check_env",
-    "check_parallel_env",
-    "compare",
-    "evaluate",
-    "evaluate_sides",
-    "export_policy",
-    "frozen",
-    "make_parallel_env",
-    "make_vec_env",
-    "over_seeds",
-    "process_termination",
-    "random_policy",
-    "summarize",
-    "train_many",
-    "vectorized_train",
-    "with_seats",
-]
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll] - said above for it
 
 
 def __getattr__(name: str) -> Any:

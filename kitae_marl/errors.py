@@ -4,6 +4,7 @@ Bad arguments are plain ``ValueError`` or ``TypeError``; the classes here are fo
 program may want to tell apart: what a worker did, what a checkpoint held, what a config said.
 """
 
+import re
 from typing import Any
 
 
@@ -157,3 +158,20 @@ class TrainingDivergedError(KitaeError, ArithmeticError):
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message)
         self.path = path
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""What terminals take for the colour of the text that follows."""
+
+
+def printable(text: str) -> str:
+    r"""Leave out colours and escape other control characters: no text shall steer the terminal.
+
+    Example:
+        >>> print(printable("\x1b[33mhot\x1b[0m \x07"))
+        hot \x07
+    """
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode()
+        for c in COLOUR.sub("", text)
+    )

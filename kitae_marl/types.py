@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-if TYPE_CHECKING:
-    from kitae_marl.data.groups import GroupSpec
-    from kitae_marl.data.rollout import RolloutBuffer
+import gymnasium as gym
 
 AgentPyTree: TypeAlias = dict[str, Any]
 """Values by agent name: arrays ``[E, ...]`` or nested dicts or tuples of them."""
@@ -104,7 +103,7 @@ class Algorithm(NamedTuple):
         train_state_factory: makes ``train_state(key) -> {group: TrainState}``.
         explore_factory: makes ``explore(state, key, observation, action_mask, carry) ->
             (action, log_prob, carry)``; arrays ``{group: [E, A, ...]}``. Who drives it empties the
-            memory at the start of episodes and keeps that of waiting agents (``ops.remember``).
+            memory at the start of episodes and keeps that of waiting agents (``lifting.remember``).
         process_experience_factory: makes ``process_experience(state, key, experience) ->
             processed``, what ``update_step`` reads.
         update_step_factory: makes ``update_step(state, key, processed) -> (state, info)``, where
@@ -139,6 +138,31 @@ class Checkpointer(Protocol):
         ...
 
 
+class Buffer(Protocol):
+    """Where the loop on the host stores what it collects; ``RolloutBuffer`` is one."""
+
+    def add(self, part: Mapping[str, Any]) -> None:
+        """Copy fields of the current step."""
+        ...
+
+    def advance(self) -> None:
+        """Go to the next joint step."""
+        ...
+
+    def experience(self) -> Experience:
+        """Return what is stored, arrays ``[T, E, A, ...]``."""
+        ...
+
+    def clear(self) -> None:
+        """Forget what is stored."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether no further step fits."""
+        ...
+
+
 @runtime_checkable
 class IAgent(Protocol):
     """What ``vectorized_train`` needs of an agent; all values by agent name.
@@ -161,14 +185,43 @@ class IAgent(Protocol):
         """Return the most probable actions."""
         ...
 
-    def make_buffer(self, n_envs: int) -> RolloutBuffer:
+    def make_buffer(self, n_envs: int) -> Buffer:
         """Return an empty store for the experience of ``n_envs`` environments."""
         ...
 
-    def should_update(self, step: int, buffer: RolloutBuffer) -> bool:
+    def should_update(self, step: int, buffer: Buffer) -> bool:
         """Whether to update after the joint step ``step``."""
         ...
 
-    def update(self, buffer: RolloutBuffer) -> dict[str, float]:
+    def update(self, buffer: Buffer) -> dict[str, float]:
         """Learn from the buffer and empty it; return the metrics by name."""
         ...
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """Agents that are stacked together: equal spaces, one network each or one for all.
+
+    Attributes:
+        name: name of the group, the common stem of its agents' names.
+        agents: its agents, in the game's order; axis ``A`` of every stacked array.
+        observation_space: the space that each of them observes.
+        action_space: the space that each of them acts in.
+        share_params: one set of parameters for all (True) or one for each agent.
+        state_space: space of the global state that the critic sees; None: it sees observations.
+    """
+
+    name: str
+    agents: tuple[str, ...]
+    observation_space: gym.Space
+    action_space: gym.Space
+    share_params: bool = True
+    state_space: gym.Space | None = None
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents in the group."""
+        return len(self.agents)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.agents, self.share_params))

@@ -12,12 +12,14 @@ from probe_games import Known, Probe
 from kitae_marl.algos.nets.normalization import normalized
 from kitae_marl.algos.ppo.learner import first_carry, is_central, make_learners
 from kitae_marl.algos.ppo.targets import _unscaled as unscaled
-from kitae_marl.config.run import Config, PPOConfig
-from kitae_marl.data.groups import GroupSpec, over_agents
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
+from kitae_marl.data.lifting import over_agents
 from kitae_marl.data.stacking import split_masks, stack, starts
-from kitae_marl.evaluation import random_policy
+from kitae_marl.players.policies import random_policy
 from kitae_marl.runs.agent import Agent
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.types import GroupSpec
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 N_ENVS = 16
 P_BEST = 0.85

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 from small_games import LENGTH, Clock, Solo
 
-from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
 from kitae_marl.data.keys import INIT, key_for
 from kitae_marl.data.stacking import AgentDict
 from kitae_marl.errors import (
@@ -30,7 +31,7 @@ from kitae_marl.errors import (
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store import folders
 from kitae_marl.types import IAgent
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 CLOCKED = ("speed/", "env/step_ms")
@@ -331,7 +332,7 @@ def test_a_copy_has_parameters_of_its_own(drawn, first):
 
 
 def test_a_loaded_agent_draws_no_parameters(whole_run, monkeypatch):
-    monkeypatch.setattr("kitae_marl.loops.once.LongCall", lambda function: 1 // 0)
+    monkeypatch.setattr("kitae_marl.loops.compiling.LongCall", lambda function: 1 // 0)
     loaded = Agent.load(whole_run[0])
     assert same_bits(loaded.run_state(), whole_run[2])
     with pytest.raises(ZeroDivisionError):

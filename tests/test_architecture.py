@@ -5,73 +5,76 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+import kitae_marl
+
 ROOT = Path(__file__).resolve().parents[1]
-LEVELS = {
-    0: ["types", "config", "checks", "keys", "errors", "terminal", "signals", "locks", "outputs"],
-    1: [
-        "ops",
-        "networks",
-        "moments",
-        "distributions",
-        "groups",
-        "stacking",
-        "regroup",
-        "spaces",
-        "buffer",
-        "runs",
-        "manifest",
-        "listing",
-        "sharding",
-        "hardware",
-        "bundles",
-    ],
-    2: ["loops.update"],
-    3: ["algos"],
-    4: ["player", "checkpoint", "logger", "vector", "video", "captions", "memory"],
-    5: [
-        "loops.metrics",
-        "loops.finals",
-        "loops.train",
-        "loops.compiled",
-        "loops.chunks",
-        "loops.waiting",
-        "loops.once",
-        "keeping",
-    ],
-    6: ["running"],
-    7: ["agent"],
-    8: ["evaluation", "bench", "many"],
-    9: ["seats"],
-    10: ["options", "commands", "cli", "__main__"],
-}
-LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
-PURE = [
-    "ops",
-    "networks",
-    "distributions",
-    "groups",
-    "stacking",
-    "buffer",
-    "keys",
-    "moments",
-    "regroup",
-    "bundles",
+ORDER = [
+    "errors",
+    "types",
+    "config",
+    "data",
+    "vector.protocol",
+    "vector.options",
+    "vector.stepping",
+    "vector.workers",
+    "vector.lean",
+    "vector.ids",
+    "vector.adapters",
+    "vector.make",
+    "vector.catalogue",
+    "vector",
+    "loops",
+    "algos.ops",
+    "algos.nets",
+    "algos.ppo",
+    "algos",
+    "players.player",
+    "players.policies",
+    "players.scripted",
+    "players",
+    "runs.store",
+    "runs",
+    "evaluation",
+    "selfplay",
+    "cli.options",
+    "cli.bench",
+    "cli.commands",
+    "cli",
+    "__main__",
 ]
-PURE += ["algos.learner", "algos.ppo", "algos.rollout"]
-PURE += ["loops.update", "loops.compiled", "loops.metrics"]
-# modules that load a heavy dependency inside functions, where it is used
+"""The rooms from the ground up: a module imports from its own place and from those before it."""
+PURE = [
+    "algos.nets.distributions",
+    "algos.nets.networks",
+    "algos.nets.normalization",
+    "algos.ops",
+    "algos.ppo.algorithm",
+    "algos.ppo.learner",
+    "algos.ppo.targets",
+    "data.groups",
+    "data.keys",
+    "data.lifting",
+    "data.rollout",
+    "data.spaces",
+    "data.stacking",
+    "loops.compiled",
+    "loops.metrics",
+    "loops.update",
+]
+# modules that load a heavy dependency, at the top or inside functions, where it is used
 HOMES = {
     "orbax": {"kitae_marl.runs.store.checkpoint"},
     "tensorboardX": {"kitae_marl.runs.logger"},
     "rich": {"kitae_marl.runs.terminal"},
     "tyro": {"kitae_marl.cli.main", "kitae_marl.cli.options.fields"},
     "imageio": {"kitae_marl.evaluation.films"},
-    "PIL": {"kitae_marl.evaluation.captions", "kitae_marl.evaluation.films"},
+    "PIL": {"kitae_marl.evaluation.films"},
     "matplotlib": {"kitae_marl.evaluation.plots"},
     "flax": {"kitae_marl.algos.nets.networks"},
     "optax": {
@@ -94,91 +97,164 @@ def sources() -> dict[str, Path]:
 
 
 @cache
+def texts() -> dict[str, str]:
+    """The source of every module."""
+    return {module: path.read_text(encoding="utf-8") for module, path in sources().items()}
+
+
+@cache
 def tree(module: str) -> ast.Module:
-    return ast.parse(sources()[module].read_text(encoding="utf-8"))
+    return ast.parse(texts()[module])
 
 
-def only_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+def imports(code: ast.AST, *, inside_functions: bool = True) -> set[str]:
+    """Names that code imports, ``from a import b`` as ``a.b``: inside functions and for types too.
 
-
-def imports(module: str, *, inside_functions: bool) -> set[str]:
-    """Names a module imports, ``from a import b`` as ``a.b``; types-only imports left out."""
+    Without ``inside_functions`` only those of the import itself: neither of those two.
+    """
     found: set[str] = set()
-    todo: list[ast.AST] = [tree(module)]
+    todo: list[ast.AST] = [code]
     while todo:
         node = todo.pop()
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: relative import"
+            assert node.level == 0, f"relative import: {ast.unparse(node)}"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif only_for_types(node):
-            todo += node.orelse
-        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.Lambda):
+        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.Lambda | ast.If):
             todo += ast.iter_child_nodes(node)
+        elif isinstance(node, ast.If):
+            for_types = "TYPE_CHECKING" in ast.unparse(node.test)
+            todo += node.orelse if for_types else ast.iter_child_nodes(node)
     return found
 
 
-def level(module: str) -> int | None:
-    """Level of a module of kitae_marl, by its longest listed prefix."""
+def graph(modules: Mapping[str, str]) -> dict[str, set[str]]:
+    """Which of some modules, given as source by name, import which: names cut to the module."""
+    edges: dict[str, set[str]] = {}
+    for module, text in modules.items():
+        edges[module] = set()
+        for name in imports(ast.parse(text)):
+            while name and name not in modules:
+                name = name.rpartition(".")[0]
+            edges[module] |= {name} - {"", module}
+    return edges
+
+
+def place(module: str) -> int | None:
+    """Number of a module's place in ``ORDER``, by its longest prefix there."""
     parts = module.split(".")[1:]
-    for n in range(len(parts), 0, -1):
-        if ".".join(parts[:n]) in LEVEL_OF:
-            return LEVEL_OF[".".join(parts[:n])]
-    return None
+    prefixes = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+    return next((ORDER.index(prefix) for prefix in prefixes if prefix in ORDER), None)
 
 
-def own_modules(names: set[str]) -> set[str]:
-    """The modules among imported names, ``package.module.function`` cut to the module."""
-    cut = set()
-    for name in names:
-        while name and name not in sources():
-            name = name.rpartition(".")[0]
-        cut.add(name)
-    return cut - {""}
+def arrows_upwards(modules: Mapping[str, str]) -> Iterator[str]:
+    """Imports from a later place, or from what has none; the package's face is above all."""
+    for module, others in graph(modules).items():
+        own = place(module)
+        if module.startswith("kitae_envs"):
+            yield from (f"{module} -> {o}" for o in others if o.startswith("kitae_marl"))
+        elif own is None and module != "kitae_marl":
+            yield f"{module} has no place"
+        elif module != "kitae_marl":
+            for other in others:
+                theirs = place(other)
+                if other.startswith("kitae_marl") and (theirs is None or theirs > own):
+                    yield f"{module} -> {other}"
 
 
-MARL = sorted(name for name in sources() if name.startswith("kitae_marl."))
-ENVS = sorted(name for name in sources() if name.startswith("kitae_envs"))
+def circles(modules: Mapping[str, str]) -> Iterator[str]:
+    """Modules that lead back to themselves; every circle is told at least once."""
+    edges, done = graph(modules), set()
+
+    def visit(module: str, path: tuple[str, ...]) -> Iterator[str]:
+        if module in path:
+            yield " -> ".join([*path[path.index(module) :], module])
+        elif module not in done:
+            for other in sorted(edges[module]):
+                yield from visit(other, (*path, module))
+            done.add(module)
+
+    for module in sorted(edges):
+        yield from visit(module, ())
 
 
-@pytest.mark.parametrize("module", [m for m in MARL if m not in ("kitae_marl.loops",)])
-def test_every_module_has_a_level_and_imports_only_downwards(module):
-    own = level(module)
-    assert own is not None, f"give {module} a level"
-    for other in own_modules(imports(module, inside_functions=True)):
-        if other.startswith("kitae_marl.") and other != "kitae_marl.loops":
-            theirs = level(other)
-            same_part = module.split(".")[1] == other.split(".")[1]
-            assert theirs is not None, f"give {other} a level"
-            assert theirs < own or (theirs == own and (same_part or own in (0, 1, max(LEVELS)))), (
-                f"{module} (level {own}) imports {other} (level {theirs})"
-            )
+def test_no_module_imports_from_a_room_above_its_own():
+    assert not list(arrows_upwards(texts()))
 
 
-def test_modules_of_one_level_import_no_circles():
-    graph = {m: own_modules(imports(m, inside_functions=False)) for m in [*MARL, *ENVS]}
-    done: set[str] = set()
-
-    def visit(module: str, path: tuple[str, ...]) -> None:
-        assert module not in path, f"circle: {' -> '.join([*path, module])}"
-        if module in done:
-            return
-        for other in graph.get(module, set()) - {module}:
-            visit(other, (*path, module))
-        done.add(module)
-
-    for module in graph:
-        visit(module, ())
+def test_no_imports_go_in_circles():
+    assert not list(circles(texts()))
 
 
-@pytest.mark.parametrize("module", ENVS)
-def test_the_games_never_import_the_trainer(module):
-    assert not [n for n in imports(module, inside_functions=True) if n.startswith("kitae_marl")]
+PLANTED = {
+    "at the top": ("data.keys", "from kitae_marl.data.lifting import regroup", "data.lifting",
+                   "import kitae_marl.data.keys"),
+    "inside a function": ("data.keys", "def f():\n    from kitae_marl.data import lifting",
+                          "data.lifting", "def g():\n    import kitae_marl.data.keys"),
+    "for types": ("types", "if TYPE_CHECKING:\n    from kitae_marl.errors import KitaeError",
+                  "errors", "if TYPE_CHECKING:\n    import kitae_marl.types"),
+    "by a package": ("evaluation", "from kitae_marl.evaluation.playing import evaluate",
+                     "evaluation.playing", "from kitae_marl.evaluation import evaluate"),
+    "of sub-rooms": ("vector.lean.aec", "from kitae_marl.vector.workers import pool",
+                     "vector.workers.pool", "def f():\n    import kitae_marl.vector.lean.aec"),
+}  # fmt: skip
 
 
-LIGHT = [m for m in sources() if m == "kitae_marl" or m.startswith("kitae_marl.vector")]
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_planted_circle_is_found(kind):
+    one, there, other, back = PLANTED[kind]
+    planted = {"kitae_marl": "", f"kitae_marl.{one}": there, f"kitae_marl.{other}": back}
+    assert list(circles(planted))
+    planted[f"kitae_marl.{other}"] = ""
+    assert not list(circles(planted))
+
+
+UPWARDS = {
+    "room": ("data.keys", "import kitae_marl.loops.update", "loops.update"),
+    "sub-room": ("vector.stepping.rows", "import kitae_marl.vector.lean.mpe", "vector.lean.mpe"),
+    "within a function": ("players.player", "def f():\n    import kitae_marl.runs.agent",
+                          "runs.agent"),
+    "for types": ("types", "if TYPE_CHECKING:\n    import kitae_marl.runs.agent", "runs.agent"),
+    "a file beside a sub-room": ("runs.store.files", "import kitae_marl.runs.agent", "runs.agent"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UPWARDS)
+def test_a_planted_arrow_upwards_is_found(kind):
+    lower, text, upper = UPWARDS[kind]
+    planted = {"kitae_marl": "", f"kitae_marl.{lower}": text, f"kitae_marl.{upper}": ""}
+    assert list(arrows_upwards(planted)) == [f"kitae_marl.{lower} -> kitae_marl.{upper}"]
+
+
+def test_the_face_and_a_module_without_a_place_are_above_all():
+    planted = {"kitae_marl": "", "kitae_marl.types": "from kitae_marl import __version__"}
+    assert list(arrows_upwards(planted)) == ["kitae_marl.types -> kitae_marl"]
+    planted = {"kitae_marl": "", "kitae_marl.attic": "", "kitae_envs": "import kitae_marl"}
+    found = list(arrows_upwards(planted))
+    assert found == ["kitae_marl.attic has no place", "kitae_envs -> kitae_marl"]
+
+
+def test_every_place_is_there_and_the_root_is_small():
+    rooms = {module.split(".", 1)[1] for module in sources() if module.startswith("kitae_marl.")}
+    assert not [name for name in ORDER if name not in rooms]
+    entries = [p for p in (ROOT / "kitae_marl").iterdir() if p.name != "__pycache__"]
+    assert len(entries) <= 14
+
+
+def test_public_names_are_told_to_type_checkers_too():
+    told = imports(tree("kitae_marl")) - {"importlib", "typing.TYPE_CHECKING", "typing.Any"}
+    told.discard("__future__.annotations")
+    homes = {f"kitae_marl.{module}.{name}" for name, module in kitae_marl._HOMES.items()}
+    assert told == homes
+    for name in kitae_marl.__all__:
+        assert getattr(kitae_marl, name).__name__ == name
+
+
+WITHOUT_JAX = ("errors", "types", "config", "vector", "cli.options")
+WITHOUT_JAX += ("data.groups", "data.stacking", "data.spaces", "data.space_json")
+LIGHT = [m for m in sources() if f"{m}.".startswith(tuple(f"kitae_marl.{n}." for n in WITHOUT_JAX))]
+LIGHT += ["kitae_marl"]
 JAX = {"jax", "flax", "optax"}
 ON_USE = {
     "kitae_marl.vector.adapters.compiled"
@@ -188,7 +264,7 @@ ON_USE = {
 @pytest.mark.parametrize("module", sorted(LIGHT))
 def test_vectors_and_the_package_itself_import_no_jax(module):
     everywhere = module not in ON_USE
-    heavy = {name.split(".")[0] for name in imports(module, inside_functions=everywhere)} & JAX
+    heavy = {n.split(".")[0] for n in imports(tree(module), inside_functions=everywhere)} & JAX
     assert not heavy
 
 
@@ -196,8 +272,9 @@ def test_vectors_and_the_package_itself_import_no_jax(module):
 def test_a_heavy_dependency_has_one_home(dependency):
     users = {
         module
-        for module in MARL
-        if dependency in {n.split(".")[0] for n in imports(module, inside_functions=True)}
+        for module in sources()
+        if module.startswith("kitae_marl.")
+        and dependency in {n.split(".")[0] for n in imports(tree(module))}
     }
     assert users == HOMES[dependency]
 
@@ -256,7 +333,8 @@ LOADERS = [
 
 @pytest.mark.parametrize("module", [*LOADERS, "kitae_marl.runs.agent", "kitae_marl.runs.logger"])
 def test_what_reads_a_run_folder_holds_no_pickle(module):
-    names = {name.split(".")[0] for name in imports(module, inside_functions=True)}
+    found = {name for name in imports(tree(module)) if not name.startswith("importlib.metadata")}
+    names = {name.split(".")[0] for name in found}
     assert not names & {"pickle", "cloudpickle", "dill", "marshal", "shelve", "yaml", "importlib"}
     assert "allow_pickle" not in sources()[module].read_text(encoding="utf-8")
 

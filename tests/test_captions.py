@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kitae_marl.evaluation.captions import MIN_WIDTH, captioned, shrunk, side_by_side
+from kitae_marl.evaluation.films import MIN_WIDTH, captioned, shrunk, side_by_side
 
 
 def frame(height: int, width: int, value: int) -> np.ndarray:

@@ -14,12 +14,11 @@ import pytest
 from kitae_marl import Agent, Config, PPOConfig
 from kitae_marl.config.run import differing, with_traced
 from kitae_marl.errors import ConfigError
-from kitae_marl.loops import compiling, hardware, once
-from kitae_marl.loops import memory as memory_module
+from kitae_marl.loops import compiling, devices
+from kitae_marl.loops import compiling as memory_module
 from kitae_marl.loops.chunks import CompiledLoop, train_in_chunks
 from kitae_marl.loops.compiled import chunk_factory, rollout_factory, start_loop
-from kitae_marl.loops.compiling import LongCall
-from kitae_marl.loops.memory import n_bytes, program_bytes
+from kitae_marl.loops.compiling import LongCall, n_bytes, program_bytes
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -70,7 +69,7 @@ def test_a_signal_is_heard_while_the_program_is_compiled(monkeypatch: pytest.Mon
 def test_runs_in_one_program_are_the_runs_by_themselves(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hardware, "on_cpu", lambda: device == "cpu")
+    monkeypatch.setattr(devices, "on_cpu", lambda: device == "cpu")
     configs = [
         config(seed=5, learning_rate=1e-3, gamma=0.9, clip=0.1, entropy_coef=0.1),
         config(seed=6, learning_rate=3e-3, gamma=0.95, clip=0.3, entropy_coef=0.0),
@@ -101,7 +100,7 @@ def test_seeds_on_a_cpu_are_the_runs_by_themselves_to_the_last_bit() -> None:
 
 @pytest.mark.parametrize("game", ["mpe/simple_spread-v3", "classic/connect_four-v3"])
 def test_the_program_can_be_built_for_a_gpu(game: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "on_cpu", lambda: False)
+    monkeypatch.setattr(devices, "on_cpu", lambda: False)
     settings = dataclasses.replace(config(gru_size=8, chunk_length=13), env_id=game)
     env = CompiledVecParallelEnv(game, 4)
     agent = Agent(env, settings)
@@ -125,7 +124,7 @@ def test_what_draws_first_parameters_is_compiled_once_for_all_runs(
         compiled.append(function)
         return LongCall(function)
 
-    monkeypatch.setattr(once, "LongCall", count)
+    monkeypatch.setattr(compiling, "LongCall", count)
     loop = loop_of(config(seed=5, learning_rate=1e-3), config(seed=6, learning_rate=1e-2))
     assert len(compiled) == 2  # the other one begins the games
     monkeypatch.undo()

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from kitae_marl.config.run import MAX_CONFIG_BYTES, Config, PPOConfig
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import MAX_CONFIG_BYTES, Config
 from kitae_marl.errors import ConfigError
 
 

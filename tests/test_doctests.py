@@ -1,23 +1,28 @@
-"""The examples in the docstrings."""
+"""The examples in the docstrings of all modules."""
+
+from __future__ import annotations
 
 import doctest
 import importlib
+from pathlib import Path
 
 import pytest
 
-WITH_EXAMPLES = [
-    "kitae_envs.grouping",
-    "kitae_marl.data.rollout",
-    "kitae_marl.algos.nets.distributions",
-    "kitae_marl.data.groups",
-    "kitae_marl.algos.nets.networks",
-    "kitae_marl.algos.ops",
-    "kitae_marl.data.space_json",
-    "kitae_marl.vector",
-]
+ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def with_examples() -> list[str]:
+    """Names of the modules that show an example."""
+    found = []
+    for package in (ROOT / "kitae_marl", ROOT / "envs" / "kitae_envs"):
+        for path in sorted(package.rglob("*.py")):
+            if ">>>" in path.read_text(encoding="utf-8"):
+                parts = path.relative_to(package.parent).with_suffix("").parts
+                found.append(".".join(part for part in parts if part != "__init__"))
+    return found
+
+
+@pytest.mark.parametrize("name", with_examples())
 def test_examples_are_true(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0

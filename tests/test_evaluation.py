@@ -9,23 +9,17 @@ from small_games import Clock
 
 import kitae_marl
 from kitae_marl import with_seats
-from kitae_marl.evaluation import (
-    evaluate,
-    evaluate_sides,
-    oracle_for,
-    play_frames,
-    random_policy,
-    seated,
-)
+from kitae_marl.evaluation import evaluate, evaluate_sides, oracle_for, play_frames, seated
 from kitae_marl.evaluation.brackets import Protocol, known_bracket, measure, table
 from kitae_marl.evaluation.curves import make_curve, metric_definition, read_metric
 from kitae_marl.evaluation.plots import plot_comparison, plot_curves
+from kitae_marl.players.policies import random_policy
 from kitae_marl.players.scripted.board_bots import connect_four_bot, tictactoe_bot
 from kitae_marl.players.scripted.oracles import ORACLES
 from kitae_marl.players.scripted.particles import plan
-from kitae_marl.vector import SubProcVecParallelEnv
 from kitae_marl.vector.catalogue.games import catalogue
 from kitae_marl.vector.make import make_vec_env
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 CLOCK = "small_games:make_clock"
 

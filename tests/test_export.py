@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
 from kitae_marl.data.stacking import map_leaves
 from kitae_marl.evaluation.export import SOURCE, export_policy
 from kitae_marl.runs.agent import Agent

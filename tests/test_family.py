@@ -16,16 +16,16 @@ from small_games import Clock
 from test_ppo import finite, make_groups, rollout, same_bits
 
 from kitae_marl.algos import get_algorithm
-from kitae_marl.algos.ops import remember
 from kitae_marl.algos.ppo import algorithm as ppo
-from kitae_marl.config.run import Config, PPOConfig
-from kitae_marl.data.groups import GroupSpec
-from kitae_marl.loops import hardware
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
+from kitae_marl.data.lifting import remember
+from kitae_marl.loops import devices
 from kitae_marl.players.player import Player
 from kitae_marl.runs.agent import Agent
-from kitae_marl.types import Experience
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.types import Experience, GroupSpec
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 T, E = 8, 4
 STATE = gym.spaces.Box(-9, 9, (5,), np.float32)
@@ -181,7 +181,7 @@ class TestEveryVariant:
             sizes.append(n * weight)
             return 4
 
-        monkeypatch.setattr(hardware, "n_blocks", cut)
+        monkeypatch.setattr(devices, "n_blocks", cut)
         update = make_update(first.groups, first.config)
         blocked, blocked_info = update(first.state, first.experience)
         n = T * E  # two agents of a, one of b; two minibatches

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from kitae_envs.grouping import agent_groups
 
-from kitae_marl.data.groups import GroupSpec, group_specs, over_agents
+from kitae_marl.data.groups import group_specs
+from kitae_marl.data.lifting import over_agents
 from kitae_marl.data.stacking import AgentDict, map_leaves, split_masks, stack, unstack
+from kitae_marl.types import GroupSpec
 
 SMALL, LARGE, MOVES = gym.spaces.Box(0, 1, (2,)), gym.spaces.Box(0, 1, (3,)), gym.spaces.Discrete(5)
 PAIR = GroupSpec("a", ("a_0", "a_1"), SMALL, MOVES)

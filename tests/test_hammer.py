@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from kitae_marl.algos import get_algorithm
-from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
 from kitae_marl.data.groups import group_specs
 from kitae_marl.data.stacking import unstack
 from kitae_marl.loops.train import vectorized_train

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitae_marl.loops import hardware
-from kitae_marl.loops.hardware import BLOCK_ROWS, dense_product, n_blocks
+from kitae_marl.loops import devices
+from kitae_marl.loops.devices import BLOCK_ROWS, dense_product, n_blocks
 
 ROWS = (((1,), (0,)), ((), ()))
 
@@ -59,6 +59,6 @@ def test_products_and_gradients_are_the_usual_ones(
         return jax.tree.leaves((one, several(x, jnp.stack([kernel, 2 * kernel]))))
 
     quick = both()
-    monkeypatch.setattr(hardware, "on_cpu", lambda: False)
+    monkeypatch.setattr(devices, "on_cpu", lambda: False)
     for got, expected in zip(quick, both(), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)

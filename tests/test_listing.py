@@ -12,8 +12,8 @@ import pytest
 from kitae_marl.cli.main import main
 from kitae_marl.config.run import Config
 from kitae_marl.runs.store import folders
+from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import list_runs
-from kitae_marl.runs.store.locks import locked
 
 CONFIG = Config(env_id="mpe/simple_spread-v3", seed=4, env_steps=2048)
 SUMMARY = {"env_steps": 2048, "agent_steps": 6144, "wall_s": 1.0, "env_steps_per_s": 2048.0}

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kitae_marl.algos.nets.distributions import distribution_for
-from kitae_marl.algos.nets.networks import Actor, Critic, Encoder, feature_space, is_image, zeros
+from kitae_marl.algos.nets.networks import Actor, Critic, Encoder
+from kitae_marl.data.spaces import feature_space, is_image, zeros
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 spaces = gym.spaces

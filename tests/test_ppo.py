@@ -13,10 +13,10 @@ import pytest
 
 from kitae_marl.algos import get_algorithm, ops
 from kitae_marl.algos.ppo import algorithm as ppo
-from kitae_marl.config.run import Config, PPOConfig
-from kitae_marl.data.groups import GroupSpec
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
-from kitae_marl.types import Algorithm, AlgoType, Experience
+from kitae_marl.types import Algorithm, AlgoType, Experience, GroupSpec
 
 T, E = 8, 4
 BOX = gym.spaces.Box(-9, 9, (3,), np.float32)

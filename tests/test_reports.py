@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from kitae_marl.cli.main import main
-from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.folders import MARKER, create_run, write_groups, write_set, write_text

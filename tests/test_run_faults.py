@@ -43,12 +43,12 @@ from kitae_marl.errors import (
 from kitae_marl.loops.metrics import MAX_SKIPPED
 from kitae_marl.loops.train import first_seed
 from kitae_marl.loops.update import NONFINITE
-from kitae_marl.runs import keeping
+from kitae_marl.runs import session
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store import folders, manifest
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
+from kitae_marl.runs.store.files import LOCK, locked
 from kitae_marl.runs.store.listing import list_runs
-from kitae_marl.runs.store.locks import LOCK, locked
 from kitae_marl.runs.terminal import PlainDisplay
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("quick_compilation")]
@@ -666,9 +666,9 @@ class TestNobodyReads:
             said.append(text)
             raise BrokenPipeError
 
-        monkeypatch.setattr(keeping, "say", say)
+        monkeypatch.setattr(session, "say", say)
         with pytest.raises(KeyboardInterrupt):
-            keeping.keep([agent], [None], learn, show=True)
+            session.keep([agent], [None], learn, show=True)
         assert said == ["stopped by SIGINT"]
 
     @pytest.mark.parametrize(
@@ -684,9 +684,9 @@ class TestNobodyReads:
             agent.learned(agent.state, steps * LENGTH, ())
             agent.stopping = signal.SIGTERM
 
-        monkeypatch.setattr(keeping, "say", said.append)
+        monkeypatch.setattr(session, "say", said.append)
         with pytest.raises(SystemExit):
-            keeping.keep([agent], [tmp_path], learn, show=True)
+            session.keep([agent], [tmp_path], learn, show=True)
         assert said[-1] == f"stopped by SIGTERM; {last}"
 
     @pytest.mark.parametrize(

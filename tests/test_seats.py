@@ -16,8 +16,9 @@ from kitae_marl import Agent, Config, PPOConfig, evaluate, frozen, make_vec_env,
 from kitae_marl.cli.main import main
 from kitae_marl.errors import NoCheckpointError, UnsafePathError
 from kitae_marl.selfplay.seats import policy_for, seated_as_told
-from kitae_marl.vector import SubProcVecParallelEnv, VecParallelEnv
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
+from kitae_marl.vector.protocol import VecParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 N_ENVS, N_STEPS = 4, 8

@@ -10,11 +10,12 @@ import pytest
 from probe_games import ProbeGame, box
 
 from kitae_marl.algos import get_algorithm
-from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
 from kitae_marl.evaluation import evaluate
 from kitae_marl.loops.train import vectorized_train
 from kitae_marl.runs.agent import Agent
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 N_ENVS, N_STEPS = 16, 16

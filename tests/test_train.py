@@ -14,7 +14,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from pettingzoo import ParallelEnv
 from small_games import LENGTH, Clock
 
-from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
 from kitae_marl.data.groups import group_specs
 from kitae_marl.data.rollout import RolloutBuffer
 from kitae_marl.data.stacking import AgentDict, unstack
@@ -22,7 +23,8 @@ from kitae_marl.loops import train
 from kitae_marl.loops.train import check_env, first_seed, process_termination, vectorized_train
 from kitae_marl.runs.agent import Agent
 from kitae_marl.types import AlgoType, IAgent
-from kitae_marl.vector import SubProcVecParallelEnv, VecParallelEnv
+from kitae_marl.vector.protocol import VecParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 N_ENVS = 2
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from kitae_marl.loops.compiling import GivenUpError, LongCall, is_busy
-from kitae_marl.runs.signals import stop_on_signal
+from kitae_marl.runs.terminal import stop_on_signal
 
 
 def test_results_and_errors_come_back() -> None:

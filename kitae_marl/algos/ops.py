@@ -4,13 +4,9 @@ Time is the first axis where there is one. Every function is pure and jittable; 
 ``active`` zero have no influence on any result, whatever numbers they hold.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
-from kitae_envs.ordering import true_first
 
 LEAST_WEIGHT = 1e-8
 """Smallest sum of weights that a mean divides by."""
@@ -114,84 +110,6 @@ def generalized_advantage(
     rows = (reward, value, next_value, terminated, ended, active)
     _, (advantage, valid) = jax.lax.scan(step, last, rows, reverse=True)
     return advantage, valid
-
-
-def apply_where(
-    function: Callable[[Any], Any], rows: Any, needed: Bool[Array, "*N"], block: int
-) -> Float[Array, "..."]:
-    """Apply a function to the rows that need it, in blocks; the others are 0.
-
-    What it costs grows with the number of rows that need it, not with that of all rows.
-
-    Args:
-        function: maps a pytree of leaves ``[block, ...]`` to an array ``[block, *B]``.
-        rows: pytree of leaves ``[*N, ...]``.
-        needed: which rows to compute.
-        block: rows computed at a time.
-
-    Example:
-        >>> apply_where(lambda x: 2 * x, jnp.arange(4), jnp.array([0, 1, 0, 1], bool), 1).tolist()
-        [0, 2, 0, 6]
-    """
-    lead, n = needed.shape, needed.size
-    flat = needed.reshape(-1)
-    rows = jax.tree.map(lambda x: x.reshape(n, *x.shape[len(lead) :]), rows)
-    order = true_first(flat)
-
-    def compute(i: jax.Array) -> tuple[jax.Array, Any]:
-        which = jax.lax.dynamic_slice_in_dim(order, i * block, block)  # the last may overlap
-        return which, function(jax.tree.map(lambda x: x[which], rows))
-
-    def body(i: jax.Array, out: jax.Array) -> jax.Array:
-        which, values = compute(i)
-        return out.at[which].set(values)
-
-    shape = jax.eval_shape(lambda: compute(jnp.zeros((), jnp.int32)))[1]
-    out = jnp.zeros((n, *shape.shape[1:]), shape.dtype)
-    n_blocks = (jnp.sum(flat) + block - 1) // block
-    out = jax.lax.fori_loop(0, n_blocks, body, out)
-    kept = jnp.where(flat.reshape(n, *(1,) * (out.ndim - 1)), out, 0)
-    return kept.reshape(*lead, *out.shape[1:])
-
-
-def remember(act: Callable[..., Any]) -> Callable[..., Any]:
-    """Let memory begin anew with each episode and advance only at own decisions.
-
-    Args:
-        act: ``(state, key, observation, action_mask, carry) -> (action, log_prob, carry)``, memory
-            ``{group: [E, A, ...]}``, ``()`` for none.
-
-    Returns:
-        The same with two more arguments, ``reset`` (bool ``[E]``: the observation is the first of
-        an episode) and ``active`` (bool ``{group: [E, A]}``): memory is emptied before acting where
-        ``reset``, and stays as it was for agents that are not active.
-    """
-
-    def empty(reset: Array, carry: Any) -> Any:
-        return jax.tree.map(lambda x: jnp.where(behind(reset, x), 0, x), carry)
-
-    def keep(active: Array, new: Any, old: Any) -> Any:
-        return jax.tree.map(lambda n, o: jnp.where(behind(active, n), n, o), new, old)
-
-    def remembering(*inputs: Any) -> Any:
-        *rest, carry, reset, active = inputs
-        if isinstance(carry, tuple):
-            return act(*rest, carry)
-        carry = empty(reset, carry)
-        *acted, new = act(*rest, carry)
-        return *acted, {name: keep(active[name], new[name], carry[name]) for name in carry}
-
-    return remembering
-
-
-def behind(flag: Array, x: Array) -> Array:
-    """Give a flag of leading axes as many axes as ``x`` has.
-
-    Example:
-        >>> behind(jnp.ones(3), jnp.ones((3, 2))).shape
-        (3, 1)
-    """
-    return flag.reshape(flag.shape + (1,) * (x.ndim - flag.ndim))
 
 
 def clipped_surrogate_loss(

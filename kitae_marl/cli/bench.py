@@ -9,7 +9,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
+import jax
+import numpy as np
 import psutil
+from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
+from kitae_envs.sampling import sample_actions
 
 from kitae_marl.config.run import Config
 
@@ -240,7 +244,6 @@ def bench_compiled(options: BenchOptions) -> dict[str, Any]:
         repeats), and seconds until the first call is done, which compile.
     """
     from kitae_marl.loops.chunks import CompiledLoop
-    from kitae_marl.loops.compiled import random_steps
     from kitae_marl.runs.agent import Agent
     from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
@@ -289,7 +292,7 @@ def _device() -> str:
 
 def policy_call_us(agent: Any, n_calls: int = 500) -> float:
     """Median microseconds of one ``explore``, NumPy to NumPy, all agents and environments."""
-    from kitae_marl.algos.nets.networks import zeros
+    from kitae_marl.data.spaces import zeros
     from kitae_marl.data.stacking import unstack
 
     lead = {group.name: (agent.config.n_envs, group.n_agents) for group in agent.groups}
@@ -301,3 +304,26 @@ def policy_call_us(agent: Any, n_calls: int = 500) -> float:
         agent.explore(observations)
         times.append(time.perf_counter() - clock)
     return round(1e6 * statistics.median(times), 1)
+
+
+def random_steps(game: Game, n_envs: int, seed: int) -> Callable[[int], None]:
+    """Return a function that steps ``n_envs`` games ``n`` times with random legal actions."""
+
+    def run(games: Any, view: TimeStep, key: jax.Array, n: jax.Array) -> Any:
+        def body(i: jax.Array, both: Any) -> Any:
+            games, step = both
+            action_key, chance = jax.random.split(jax.random.fold_in(key, i))
+            action = sample_actions(game, action_key, step)
+            return step_batch(game, chance, games, action)
+
+        return jax.lax.fori_loop(0, n, body, (games, view))
+
+    compiled = jax.jit(run, donate_argnums=(0, 1))
+    start_key, key = jax.random.split(jax.random.key(seed))
+    state = [jax.jit(lambda k: reset_batch(game, k, n_envs))(start_key), key]
+
+    def steps(n: int) -> None:
+        state[1], use = jax.random.split(state[1])
+        state[0] = jax.block_until_ready(compiled(*state[0], use, np.int32(n)))
+
+    return steps

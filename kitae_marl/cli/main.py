@@ -31,8 +31,8 @@ from kitae_marl.errors import (
     TrainingDivergedError,
     VectorEnvError,
 )
-from kitae_marl.runs.signals import pass_on, stop_on_signal
 from kitae_marl.runs.store.files import remove_unfinished
+from kitae_marl.runs.terminal import pass_on, stop_on_signal
 
 Command = (
     Annotated[Train, subcommand("train")]

@@ -7,42 +7,14 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 from kitae_envs.grouping import agent_groups
 
-from kitae_marl.config.run import CENTRAL, Config
-
-
-@dataclass(frozen=True)
-class GroupSpec:
-    """Agents that are stacked together: equal spaces, one network each or one for all.
-
-    Attributes:
-        name: name of the group, the common stem of its agents' names.
-        agents: its agents, in the game's order; axis ``A`` of every stacked array.
-        observation_space: the space that each of them observes.
-        action_space: the space that each of them acts in.
-        share_params: one set of parameters for all (True) or one for each agent.
-        state_space: space of the global state that the critic sees; None: it sees observations.
-    """
-
-    name: str
-    agents: tuple[str, ...]
-    observation_space: gym.Space
-    action_space: gym.Space
-    share_params: bool = True
-    state_space: gym.Space | None = None
-
-    @property
-    def n_agents(self) -> int:
-        """Number of agents in the group."""
-        return len(self.agents)
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.agents, self.share_params))
+from kitae_marl.config.ppo import CENTRAL
+from kitae_marl.config.run import Config
+from kitae_marl.types import GroupSpec
 
 
 def group_specs(
@@ -177,37 +149,3 @@ def require_spaces(env: Any, possible_agents: list[str], groups: Iterable[GroupS
                         f"expected {known} as the {what} space of {agent}, got {given}; use the "
                         "game, and the arguments of it, that the agent was made for."
                     )
-
-
-def over_agents(
-    function: Callable[..., Any],
-    group: GroupSpec,
-    agent_axis: int | Sequence[int | None],
-    out_axes: Any,
-) -> Callable[..., Any]:
-    """Apply a function of one set of parameters to a whole group: the only ``vmap`` over agents.
-
-    Args:
-        function: takes ``(first, *arrays)``: ``first`` belongs to one set of parameters (the
-            parameters themselves, or a TrainState), the arrays are data.
-        group: says whether its agents share parameters.
-        agent_axis: which axis of the arrays is ``A``; or one for each array, None for arrays
-            without.
-        out_axes: where ``A`` shall stand in the outputs if each agent has its own parameters; as
-            of ``jax.vmap``.
-
-    Returns:
-        With shared parameters the function itself: it is called once, with ``A`` still among the
-        arrays' axes. With independent parameters the function mapped over axis 0 of ``first`` and
-        ``agent_axis`` of the arrays. Compile time grows with the number of agents in neither.
-    """
-    if group.share_params:
-        return function
-    import jax  # here, so that worker processes can import this module without JAX
-
-    def mapped(first: Any, *arrays: Any) -> Any:
-        axes = (agent_axis,) * len(arrays) if isinstance(agent_axis, int) else agent_axis
-        in_axes = (0, *axes)
-        return jax.vmap(function, in_axes=in_axes, out_axes=out_axes)(first, *arrays)
-
-    return mapped

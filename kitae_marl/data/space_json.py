@@ -8,7 +8,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from kitae_marl.data.groups import GroupSpec
 from kitae_marl.errors import ConfigError
 
 MAX_NUMBERS = 10**8
@@ -120,49 +119,3 @@ def _numbers(bound: Any, dtype: np.dtype) -> np.ndarray:
     """Read ``_bound`` back."""
     values = np.asarray(bound)
     return values.astype(np.float64 if values.dtype.kind == "U" else values.dtype).astype(dtype)
-
-
-def groups_to_json(possible_agents: list[str], groups: tuple[GroupSpec, ...]) -> dict[str, Any]:
-    """Describe agents, in the game's order, and their groups."""
-    return {
-        "possible_agents": possible_agents,
-        "groups": [
-            {
-                "name": group.name,
-                "agents": list(group.agents),
-                "share_params": group.share_params,
-                "observation_space": space_to_json(group.observation_space),
-                "action_space": space_to_json(group.action_space),
-                "state_space": group.state_space and space_to_json(group.state_space),
-            }
-            for group in groups
-        ],
-    }
-
-
-def groups_from_json(data: Any) -> tuple[list[str], tuple[GroupSpec, ...]]:
-    """Read what ``groups_to_json`` made: the agents in the game's order, and the groups.
-
-    Raises:
-        ConfigError, KeyError, TypeError, ValueError: for anything else.
-    """
-    groups = tuple(
-        GroupSpec(
-            group["name"],
-            tuple(group["agents"]),
-            space_from_json(group["observation_space"]),
-            space_from_json(group["action_space"]),
-            group["share_params"],
-            space_from_json(group["state_space"]) if group.get("state_space") else None,
-        )
-        for group in data["groups"]
-    )
-    possible_agents = list(data["possible_agents"])
-    grouped = [agent for group in groups for agent in group.agents]
-    if not groups or not all(isinstance(name, str) for name in (*grouped, *possible_agents)):
-        raise TypeError("expected names of agents")
-    if sorted(possible_agents) != sorted(grouped) or not all(group.agents for group in groups):
-        raise ValueError("expected every agent in one group")
-    if not all(isinstance(g.name, str) and isinstance(g.share_params, bool) for g in groups):
-        raise TypeError("expected groups with a name, that share parameters or not")
-    return possible_agents, groups

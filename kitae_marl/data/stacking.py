@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.data.groups import GroupSpec
+from kitae_marl.types import GroupSpec
 
 
 def map_leaves(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:

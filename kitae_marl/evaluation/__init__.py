@@ -3,13 +3,7 @@
 It plays in the original (Python) games and reads nothing of training but run folders.
 """
 
-from kitae_marl.evaluation.playing import (
-    evaluate,
-    evaluate_sides,
-    play_frames,
-    random_policy,
-    seated,
-)
+from kitae_marl.evaluation.playing import evaluate, evaluate_sides, play_frames
 from kitae_marl.evaluation.results import (
     DEFINITION,
     Evaluation,
@@ -24,6 +18,7 @@ from kitae_marl.evaluation.statistics import (
     probability_of_improvement,
     stratified_bootstrap,
 )
+from kitae_marl.players.policies import random_policy, seated
 from kitae_marl.players.scripted.oracles import oracle_for
 
 __all__ = [

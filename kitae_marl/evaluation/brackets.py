@@ -11,11 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kitae_marl.evaluation.playing import evaluate, evaluate_sides, random_policy
+from kitae_marl.evaluation.playing import evaluate, evaluate_sides
 from kitae_marl.evaluation.results import Evaluation, pooled
+from kitae_marl.players.policies import random_policy
 from kitae_marl.players.scripted.oracles import oracle_for
 from kitae_marl.types import Policy
-from kitae_marl.vector import VecParallelEnv
+from kitae_marl.vector.protocol import VecParallelEnv
 
 
 class Bracket(NamedTuple):

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kitae_marl.algos.nets.distributions import bounds_in_float32, network_units
-from kitae_marl.algos.nets.networks import feature_space
 from kitae_marl.algos.nets.normalization import Moments, standard_deviation
 from kitae_marl.data.space_json import space_to_json
+from kitae_marl.data.spaces import feature_space
 from kitae_marl.runs.store.files import replacing, require_output
 
 if TYPE_CHECKING:
-    from kitae_marl.data.groups import GroupSpec
     from kitae_marl.runs.agent import Agent
+    from kitae_marl.types import GroupSpec
 
 SOURCE = Path(__file__).parent / "exported_policy.py"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from kitae_marl.runs.store.files import replacing, require_output
 
@@ -98,3 +100,111 @@ def _require_ffmpeg() -> None:
         raise ImportError(
             'writing .mp4 needs imageio-ffmpeg; pip install "kitae-marl[video]", or write a .gif.'
         ) from error
+
+
+Frame = UInt8[np.ndarray, "H W 3"]
+
+
+MIN_WIDTH = 240
+"""Smaller frames are enlarged, so that there is room for words."""
+
+
+FONT_SIZE, LINE, MARGIN = 13, 17, 6
+
+
+_LONGEST = "-8888.88"
+
+
+INK, PAPER, GRID = (20, 20, 20), (255, 255, 255), (160, 160, 160)
+
+
+def shrunk(frame: Frame, width: int) -> Frame:
+    """Return a frame of at most this width, in its own proportions."""
+    from PIL import Image
+
+    if frame.shape[1] <= width:
+        return frame
+    height = max(1, round(frame.shape[0] * width / frame.shape[1]))
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BOX))
+
+
+def captioned(frame: Frame, title: str, returns: Mapping[str, float]) -> Frame:
+    """Put a title and every agent's rewards so far below a frame.
+
+    Args:
+        frame: the picture.
+        title: first line.
+        returns: sum of rewards by agent; as many columns as there is room for.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(FONT_SIZE)
+    factor = math.ceil(MIN_WIDTH / frame.shape[1])
+    picture = Image.fromarray(frame.repeat(factor, axis=0).repeat(factor, axis=1))
+    cells = [f"{agent} {_short(value)}" for agent, value in returns.items()]
+    # Room for the longest number, so that the layout does not change while returns grow.
+    names = [font.getlength(f"{agent} {_LONGEST}") for agent in returns]
+    needed = max(names, default=0) + 2 * MARGIN
+    n_columns = max(1, int((picture.width - MARGIN) // needed))
+    n_lines = 1 + math.ceil(len(cells) / n_columns)
+    page = Image.new("RGB", (picture.width, picture.height + n_lines * LINE + MARGIN), PAPER)
+    page.paste(picture, (0, 0))
+    pen = ImageDraw.Draw(page)
+    pen.text((MARGIN, picture.height + 2), _fitting(title, page.width, font), INK, font)
+    for i, cell in enumerate(cells):
+        line, column = divmod(i, n_columns)
+        place = MARGIN + column * (page.width // n_columns), picture.height + 2 + (line + 1) * LINE
+        pen.text(place, cell, INK, font)
+    return np.asarray(page)
+
+
+def _short(value: float) -> str:
+    """Two decimals at most, never ``-0``."""
+    return f"{round(value, 2) + 0.0:g}"
+
+
+def _fitting(text: str, width: int, font: Any) -> str:
+    """Cut a text at its start so that it fits: numbers stand at its end."""
+    while text and font.getlength(text) > width - 2 * MARGIN:
+        text = text[1:]
+    return text
+
+
+def side_by_side(films: Sequence[Iterable[Frame]]) -> Iterator[Frame]:
+    """Show several films at once, in a grid; one that has ended keeps its last frame.
+
+    Each film's frames must be of one shape; smaller films stand in the middle of their field.
+
+    Args:
+        films: at least one.
+
+    Yields:
+        Frames of one shape, until the longest film has ended.
+    """
+    running = [iter(film) for film in films]
+    shown: list[Any] = [next(film) for film in running]
+    height, width = (max(frame.shape[axis] for frame in shown) for axis in (0, 1))
+    n_columns = math.ceil(math.sqrt(len(shown)))
+    while True:
+        yield _grid(shown, height, width, n_columns)
+        coming = [next(film, None) for film in running]
+        if all(frame is None for frame in coming):
+            return
+        shown = [old if new is None else new for old, new in zip(shown, coming, strict=True)]
+
+
+def _grid(frames: Sequence[Frame], height: int, width: int, n_columns: int) -> Frame:
+    """Arrange frames row by row, a line between them."""
+    if len(frames) == 1:
+        return frames[0]
+    n_rows = math.ceil(len(frames) / n_columns)
+    page = np.empty((n_rows * (height + 2), n_columns * (width + 2), 3), np.uint8)
+    page[:] = GRID
+    for i, frame in enumerate(frames):
+        row, column = divmod(i, n_columns)
+        top, left = row * (height + 2) + 1, column * (width + 2) + 1
+        page[top : top + height, left : left + width] = PAPER
+        top += (height - frame.shape[0]) // 2
+        left += (width - frame.shape[1]) // 2
+        page[top : top + frame.shape[0], left : left + frame.shape[1]] = frame
+    return page

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 
 from kitae_marl.data.stacking import active_agents, starts
 from kitae_marl.errors import RenderError
 from kitae_marl.evaluation.results import Evaluation, is_zero_sum, joined
+from kitae_marl.players.policies import seated
 from kitae_marl.types import AgentPyTree, Policy
-from kitae_marl.vector import VecParallelEnv
+from kitae_marl.vector.protocol import VecParallelEnv
 
 MAX_STEPS = 200_000
 """Joint steps after which an episode counts as one without end; the longest games, Atari's, are cut
@@ -181,58 +181,6 @@ def evaluate_sides(
             for side in sides
         }
     )
-
-
-def random_policy(env: VecParallelEnv, seed: int = 0) -> Policy:
-    """Return the policy that draws every allowed action with equal probability.
-
-    Actions of a Box without two finite bounds are drawn as its ``sample`` does.
-    """
-    generator = np.random.default_rng(seed)
-    for agent in env.possible_agents:
-        env.action_space(agent).seed(int(generator.integers(2**31)))
-
-    def act(observations: AgentPyTree, infos: Mapping[str, Any]) -> AgentPyTree:
-        return {agent: draw(agent, observations[agent], infos) for agent in env.possible_agents}
-
-    def draw(agent: str, observation: Any, infos: Mapping[str, Any]) -> np.ndarray:
-        space: Any = env.action_space(agent)
-        mask = infos.get("action_mask", {}).get(agent)
-        if mask is None and isinstance(observation, dict):
-            mask = observation.get("action_mask")
-        if mask is not None:
-            return _draw_allowed(space, np.where(mask != 0, generator.random(mask.shape), -1.0))
-        if isinstance(space, gym.spaces.Discrete):
-            return generator.integers(space.n, size=env.num_envs) + space.start
-        return np.stack([space.sample() for _ in range(env.num_envs)])
-
-    return act
-
-
-def _draw_allowed(space: Any, noise: np.ndarray) -> np.ndarray:
-    """Take the action of the largest noise, for each part of a MultiDiscrete."""
-    if isinstance(space, gym.spaces.Discrete):
-        return np.argmax(noise, axis=-1) + space.start
-    parts = np.split(noise, np.cumsum(space.nvec)[:-1], axis=-1)
-    return np.stack([np.argmax(part, axis=-1) for part in parts], axis=-1) + space.start
-
-
-def seated(policies: Mapping[str, Policy]) -> Policy:
-    """Join policies, one for each agent, into the policy of all agents.
-
-    Each distinct policy is called once a step, for all agents; only the actions of the agents it
-    was given for are taken.
-
-    Args:
-        policies: ``{agent: policy}`` for every agent of the game.
-    """
-    distinct = list({id(policy): policy for policy in policies.values()}.values())
-
-    def act(observations: AgentPyTree, infos: Mapping[str, Any]) -> AgentPyTree:
-        actions = {id(policy): policy(observations, infos) for policy in distinct}
-        return {agent: actions[id(policy)][agent] for agent, policy in policies.items()}
-
-    return act
 
 
 class Shot(NamedTuple):

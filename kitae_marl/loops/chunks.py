@@ -16,7 +16,7 @@ from kitae_envs.core import Game
 
 from kitae_marl.config.run import differing, with_traced
 from kitae_marl.errors import TrainingDivergedError
-from kitae_marl.loops import devices, hardware, memory
+from kitae_marl.loops import compiling, devices
 from kitae_marl.loops.compiled import (
     MAX_CHUNK,
     LoopState,
@@ -24,9 +24,8 @@ from kitae_marl.loops.compiled import (
     rollout_factory,
     start_loop,
 )
-from kitae_marl.loops.compiling import GivenUpError, LongCall
+from kitae_marl.loops.compiling import GivenUpError, LongCall, Once
 from kitae_marl.loops.metrics import count_skipped, log_compiled
-from kitae_marl.loops.once import Once
 from kitae_marl.types import Checkpointer, Writer
 
 CHUNK_SECONDS = 1.0
@@ -93,8 +92,8 @@ class CompiledLoop:
         keys = [(a.root_key, jax.random.key(s)) for a, s in zip(agents, seeds, strict=True)]
         each = [(a.state_shapes, *own) for a, own in zip(agents, keys, strict=True)]
         experience = jax.eval_shape(rollout, jax.eval_shape(start, *each[0]))[1]
-        self.rollout_bytes = hardware.n_at_a_time(len(agents)) * memory.n_bytes(experience)
-        memory.require_memory(self.rollout_bytes // self._n_devices, config)
+        self.rollout_bytes = devices.n_at_a_time(len(agents)) * compiling.n_bytes(experience)
+        compiling.require_memory(self.rollout_bytes // self._n_devices, config)
         if self._many:
             one_run = run
 
@@ -102,14 +101,14 @@ class CompiledLoop:
                 def own(state: Any, rest: LoopState, traced: Any) -> Any:
                     return one_run(state, rest, n_updates, traced)
 
-                return hardware.over_runs(own)(state, rest, traced)
+                return devices.over_runs(own)(state, rest, traced)
 
-            start = hardware.over_runs(start)
+            start = devices.over_runs(start)
         traced = {n: jnp.asarray(x) for n, x in differing([a.config for a in agents]).items()}
         held = None if self._mesh is None else devices.replicated(self._mesh)
         self._traced = devices.place(traced, held)
         begin = self._compile(start, run, jax.eval_shape(self._stack, each), stopping)
-        memory.require_memory(self.program_bytes, config)
+        compiling.require_memory(self.program_bytes, config)
         each = [(a.state, *own) for a, own in zip(agents, keys, strict=True)]
         self.loop: LoopState = begin(*devices.place(self._stack(each), held))
         if start_step > 1:
@@ -157,9 +156,9 @@ class CompiledLoop:
         with nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
             lowered = program.lower(shapes.state, rest, np.int32(1), self._traced)
         self._run = LongCall(lowered.compile).wait(stopping)
-        self.program_bytes = memory.program_bytes(self._run)
+        self.program_bytes = compiling.program_bytes(self._run)
         if self._shares:
-            self.program_bytes += memory.n_bytes(rest)  # their copy, see ``run``
+            self.program_bytes += compiling.n_bytes(rest)  # their copy, see ``run``
         return first
 
     def _continue(self, agents: Sequence[Any]) -> None:
@@ -280,7 +279,10 @@ def _say_memory(loop: CompiledLoop, writer: Any) -> None:
     """Tell what the loop needs, where the writer speaks to the user."""
     tell = getattr(writer, "tell", None)
     if tell is not None:
-        rollout, program = memory.in_words(loop.rollout_bytes), memory.in_words(loop.program_bytes)
+        rollout, program = (
+            compiling.in_words(loop.rollout_bytes),
+            compiling.in_words(loop.program_bytes),
+        )
         tell(f"memory: {rollout} for a rollout, {program} in all")
 
 

@@ -13,20 +13,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
-from kitae_envs.sampling import sample_actions
 
-from kitae_marl.algos.ops import remember
 from kitae_marl.config.run import Config
-from kitae_marl.data.groups import GroupSpec
 from kitae_marl.data.keys import ENVIRONMENT, EXPLORE, key_for
-from kitae_marl.data.lifting import regroup
+from kitae_marl.data.lifting import regroup, remember
 from kitae_marl.data.stacking import without_mask
-from kitae_marl.loops.bundles import Bundle
 from kitae_marl.loops.devices import over_environments
-from kitae_marl.loops.update import learn_factory
-from kitae_marl.types import Algorithm, Experience
+from kitae_marl.loops.update import Bundle, learn_factory
+from kitae_marl.types import Algorithm, Experience, GroupSpec
 
 MAX_CHUNK = 64
 """Updates that one call can run; their metrics are kept apart."""
@@ -260,26 +255,3 @@ def _joint_step(
         step=loop.step + 1,
     )
     return loop, experience, finished
-
-
-def random_steps(game: Game, n_envs: int, seed: int) -> Callable[[int], None]:
-    """Return a function that steps ``n_envs`` games ``n`` times with random legal actions."""
-
-    def run(games: Any, view: TimeStep, key: jax.Array, n: jax.Array) -> Any:
-        def body(i: jax.Array, both: Any) -> Any:
-            games, step = both
-            action_key, chance = jax.random.split(jax.random.fold_in(key, i))
-            action = sample_actions(game, action_key, step)
-            return step_batch(game, chance, games, action)
-
-        return jax.lax.fori_loop(0, n, body, (games, view))
-
-    compiled = jax.jit(run, donate_argnums=(0, 1))
-    start_key, key = jax.random.split(jax.random.key(seed))
-    state = [jax.jit(lambda k: reset_batch(game, k, n_envs))(start_key), key]
-
-    def steps(n: int) -> None:
-        state[1], use = jax.random.split(state[1])
-        state[0] = jax.block_until_ready(compiled(*state[0], use, np.int32(n)))
-
-    return steps

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import jax
+import psutil
+
+from kitae_marl.config.run import Config
+from kitae_marl.errors import ConfigError
 
 Result = TypeVar("Result")
 GIVEN_UP = "kitae_marl call that was given up"
@@ -67,3 +76,129 @@ class LongCall(Generic[Result]):
 def is_busy() -> bool:
     """Whether a call that was given up still goes on; the process would wait for it at its end."""
     return any(thread.name == GIVEN_UP for thread in threading.enumerate())
+
+
+QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 1}
+"""Options of the compiler: it is done in two thirds of the time, and results are the same."""
+
+
+class Once:
+    """A function that is called once: traced at once, compiled in a thread of its own.
+
+    Args:
+        traced: the function, ``jax.jit(f).trace(...)``.
+    """
+
+    def __init__(self, traced: jax.stages.Traced) -> None:
+        self._traced = traced
+        self._compiling: LongCall[Any] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Once:
+        """The same: a program holds nothing that a copy of its caller could change."""
+        return self
+
+    @property
+    def shapes(self) -> Any:
+        """What it returns, arrays replaced by their shapes and dtypes."""
+        return self._traced.out_info
+
+    def begin(self) -> LongCall[Any]:
+        """Begin to compile, unless that has begun, beside what the caller does next."""
+        if self._compiling is None:
+            compiling = partial(self._traced.lower().compile, compiler_options=QUICKLY)
+            self._compiling = LongCall(compiling)
+        return self._compiling
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Call it, once it is compiled."""
+        return self.begin().wait()(*inputs)
+
+
+USABLE = 0.9
+"""Share of the free memory that a program may fill."""
+
+
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+"""Files with the limit and the use of a container's memory, of both generations of Linux."""
+
+
+def n_bytes(shapes: Any) -> int:
+    """Return the bytes of all arrays of a tree, given as arrays or as ShapeDtypeStructs."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+
+
+def program_bytes(compiled: Any) -> int:
+    """Return what a compiled program needs on one device: inputs, outputs and all in between."""
+    need = compiled.memory_analysis()
+    own = need.argument_size_in_bytes + need.output_size_in_bytes - need.alias_size_in_bytes
+    return own + need.temp_size_in_bytes
+
+
+def free_bytes() -> int:
+    """Return the memory that is free for one device; for CPU devices a share of this machine's."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    free = psutil.virtual_memory().available
+    for limit, used in _CGROUPS:
+        try:
+            free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):  # not in a container, or one without a limit
+            continue
+    return max(free, 0) // jax.local_device_count()
+
+
+def require_memory(needed: int, config: Config) -> None:
+    """Raise a ConfigError unless a program that needs so many bytes fits into memory.
+
+    Args:
+        needed: bytes on one device.
+        config: of the run, to find a number of environments that fits.
+    """
+    free = int(USABLE * free_bytes())
+    if needed <= free:
+        return
+    n = int(config.n_envs * free / needed)
+    n = 2 ** int(math.log2(n)) if n else 0
+    while n and n * config.ppo.n_steps % config.ppo.n_minibatches:
+        n //= 2
+    advice = f"{n} environments fit" if n else "not even one environment fits"
+    raise ConfigError(
+        f"n_envs: expected a training program of at most {in_words(free)}, got one of "
+        f"{in_words(needed)} for {config.n_envs} environments; {advice}, or lower ppo.n_steps.",
+        "n_envs",
+    )
+
+
+def require_state_memory(shapes: Any) -> None:
+    """Raise a ConfigError unless what learning changes fits into memory.
+
+    Args:
+        shapes: parameters, optimiser and the rest, as ShapeDtypeStructs.
+    """
+    needed, free = n_bytes(shapes), int(USABLE * free_bytes())
+    if needed > free:
+        raise ConfigError(
+            f"ppo.hidden_sizes: expected parameters and optimiser of at most {in_words(free)}, got "
+            f"{in_words(needed)}; lower ppo.hidden_sizes or ppo.gru_size, or share parameters.",
+            "ppo.hidden_sizes",
+        )
+
+
+def in_words(size: int) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> in_words(640), in_words(1_500_000), in_words(2 * 10**9)
+        ('640 bytes', '1.5 MB', '2.0 GB')
+    """
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"

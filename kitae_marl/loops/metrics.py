@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.data.groups import GroupSpec
 from kitae_marl.errors import TrainingDivergedError
 from kitae_marl.loops.update import NONFINITE
-from kitae_marl.types import Writer
+from kitae_marl.types import GroupSpec, Writer
 
 MAX_SKIPPED = 10
 """Updates in a row that may be skipped because they are not finite."""

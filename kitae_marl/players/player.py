@@ -10,12 +10,11 @@ import jax
 import numpy as np
 
 from kitae_marl.algos import get_algorithm
-from kitae_marl.algos.ops import remember
 from kitae_marl.config.run import Config
-from kitae_marl.data.groups import GroupSpec
 from kitae_marl.data.keys import EVALUATE, key_for
+from kitae_marl.data.lifting import remember
 from kitae_marl.data.stacking import AgentDict, active_agents, split_masks, starts
-from kitae_marl.types import AgentPyTree, TrainState
+from kitae_marl.types import AgentPyTree, GroupSpec, TrainState
 
 KEYS_AHEAD = 256
 """Keys derived in one call: deriving one inside each policy call costs a third of that call."""

@@ -11,19 +11,18 @@ import jax
 import numpy as np
 
 from kitae_marl.config.run import Config
-from kitae_marl.data.groups import GroupSpec, learning_groups
+from kitae_marl.data.groups import learning_groups
 from kitae_marl.data.keys import EXPLORE, INIT, key_for
 from kitae_marl.data.rollout import RolloutBuffer
 from kitae_marl.data.stacking import AgentDict
 from kitae_marl.errors import NoCheckpointError
-from kitae_marl.loops.memory import require_state_memory
-from kitae_marl.loops.once import Once
+from kitae_marl.loops.compiling import Once, require_state_memory
 from kitae_marl.loops.update import learn_factory
 from kitae_marl.players.player import Player
 from kitae_marl.runs import session
 from kitae_marl.runs.store import folders
 from kitae_marl.runs.store.checkpoint import RunCheckpointer, RunState
-from kitae_marl.types import AgentPyTree, TrainState
+from kitae_marl.types import AgentPyTree, Buffer, GroupSpec, TrainState
 
 
 class Agent:
@@ -181,12 +180,12 @@ class Agent:
                 "make the config with the number of environments you have."
             )
 
-    def should_update(self, step: int, buffer: RolloutBuffer) -> bool:
+    def should_update(self, step: int, buffer: Buffer) -> bool:
         """Whether the rollout is complete."""
         del step
         return buffer.full
 
-    def update(self, buffer: RolloutBuffer) -> dict[str, float]:
+    def update(self, buffer: Buffer) -> dict[str, float]:
         """Learn from the rollout and empty the buffer.
 
         Returns:

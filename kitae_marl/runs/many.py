@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kitae_marl.config.run import TRACED, Config
+from kitae_marl.config.ppo import TRACED
+from kitae_marl.config.run import Config
 from kitae_marl.errors import CheckpointError, ConfigError
 from kitae_marl.runs import session
 from kitae_marl.runs.agent import Agent
-from kitae_marl.runs.keeping import is_complete
+from kitae_marl.runs.session import is_complete
 from kitae_marl.runs.store import folders
 from kitae_marl.runs.terminal import counted, say
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
@@ -56,7 +57,7 @@ def train_many(
         game: a compiled game, or the id of one.
         config: settings of all runs.
         seeds: their seeds.
-        hyperparameters: values to try by name, of ``kitae_marl.config.run.TRACED``:
+        hyperparameters: values to try by name, of ``kitae_marl.config.ppo.TRACED``:
             ``{"learning_rate": [1e-3, 3e-3], "gamma": [0.9, 0.99]}`` are four combinations.
         run_dir: folder that gets an ordinary run folder ``seed_<seed>`` for each seed; with
             hyperparameters a folder of these for each combination, ``learning_rate-0.001``. None:

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
+import signal
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-"""What terminals take for the colour of the text that follows."""
-
-
-def printable(text: str) -> str:
-    r"""Leave out colours and escape other control characters: no text shall steer the terminal.
-
-    Example:
-        >>> print(printable("\x1b[33mhot\x1b[0m \x07"))
-        hot \x07
-    """
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode()
-        for c in COLOUR.sub("", text)
-    )
+from kitae_marl.errors import printable
 
 
 def counted(number: int, word: str) -> str:
@@ -116,3 +103,40 @@ class RichDisplay:
 def make_display(total: int, done: int) -> PlainDisplay | RichDisplay:
     """Choose the display that fits standard output."""
     return RichDisplay(total, done) if sys.stdout.isatty() else PlainDisplay(total)
+
+
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def stop_on_signal(stop: Callable[[int], None]) -> Iterator[None]:
+    """Call ``stop(number)`` at the first SIGINT or SIGTERM; a second one ends the process at once.
+
+    Outside the main thread, where Python has no signal handlers, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in HANDLED}
+
+    def handle(number: int, frame: Any) -> None:
+        del frame
+        for handled in HANDLED:
+            signal.signal(handled, signal.SIG_DFL)
+        stop(number)
+
+    for number in HANDLED:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def pass_on(number: int) -> None:
+    """Raise what a signal means to the caller: KeyboardInterrupt or SystemExit(143); for 0 none."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if number:
+        raise SystemExit(128 + number)

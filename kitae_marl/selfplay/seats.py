@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kitae_marl.algos.nets.networks import feature_space, zeros
-from kitae_marl.algos.ops import remember
 from kitae_marl.config.run import FROZEN
-from kitae_marl.data.groups import GroupSpec, first_match, require_spaces
+from kitae_marl.data.groups import first_match, require_spaces
+from kitae_marl.data.lifting import remember
+from kitae_marl.data.spaces import feature_space, zeros
 from kitae_marl.data.stacking import without_mask
-from kitae_marl.evaluation import random_policy
 from kitae_marl.players.player import Player
+from kitae_marl.players.policies import random_policy
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.folders import run_path
-from kitae_marl.types import Policy
+from kitae_marl.types import GroupSpec, Policy
 from kitae_marl.vector.adapters.seated import HostSeat, SeatedVecParallelEnv
 
 if TYPE_CHECKING:

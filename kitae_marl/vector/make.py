@@ -15,8 +15,9 @@ from pettingzoo import ParallelEnv
 from pettingzoo.utils.conversions import turn_based_aec_to_parallel
 
 from kitae_marl.errors import ConfigError, KitaeError, UnknownEnvironmentError
-from kitae_marl.vector.adapters.as_parallel import GymnasiumParallelEnv, as_parallel
+from kitae_marl.vector.adapters.as_parallel import as_parallel
 from kitae_marl.vector.adapters.compiled_games import is_game
+from kitae_marl.vector.adapters.gymnasium import GymnasiumParallelEnv
 from kitae_marl.vector.ids import (
     MAMUJOCO,
     EnvId,
@@ -26,8 +27,7 @@ from kitae_marl.vector.ids import (
     nearest_ids,
     parse_id,
 )
-from kitae_marl.vector.lean.aec import lean
-from kitae_marl.vector.lean.build import corrected_arguments
+from kitae_marl.vector.lean.build import corrected_arguments, lean
 
 
 def make_parallel_env(id: str, *, stock: bool = False, **kwargs: Any) -> ParallelEnv[str, Any, Any]:
@@ -127,8 +127,8 @@ def _telling_bad_input(env_id: EnvId, kwargs: dict[str, Any]) -> Iterator[None]:
 def _build(env_id: EnvId, stock: bool, kwargs: dict[str, Any]) -> ParallelEnv[str, Any, Any]:
     """Dispatch on the family."""
     if env_id.family == "envpool":
+        from kitae_marl.vector.adapters.as_parallel import SingleParallelEnv
         from kitae_marl.vector.adapters.envpool import make_envpool
-        from kitae_marl.vector.adapters.single import SingleParallelEnv
 
         return SingleParallelEnv(make_envpool(env_id.name, 1, **kwargs))
     if env_id.family == "gymnasium":

@@ -14,7 +14,8 @@ from kitae_envs import ids, make
 from kitae_envs.checking import require_sound
 from kitae_envs.core import Game, Outcome, View, reset_batch, step_batch
 
-from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
 from kitae_marl.errors import TrainingDivergedError
 from kitae_marl.runs.agent import Agent
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv

@@ -14,11 +14,11 @@ from kitae_envs.parallel import GameParallelEnv
 
 from kitae_marl.data.keys import ENVIRONMENT, key_for
 from kitae_marl.errors import ClosedError, UnknownEnvironmentError
-from kitae_marl.vector import VecParallelEnv
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 from kitae_marl.vector.adapters.compiled_games import twin_serves
 from kitae_marl.vector.catalogue.doctor import check_parallel_env
 from kitae_marl.vector.make import make_parallel_env
+from kitae_marl.vector.protocol import VecParallelEnv
 
 QUICK = ["mpe/simple_speaker_listener-v4", "classic/connect_four-v3", "classic/rps-v2"]
 SLOW = [pytest.param(i, marks=pytest.mark.slow) for i in kitae_envs.ids() if i not in QUICK]

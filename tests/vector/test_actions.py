@@ -10,7 +10,7 @@ import pytest
 from vector_games import CountGame, SpaceGame
 
 from kitae_marl.data.stacking import AgentDict
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.faults
 

@@ -8,8 +8,9 @@ import gymnasium as gym
 import pytest
 from lockstep import WARNINGS
 
+from kitae_marl.data.spaces import space_text
 from kitae_marl.vector.catalogue import games as module
-from kitae_marl.vector.catalogue.games import catalogue, describe_game, space_text, table
+from kitae_marl.vector.catalogue.games import catalogue, describe_game, table
 from kitae_marl.vector.ids import known_ids
 from kitae_marl.vector.make import make_parallel_env
 

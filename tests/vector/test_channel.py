@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from vector_games import CountGame
 
-from kitae_marl.runs.terminal import printable
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.errors import printable
 from kitae_marl.vector.stepping.faults import plain
 from kitae_marl.vector.workers import channel
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 Pair = tuple[socket.socket, socket.socket]
 

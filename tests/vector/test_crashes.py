@@ -40,7 +40,8 @@ from kitae_marl.errors import (
     WorkerDiedError,
     WorkerTimeoutError,
 )
-from kitae_marl.vector import SubProcVecParallelEnv, episode_seed
+from kitae_marl.vector.protocol import episode_seed
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("nothing_left")]
 

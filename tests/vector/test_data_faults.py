@@ -11,7 +11,7 @@ import pytest
 from vector_games import BOX, CountGame, ScriptGame, one
 
 from kitae_marl.errors import AgentSetError, EnvDataError
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.faults
 

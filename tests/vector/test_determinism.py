@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from mpe2 import simple_spread_v3
 
-from kitae_marl.vector import SubProcVecParallelEnv, episode_seed
+from kitae_marl.vector.protocol import episode_seed
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 N_ENVS, N_STEPS = 4, 300
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from kitae_marl.errors import UnknownEnvironmentError
-from kitae_marl.vector import VecParallelEnv
-from kitae_marl.vector.adapters.as_parallel import as_parallel
-from kitae_marl.vector.adapters.single import SingleParallelEnv
+from kitae_marl.vector.adapters.as_parallel import SingleParallelEnv, as_parallel
 from kitae_marl.vector.make import make_parallel_env, make_vec_env
+from kitae_marl.vector.protocol import VecParallelEnv
 
 envpool = pytest.importorskip("envpool")
 pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning")

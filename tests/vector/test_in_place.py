@@ -11,7 +11,8 @@ import pytest
 from lockstep import WARNINGS, same
 from pettingzoo.utils import BaseParallelWrapper
 
-from kitae_marl.vector.lean.aec import aec_as_parallel, peel
+from kitae_marl.vector.lean.aec import peel
+from kitae_marl.vector.lean.build import aec_as_parallel
 from kitae_marl.vector.lean.turn_based import TurnBasedParallelEnv
 from kitae_marl.vector.make import make_parallel_env
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv

@@ -10,8 +10,9 @@ from lockstep import WARNINGS, random_actions, same
 from pettingzoo import ParallelEnv
 
 from kitae_marl.vector.ids import known_ids
-from kitae_marl.vector.lean import mpe_physics, mpe_spread
-from kitae_marl.vector.lean.aec import LeanParallelEnv, lean
+from kitae_marl.vector.lean import mpe, mpe_physics
+from kitae_marl.vector.lean.aec import LeanParallelEnv
+from kitae_marl.vector.lean.build import lean
 from kitae_marl.vector.lean.fingerprints import FINGERPRINTS, is_known_source
 from kitae_marl.vector.lean.mpe import LeanMPEParallelEnv
 from kitae_marl.vector.make import make_parallel_env
@@ -110,7 +111,7 @@ def test_crowded_worlds_are_equal_over_a_long_episode(continuous: bool) -> None:
 def test_another_version_of_mpe2_steps_through_its_own_physics(
     id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (mpe_physics, mpe_spread):
+    for module in (mpe_physics, mpe):
         monkeypatch.setattr(module, "is_known_source", lambda name: False)
     ours = make_parallel_env(id)
     assert not ours.plain_physics  # type: ignore[attr-defined]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pytest
 from lockstep import WARNINGS
@@ -52,7 +50,3 @@ def test_a_vector_chooses_as_its_environments(id: str) -> None:
         if not env.agents:
             break
     vec.close()
-
-
-def test_the_example_is_true() -> None:
-    assert doctest.testmod(legal).failed == 0

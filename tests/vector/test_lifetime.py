@@ -14,7 +14,7 @@ from vector_games import CountGame
 from vector_leaks import children, descriptors
 from vector_parents import Program, run_script, tagged
 
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.faults
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import pickle
 import sys
 from functools import partial
@@ -18,7 +16,7 @@ from pettingzoo import ParallelEnv
 
 from kitae_marl.errors import ConfigError, UnknownEnvironmentError
 from kitae_marl.vector import ids
-from kitae_marl.vector.adapters.as_parallel import GymnasiumParallelEnv
+from kitae_marl.vector.adapters.gymnasium import GymnasiumParallelEnv
 from kitae_marl.vector.ids import imports_code, install_hint, known_ids, parse_id
 from kitae_marl.vector.lean.mpe import LeanMPEParallelEnv
 from kitae_marl.vector.lean.turn_based import TurnBasedParallelEnv
@@ -268,10 +266,3 @@ def test_an_openspiel_game_that_does_not_exist_names_the_nearest() -> None:
     pytest.importorskip("pyspiel")
     with pytest.raises(UnknownEnvironmentError, match="'openspiel:kuhn_poker'"):
         make_parallel_env("openspiel:kuhn_pokr")
-
-
-@pytest.mark.parametrize("name", ["ids", "catalogue"])
-def test_the_examples_in_the_docstrings_are_true(name: str) -> None:
-    result = doctest.testmod(importlib.import_module(f"kitae_marl.vector.{name}"))
-    assert result.attempted
-    assert not result.failed

@@ -16,7 +16,8 @@ from vector_games import CountGame
 
 import kitae_marl.vector
 from kitae_marl.errors import EnvError, WorkerDiedError
-from kitae_marl.vector import SubProcVecParallelEnv, episode_seed
+from kitae_marl.vector.protocol import episode_seed
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("nothing_left")]
 

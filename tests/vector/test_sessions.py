@@ -13,7 +13,7 @@ from vector_games import CountGame
 from vector_parents import Program
 
 from kitae_marl.errors import EnvError
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.faults
 

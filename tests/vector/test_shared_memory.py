@@ -11,10 +11,10 @@ import psutil
 import pytest
 from vector_games import CountGame, SpaceGame
 
-from kitae_marl.vector import SubProcVecParallelEnv, make_vec_env
-from kitae_marl.vector.stepping import blocks as shared_memory
-from kitae_marl.vector.stepping.blocks import Blocks, Memory, make_blocks
-from kitae_marl.vector.stepping.spaces import decode, describe
+from kitae_marl.vector.make import make_vec_env
+from kitae_marl.vector.stepping.blocks import Blocks, decode, describe, make_blocks
+from kitae_marl.vector.workers.memory import Memory, attach
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("tracker", "nothing_left")
 
@@ -38,7 +38,7 @@ def test_arrays_outlive_their_memory_and_cost_no_descriptor(kind: str) -> None:
 
 def test_two_mappings_of_one_descriptor_show_the_same_bytes() -> None:
     memory = Memory("memfd")
-    mine, theirs = memory.allocate(64), shared_memory.attach(memory.fd, "", 64)
+    mine, theirs = memory.allocate(64), attach(memory.fd, "", 64)
     mine[3] = 9
     assert theirs[3] == 9
     memory.close()

@@ -13,8 +13,9 @@ from vector_games import BOX, CountGame, ScriptGame, SpaceGame, one
 
 from kitae_marl.data.stacking import map_leaves, stack
 from kitae_marl.errors import ClosedError
-from kitae_marl.vector import SubProcVecParallelEnv, VecParallelEnv, episode_seed
+from kitae_marl.vector.protocol import VecParallelEnv, episode_seed
 from kitae_marl.vector.workers.process import SLICE
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 WORKERS = [0, 2]
 

@@ -11,8 +11,8 @@ import pytest
 from lockstep import WARNINGS, random_actions, same
 from pettingzoo.utils.wrappers import BaseParallelWrapper, MultiEpisodeParallelEnv
 
-from kitae_marl.vector import SubProcVecParallelEnv
 from kitae_marl.vector.make import make_parallel_env
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 supersuit = pytest.importorskip("supersuit")
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]

@@ -9,9 +9,9 @@ import pytest
 from lockstep import WARNINGS, legal_mask
 
 from kitae_marl.data.stacking import map_leaves
-from kitae_marl.vector import episode_seed
 from kitae_marl.vector.catalogue.games import catalogue
 from kitae_marl.vector.make import make_parallel_env, make_vec_env
+from kitae_marl.vector.protocol import episode_seed
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
 

@@ -11,10 +11,11 @@ import pytest
 from vector_faults import kill
 from vector_games import CountGame
 
-from kitae_marl.config.run import Config, PPOConfig
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
 from kitae_marl.loops.train import vectorized_train
 from kitae_marl.runs.agent import Agent
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("nothing_left", "quick_compilation")]
 

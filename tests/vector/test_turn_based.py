@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from lockstep import WARNINGS, legal_mask, random_actions, same, without
 
-from kitae_marl.vector.lean import cards, leduc
+from kitae_marl.vector.lean import boards, cards
 from kitae_marl.vector.lean.turn_based import TurnBasedParallelEnv
 from kitae_marl.vector.make import make_parallel_env
 
@@ -121,7 +121,7 @@ def test_games_with_arguments_equal_the_stock_conversion(id: str, kwargs: dict) 
 def test_other_versions_of_the_games_compute_by_themselves(
     id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (lean_classic, lean_cards, lean_leduc):
+    for module in (boards, cards):
         monkeypatch.setattr(module, "is_known_source", lambda name: False)
     raw = make_parallel_env(id).unwrapped
     assert raw.step.__func__ is type(raw).step
@@ -131,7 +131,7 @@ def test_other_versions_of_the_games_compute_by_themselves(
 def test_another_version_of_leduc_in_rlcard_plays_by_its_own_rules(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leduc, "is_known_source", lambda name: False)
+    monkeypatch.setattr(cards, "is_known_source", lambda name: False)
     raw = make_parallel_env("classic/leduc_holdem-v4").unwrapped
     assert raw.step.__func__ is cards.CardGameEnv._play
     assert assert_equal_playouts("classic/leduc_holdem-v4", 200) > 0

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from vector_games import SpaceGame
 
-from kitae_marl.vector.stepping.spaces import decode, describe, leaves, tree
+from kitae_marl.data.spaces import leaves, tree
+from kitae_marl.vector.stepping.blocks import decode, describe
 
 SPACES = [
     gym.spaces.Box(-np.inf, np.inf, (2, 3), np.float32),

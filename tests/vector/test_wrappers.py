@@ -13,10 +13,10 @@ from lockstep import WARNINGS
 from pettingzoo import ParallelEnv
 
 from kitae_marl.errors import ClosedError
-from kitae_marl.vector import VecParallelEnv
-from kitae_marl.vector.adapters.as_parallel import GymnasiumParallelEnv, as_parallel
-from kitae_marl.vector.adapters.gymnasium import GymnasiumVecParallelEnv
+from kitae_marl.vector.adapters.as_parallel import as_parallel
+from kitae_marl.vector.adapters.gymnasium import GymnasiumParallelEnv, GymnasiumVecParallelEnv
 from kitae_marl.vector.make import make_parallel_env
+from kitae_marl.vector.protocol import VecParallelEnv
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]

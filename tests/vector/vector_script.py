@@ -11,7 +11,7 @@ import numpy as np
 from vector_faults import boom_here, hold_the_gil
 from vector_games import CountGame
 
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 FAULTS = {"hung": boom_here, "gil": hold_the_gil}
 

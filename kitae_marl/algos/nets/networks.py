@@ -14,73 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kitae_marl.algos.nets.distributions import Distribution
-from kitae_marl.data.stacking import without_mask
-from kitae_marl.loops.hardware import dense_product
+from kitae_marl.data.spaces import Stacked, is_image
+from kitae_marl.loops.devices import dense_product
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": nn.tanh, "relu": nn.relu}
-
-
-def is_image(space: gym.Space) -> bool:
-    """Whether a space holds images: uint8, height x width x channels.
-
-    Example:
-        >>> is_image(gym.spaces.Box(0, 255, (84, 84, 3), np.uint8))
-        True
-    """
-    return isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8
-
-
-def feature_space(space: gym.Space) -> gym.Space:
-    """Return the part of an observation space that networks see: without the action mask.
-
-    Example:
-        >>> box, mask = gym.spaces.Box(0, 1, (3,)), gym.spaces.MultiBinary(2)
-        >>> feature_space(gym.spaces.Dict(observation=box, action_mask=mask)) == box
-        True
-    """
-    if not isinstance(space, gym.spaces.Dict):
-        return space
-    seen = without_mask(dict(space.spaces))
-    return gym.spaces.Dict(seen) if isinstance(seen, dict) else seen
-
-
-def zeros(space: gym.Space, *lead: int) -> Any:
-    """Return a zero observation of a space behind leading axes ``lead``; NumPy arrays.
-
-    Example:
-        >>> zeros(gym.spaces.Discrete(3), 2, 1).shape
-        (2, 1)
-    """
-    if isinstance(space, gym.spaces.Dict):
-        return {key: zeros(part, *lead) for key, part in space.spaces.items()}
-    if isinstance(space, gym.spaces.Tuple):
-        return tuple(zeros(part, *lead) for part in space.spaces)
-    if isinstance(space, Stacked):
-        return zeros(space.space, *lead, space.n)
-    return np.zeros((*lead, *(space.shape or ())), space.dtype)
-
-
-def lead_shape(space: gym.Space, observation: Any) -> tuple[int, ...]:
-    """Return the axes that an observation has before those of its space.
-
-    Example:
-        >>> lead_shape(gym.spaces.Tuple([gym.spaces.Box(0, 1, (3,))]), (np.zeros((4, 2, 3)),))
-        (4, 2)
-    """
-    if isinstance(space, gym.spaces.Dict):
-        key = next(iter(space.spaces))
-        return lead_shape(space.spaces[key], observation[key])
-    if isinstance(space, gym.spaces.Tuple):
-        return lead_shape(space.spaces[0], observation[0])
-    return observation.shape[: observation.ndim - len(space.shape or ())]
-
-
-class Stacked(gym.Space):
-    """``n`` observations of one space, side by side: what a group of agents sees together."""
-
-    def __init__(self, space: gym.Space, n: int) -> None:
-        super().__init__()
-        self.space, self.n = space, n
 
 
 class ImageEncoder(nn.Module):

@@ -27,13 +27,12 @@ from kitae_marl.algos.ppo.learner import (
 )
 from kitae_marl.algos.ppo.targets import PPOBatch, Processed, process_experience_factory
 from kitae_marl.config.run import Config
-from kitae_marl.data.groups import GroupSpec, over_agents
+from kitae_marl.data.lifting import over_agents
 from kitae_marl.data.rollout import batchify_and_randomize
-from kitae_marl.loops import hardware
-from kitae_marl.loops.bundles import Bundle
+from kitae_marl.loops import devices
 from kitae_marl.loops.devices import over_rows
-from kitae_marl.loops.update import all_but_schedule, mean, update_epoch
-from kitae_marl.types import Algorithm, AlgoType, TrainState
+from kitae_marl.loops.update import Bundle, all_but_schedule, mean, update_epoch
+from kitae_marl.types import Algorithm, AlgoType, GroupSpec, TrainState
 
 __all__ = ["PPOBatch", "ippo", "make_learner", "mappo", "process_experience_factory"]
 
@@ -187,7 +186,7 @@ def _gradient(
             return jax.tree.map(jnp.add, sums, grads), (terms, value)
 
         n_rows = weight.shape[0]
-        n = hardware.n_blocks(n_rows, agents * weight.size // n_rows)
+        n = devices.n_blocks(n_rows, agents * weight.size // n_rows)
         blocks = jax.tree.map(lambda x: x.reshape(n, n_rows // n, *x.shape[1:]), batch)
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         grads, (terms, value) = jax.lax.scan(of_block, zeros, blocks)

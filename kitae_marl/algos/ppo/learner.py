@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import optax
 
 from kitae_marl.algos.nets.distributions import Distribution, distribution_for, mask_logits
-from kitae_marl.algos.nets.networks import Actor, Critic, Stacked, feature_space, lead_shape, zeros
+from kitae_marl.algos.nets.networks import Actor, Critic
 from kitae_marl.algos.nets.normalization import first_moments, moments_of, normalized
-from kitae_marl.config.run import CENTRAL, Config
-from kitae_marl.data.groups import GroupSpec
-from kitae_marl.types import TrainState
+from kitae_marl.config.ppo import CENTRAL
+from kitae_marl.config.run import Config
+from kitae_marl.data.spaces import Stacked, feature_space, lead_shape, zeros
+from kitae_marl.types import GroupSpec, TrainState
 
 Groups = tuple[GroupSpec, ...]
 State = dict[str, TrainState]

@@ -12,11 +12,11 @@ from kitae_marl.algos import ops
 from kitae_marl.algos.nets.normalization import normalized, standard_deviation, with_rows
 from kitae_marl.algos.ppo.learner import Groups, Learner, State, is_central, make_learners
 from kitae_marl.config.run import Config
-from kitae_marl.data.groups import GroupSpec, over_agents
+from kitae_marl.data.lifting import apply_where, behind, over_agents
 from kitae_marl.data.rollout import cut_sequences
-from kitae_marl.loops import hardware
+from kitae_marl.loops import devices
 from kitae_marl.loops.devices import over_rows
-from kitae_marl.types import Experience, TrainState
+from kitae_marl.types import Experience, GroupSpec, TrainState
 
 
 class PPOBatch(NamedTuple):
@@ -76,7 +76,7 @@ class Sight(NamedTuple):
 
 def _where(flag: jax.Array, tree: Any) -> Any:
     """Put zeros where a flag of leading axes is False: were they NaN, 0 * NaN would spread."""
-    return jax.tree.map(lambda x: jnp.where(ops.behind(flag, x), x, jnp.zeros((), x.dtype)), tree)
+    return jax.tree.map(lambda x: jnp.where(behind(flag, x), x, jnp.zeros((), x.dtype)), tree)
 
 
 def _sight(group: GroupSpec, config: Config, experience: Experience, joint: Any) -> Sight:
@@ -146,7 +146,7 @@ def _values(
             value, after = over_agents(unroll, group, axes, 2)(state, now, carry, *rows)
             return jax.tree.map(lambda x: _by_agent(group, x[-1]), after), (value, after)
 
-        n = hardware.n_blocks(n_steps, n_envs * n_agents)
+        n = devices.n_blocks(n_steps, n_envs * n_agents)
         blocks = jax.tree.map(lambda x: x.reshape(n, n_steps // n, *x.shape[1:]), (now, rows))
         _, after = jax.lax.scan(of_block, critic_carry, blocks)
         value, carry = jax.tree.map(lambda x: x.reshape(n_steps, *x.shape[2:]), after)
@@ -159,7 +159,7 @@ def _values(
             return over_agents(one, group, (axis and axis - 1, 1), 1)(state, *rows)
 
         block = min(needed.size, 8 * n_envs)
-        return (), (value, ops.apply_where(following, (then, carry), needed, block), carry)
+        return (), (value, apply_where(following, (then, carry), needed, block), carry)
 
     truncated = experience.truncated[group.name]
     parts = sight.now, sight.next, truncated, rows, state.critic_carry

@@ -257,8 +257,9 @@ def _play_all(
 
 def _protocol(game: Game, env: Any, options: PlayingRuns) -> Protocol:
     """Say how to play, with the opponent that was asked for."""
-    from kitae_marl.evaluation import oracle_for, random_policy
+    from kitae_marl.evaluation import oracle_for
     from kitae_marl.evaluation.brackets import Protocol
+    from kitae_marl.players.policies import random_policy
 
     if options.against is not None:
         _require_sides(game, env, options.against)

@@ -30,8 +30,7 @@ WIDTHS = 800, 400
 
 def watch(options: Watch) -> dict[str, Any]:
     """Write a film."""
-    from kitae_marl.evaluation.captions import side_by_side
-    from kitae_marl.evaluation.films import ENDINGS, write_video
+    from kitae_marl.evaluation.films import ENDINGS, side_by_side, write_video
 
     gathered = find_all(options.run, options.runs_dir, options.seats)
     require_output(options.out, ENDINGS)
@@ -83,7 +82,7 @@ def _stage(game: Game, options: Watch) -> Iterator[Any]:
 def _film(env: Any, game: Game, path: Path, options: Watch, width: int) -> Iterator[np.ndarray]:
     """Play with the agent of a run and draw each step."""
     from kitae_marl.evaluation import play_frames
-    from kitae_marl.evaluation.captions import captioned, shrunk
+    from kitae_marl.evaluation.films import captioned, shrunk
 
     policy = load_policy(path, env, sample=options.sample)
     try:

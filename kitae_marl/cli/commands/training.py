@@ -18,11 +18,12 @@ from typing import Any
 import psutil
 
 from kitae_marl.cli.options.training import Runs, Train
-from kitae_marl.config.run import CENTRAL, Config
+from kitae_marl.config.ppo import CENTRAL
+from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.store import folders as runs
+from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import folders_of_runs, list_runs
-from kitae_marl.runs.store.locks import locked
 from kitae_marl.runs.terminal import say
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional, arg
 
-from kitae_marl.config.run import Sharing
+from kitae_marl.config.ppo import Sharing
 
 __all__ = [
     "REGISTRY",

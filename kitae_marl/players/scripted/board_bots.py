@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.types import AgentPyTree, Policy
-from kitae_marl.vector import VecParallelEnv
+from kitae_marl.vector.protocol import VecParallelEnv
 
 
 def _lines(height: int, width: int, length: int) -> np.ndarray:

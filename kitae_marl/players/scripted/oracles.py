@@ -15,7 +15,7 @@ import numpy as np
 from kitae_marl.players.scripted.board_bots import connect_four_bot, tictactoe_bot
 from kitae_marl.players.scripted.particles import reference_oracle, speaker_oracle, spread_oracle
 from kitae_marl.types import AgentPyTree, Policy
-from kitae_marl.vector import VecParallelEnv
+from kitae_marl.vector.protocol import VecParallelEnv
 
 _MPE = ("max_cycles", "continuous_actions", "local_ratio", "dynamic_rescaling")
 

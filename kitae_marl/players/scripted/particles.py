@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from kitae_marl.types import AgentPyTree, Policy
-from kitae_marl.vector import VecParallelEnv
+from kitae_marl.vector.protocol import VecParallelEnv
 
 MOVES = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
 """Direction of each of the five moves."""

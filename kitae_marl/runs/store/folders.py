@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from kitae_marl.config.run import MAX_CONFIG_BYTES, Config
-from kitae_marl.data.groups import GroupSpec
-from kitae_marl.data.space_json import groups_from_json, groups_to_json
+from kitae_marl.data.space_json import space_from_json, space_to_json
 from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError, UnsafePathError
-from kitae_marl.runs.store.files import replacing, require_folder
-from kitae_marl.runs.store.locks import LOCK
+from kitae_marl.runs.store.files import LOCK, replacing, require_folder
+from kitae_marl.types import GroupSpec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 WINDOW = 100
@@ -319,3 +318,49 @@ def read_groups(path: Path) -> tuple[list[str], tuple[GroupSpec, ...]]:
         raise ConfigError(
             f"{file}: expected groups of agents and their spaces, got damaged ones: {error!r}"
         ) from None
+
+
+def groups_to_json(possible_agents: list[str], groups: tuple[GroupSpec, ...]) -> dict[str, Any]:
+    """Describe agents, in the game's order, and their groups."""
+    return {
+        "possible_agents": possible_agents,
+        "groups": [
+            {
+                "name": group.name,
+                "agents": list(group.agents),
+                "share_params": group.share_params,
+                "observation_space": space_to_json(group.observation_space),
+                "action_space": space_to_json(group.action_space),
+                "state_space": group.state_space and space_to_json(group.state_space),
+            }
+            for group in groups
+        ],
+    }
+
+
+def groups_from_json(data: Any) -> tuple[list[str], tuple[GroupSpec, ...]]:
+    """Read what ``groups_to_json`` made: the agents in the game's order, and the groups.
+
+    Raises:
+        ConfigError, KeyError, TypeError, ValueError: for anything else.
+    """
+    groups = tuple(
+        GroupSpec(
+            group["name"],
+            tuple(group["agents"]),
+            space_from_json(group["observation_space"]),
+            space_from_json(group["action_space"]),
+            group["share_params"],
+            space_from_json(group["state_space"]) if group.get("state_space") else None,
+        )
+        for group in data["groups"]
+    )
+    possible_agents = list(data["possible_agents"])
+    grouped = [agent for group in groups for agent in group.agents]
+    if not groups or not all(isinstance(name, str) for name in (*grouped, *possible_agents)):
+        raise TypeError("expected names of agents")
+    if sorted(possible_agents) != sorted(grouped) or not all(group.agents for group in groups):
+        raise ValueError("expected every agent in one group")
+    if not all(isinstance(g.name, str) and isinstance(g.share_params, bool) for g in groups):
+        raise TypeError("expected groups with a name, that share parameters or not")
+    return possible_agents, groups

@@ -9,7 +9,7 @@ from typing import Any
 
 from kitae_marl.errors import ConfigError, UnsafePathError
 from kitae_marl.runs.store import folders
-from kitae_marl.runs.store.locks import holder
+from kitae_marl.runs.store.files import holder
 
 OURS = (folders.MARKER, folders.SET_MARKER, "agents.json", "checkpoints", "metrics.csv")
 """What makes a folder one of ours, if only a damaged one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -13,7 +14,6 @@ import jax
 import numpy as np
 from jaxlib import version
 
-from kitae_marl import __version__
 from kitae_marl.errors import CheckpointCorruptError, CheckpointIncompatibleError
 
 FORMAT = 1
@@ -44,7 +44,7 @@ def origin() -> dict[str, str]:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
     n_cpus = len(affinity(0)) if affinity else os.cpu_count()
     return {
-        "kitae_marl": __version__,
+        "kitae_marl": importlib.metadata.version("kitae-marl"),
         "python": platform.python_version(),
         "jax": jax.__version__,
         "jaxlib": version.__version__,

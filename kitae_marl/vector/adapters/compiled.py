@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from kitae_marl.data.groups import GroupSpec, group_specs
+from kitae_marl.data.groups import group_specs
 from kitae_marl.data.stacking import AgentDict
 from kitae_marl.errors import ClosedError
-from kitae_marl.vector import episode_seed
+from kitae_marl.types import GroupSpec
 from kitae_marl.vector.adapters.compiled_games import make_game
+from kitae_marl.vector.protocol import episode_seed
 from kitae_marl.vector.stepping.dicts import ActionWriter
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Step = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
 class CompiledVecParallelEnv:
     """Many copies of one compiled game, stepped by one call of one program.
 
-    It speaks the protocol of :class:`kitae_marl.vector.VecParallelEnv`. Training that is given
+    It speaks the protocol of :class:`kitae_marl.VecParallelEnv`. Training that is given
     one of these may step ``game`` inside its own program instead; with the same seed both see the
     same games. Arrays that ``reset`` and ``step`` return are read-only and stay as they are.
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from kitae_marl.data.spaces import flat_leaves
 from kitae_marl.errors import UnknownEnvironmentError
-from kitae_marl.vector.adapters.as_parallel import AGENT
-from kitae_marl.vector.adapters.foreign import ForeignVecEnv, Outcome, flat_leaves
+from kitae_marl.vector.adapters.foreign import ForeignVecEnv, Outcome
+from kitae_marl.vector.adapters.gymnasium import AGENT
 from kitae_marl.vector.ids import nearest_ids
 
 logger = logging.getLogger("kitae_marl.vector")

@@ -10,11 +10,11 @@ import gymnasium as gym
 import numpy as np
 
 from kitae_marl.data.groups import group_specs
+from kitae_marl.data.spaces import action_leaf, leaves, tree
 from kitae_marl.data.stacking import AgentDict
 from kitae_marl.errors import ClosedError
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.stepping.dicts import ActionWriter
-from kitae_marl.vector.stepping.spaces import action_leaf, leaves, tree
 
 Step = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
 
@@ -251,13 +251,3 @@ class ForeignVecEnv:
         if self._state != state:
             first = {"new": "reset", "ready": "step_async", "stepping": "step_wait"}[self._state]
             raise RuntimeError(f"{call} was called out of order; call {first} first.")
-
-
-def flat_leaves(space: gym.Space[Any], value: Any) -> list[Any]:
-    """The arrays of an observation, in the order of its space (its dicts may have another)."""
-    if isinstance(space, gym.spaces.Dict):
-        return [leaf for key, sub in space.items() for leaf in flat_leaves(sub, value[key])]
-    if isinstance(space, gym.spaces.Tuple):
-        parts = zip(space.spaces, value, strict=True)
-        return [leaf for sub, part in parts for leaf in flat_leaves(sub, part)]
-    return [value]

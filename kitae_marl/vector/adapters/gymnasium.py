@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from pettingzoo import ParallelEnv
 
-from kitae_marl.vector.adapters.as_parallel import AGENT
-from kitae_marl.vector.adapters.foreign import ForeignVecEnv, Outcome, flat_leaves
+from kitae_marl.data.spaces import flat_leaves
+from kitae_marl.vector.adapters.foreign import ForeignVecEnv, Outcome
 
 
 class GymnasiumVecParallelEnv(ForeignVecEnv):
@@ -134,3 +136,81 @@ def _resets_on_next_step(env: VectorEnv[Any, Any, Any]) -> bool:
             "autoreset_mode DISABLED; make it with AutoresetMode.SAME_STEP or NEXT_STEP."
         )
     return mode is AutoresetMode.NEXT_STEP
+
+
+AGENT = "agent_0"
+"""Name of the only agent of a single-agent environment."""
+
+
+class GymnasiumParallelEnv(ParallelEnv[str, Any, Any]):
+    """A Gymnasium environment as a parallel environment with the one agent ``agent_0``.
+
+    Observations, rewards, flags and infos are the environment's own, unchanged.
+
+    Args:
+        env: the single-agent environment. It is closed with this one.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self.env = env
+        self.possible_agents = [AGENT]
+        self.agents: list[str] = []
+        self.metadata = {"name": _name_of(env), **env.metadata}
+        self.render_mode = env.render_mode
+
+    def observation_space(self, agent: str) -> gym.Space[Any]:
+        """Return the environment's observation space."""
+        return self.env.observation_space
+
+    def action_space(self, agent: str) -> gym.Space[Any]:
+        """Return the environment's action space."""
+        return self.env.action_space
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Start an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self.agents = [AGENT]
+        return {AGENT: observation}, {AGENT: info}
+
+    def step(
+        self, actions: dict[str, Any]
+    ) -> tuple[
+        dict[str, Any],
+        dict[str, float],
+        dict[str, bool],
+        dict[str, bool],
+        dict[str, dict[str, Any]],
+    ]:
+        """Step with ``actions["agent_0"]``; after the end everything is empty until ``reset``."""
+        if not self.agents:
+            return {}, {}, {}, {}, {}
+        observation, reward, terminated, truncated, info = self.env.step(actions[AGENT])
+        if terminated or truncated:
+            self.agents = []
+        return (
+            {AGENT: observation},
+            {AGENT: float(reward)},
+            {AGENT: bool(terminated)},
+            {AGENT: bool(truncated)},
+            {AGENT: info},
+        )
+
+    def render(self) -> Any:
+        """Return what the environment renders."""
+        return self.env.render()
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+    @property
+    def unwrapped(self) -> Any:
+        """The single-agent environment without its wrappers."""
+        return self.env.unwrapped
+
+
+def _name_of(env: gym.Env[Any, Any]) -> str:
+    """The registered id of a Gymnasium environment, else the name of its class."""
+    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
-from kitae_marl.data.groups import GroupSpec, group_specs
+from kitae_marl.data.groups import group_specs
 from kitae_marl.data.stacking import AgentDict, stack, unstack
-from kitae_marl.types import AgentPyTree, Policy
-from kitae_marl.vector import VecParallelEnv, episode_seed
+from kitae_marl.types import AgentPyTree, GroupSpec, Policy
+from kitae_marl.vector.protocol import VecParallelEnv, episode_seed
 
 Step = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
 
@@ -33,7 +33,7 @@ class HostSeat(NamedTuple):
 class SeatedVecParallelEnv:
     """The same environments with fewer agents: the others have seats, whose policies act.
 
-    It speaks the protocol of :class:`kitae_marl.vector.VecParallelEnv`, for the agents that are
+    It speaks the protocol of :class:`kitae_marl.VecParallelEnv`, for the agents that are
     left; all of an environment that is not about single agents is as the environment has it.
     ``infos["episode"]`` holds beside ``"return"`` also ``"seat_return"``, that of the seated
     agents. An episode ends when the game ends it, for all of its agents.

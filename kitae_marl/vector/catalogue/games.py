@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from gymnasium import spaces
 
 from kitae_marl.data.groups import group_specs
+from kitae_marl.data.spaces import space_text
 from kitae_marl.vector.ids import MAMUJOCO, gymnasium_ids, install_hint, known_ids
 
 _TABLE = Path(__file__).with_name("catalogue.json")
@@ -192,34 +193,6 @@ def describe_game(env: Any) -> dict[str, Any]:
 def _distinct(texts: list[str]) -> str:
     """Join texts, each once."""
     return " | ".join(dict.fromkeys(texts))
-
-
-def space_text(space: spaces.Space[Any]) -> str:
-    """Write a space shortly: ``Box(18)``, ``Box(84, 84, 3) uint8``, ``Discrete(5)``.
-
-    Example:
-        >>> space_text(spaces.Dict(board=spaces.MultiBinary([3, 3]), turn=spaces.Discrete(2)))
-        'board: MultiBinary(3, 3), turn: Discrete(2)'
-    """
-    match space:
-        case spaces.Dict():
-            parts = {key: sub for key, sub in space.items() if key != "action_mask"}
-            if list(parts) == ["observation"]:
-                return space_text(parts["observation"])
-            return ", ".join(f"{key}: {space_text(sub)}" for key, sub in parts.items())
-        case spaces.Tuple():
-            return f"({', '.join(map(space_text, space.spaces))})"
-        case spaces.Box():
-            dtype = "" if str(space.dtype) == "float32" else f" {space.dtype}"
-            return f"Box({', '.join(map(str, space.shape))}){dtype}"
-        case spaces.Discrete():
-            return f"Discrete({space.n})"
-        case spaces.MultiBinary():
-            return f"MultiBinary({', '.join(map(str, space.shape))})"
-        case spaces.MultiDiscrete():
-            return f"MultiDiscrete({', '.join(map(str, space.nvec.ravel()))})"
-        case _:
-            return type(space).__name__
 
 
 def table(games: Sequence[Game]) -> list[str]:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from kitae_marl.vector.adapters.foreign import flat_leaves
-from kitae_marl.vector.stepping.spaces import Leaf, leaves
+from kitae_marl.data.spaces import Leaf, flat_leaves, leaves
 
 
 @dataclass

@@ -14,11 +14,6 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils import wrappers
-from pettingzoo.utils.conversions import (
-    aec_to_parallel_wrapper,
-    parallel_to_aec_wrapper,
-    turn_based_aec_to_parallel_wrapper,
-)
 
 Step = tuple[
     dict[str, Any], dict[str, Any], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]
@@ -53,40 +48,6 @@ def peel(env: AECEnv[str, Any, Any]) -> Peeled:
         elif type(env) not in (wrappers.OrderEnforcingWrapper, wrappers.AssertOutOfBoundsWrapper):
             return Peeled(env, clips, illegal_reward)
         env = env.env  # type: ignore[attr-defined]  # all four are BaseWrapper
-
-
-def lean(env: ParallelEnv[str, Any, Any]) -> ParallelEnv[str, Any, Any]:
-    """Rebuild a parallel environment without PettingZoo's checking wrappers.
-
-    Args:
-        env: a parallel environment. One that is not made by PettingZoo's converters is returned
-            as it is. It must not be used any more afterwards.
-
-    Returns:
-        An environment equal to it in every value, flag and list of agents.
-    """
-    if type(env) is aec_to_parallel_wrapper or type(env) is turn_based_aec_to_parallel_wrapper:
-        return aec_as_parallel(env.aec_env)
-    return env
-
-
-def aec_as_parallel(env: AECEnv[str, Any, Any]) -> ParallelEnv[str, Any, Any]:
-    """Convert an AEC game, turn-based or not, to a parallel one, the lean way.
-
-    Args:
-        env: the game. Where ``metadata["is_parallelizable"]`` all agents act in each step,
-            otherwise one of them does and ``infos[agent]["active"]`` says which.
-    """
-    from kitae_marl.vector.lean.build import parallel_class
-    from kitae_marl.vector.lean.mpe import LeanMPEParallelEnv, is_mpe
-
-    peeled = peel(env)
-    if isinstance(peeled.core, parallel_to_aec_wrapper):
-        return LeanNativeParallelEnv(peeled.core.env)
-    if is_mpe(peeled.core):
-        return LeanMPEParallelEnv(peeled)
-    turn_based = not env.metadata.get("is_parallelizable", False)
-    return parallel_class(peeled.core, turn_based)(peeled)
 
 
 class _LeanBase(ParallelEnv[str, Any, Any]):

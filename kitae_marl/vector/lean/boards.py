@@ -14,7 +14,7 @@ import numpy as np
 
 from kitae_marl.vector.lean.aec import Peeled
 from kitae_marl.vector.lean.fingerprints import is_as_written, is_known_source
-from kitae_marl.vector.lean.turns_in_place import InPlaceTurnsEnv
+from kitae_marl.vector.lean.turn_based import InPlaceTurnsEnv
 
 _ROWS, _COLUMNS = 6, 7
 _BITS = tuple(1 << (row * (_COLUMNS + 1) + column) for row in range(6) for column in range(7))

@@ -19,19 +19,24 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo.utils.conversions import (
+    aec_to_parallel_wrapper,
+    parallel_to_aec_wrapper,
+    turn_based_aec_to_parallel_wrapper,
+)
 
-from kitae_marl.vector.lean.aec import LeanParallelEnv, Peeled
+from kitae_marl.vector.lean.aec import LeanNativeParallelEnv, LeanParallelEnv, peel
 from kitae_marl.vector.lean.boards import ConnectFourEnv, TicTacToeEnv
 from kitae_marl.vector.lean.butterfly import (
     LeanCooperativePongEnv,
     LeanKnightsArchersZombiesEnv,
     LeanPistonballEnv,
 )
-from kitae_marl.vector.lean.cards import CardGameEnv
-from kitae_marl.vector.lean.leduc import LeducEnv
+from kitae_marl.vector.lean.cards import CardGameEnv, LeducEnv
+from kitae_marl.vector.lean.mpe import LeanMPEParallelEnv, is_mpe
 from kitae_marl.vector.lean.sisl import LeanMultiwalkerEnv, LeanPursuitEnv
-from kitae_marl.vector.lean.turn_based import TurnBasedParallelEnv
+from kitae_marl.vector.lean.turn_based import ContinuedSeedEnv, TurnBasedParallelEnv
 
 QUIRKS = {
     "sisl/multiwalker": "the time limit is reported as termination; made truncation",
@@ -48,24 +53,6 @@ QUIRKS = {
 """What is put right, by family or by family and name without version; ``doctor`` prints it."""
 
 _DRAWS_ONLY_WHEN_RENDERING = ("butterfly/pistonball", "butterfly/cooperative_pong")
-
-
-class ContinuedSeedEnv(TurnBasedParallelEnv):
-    """A turn-based game whose resets without a seed go on from the last seed."""
-
-    def __init__(self, peeled: Peeled) -> None:
-        super().__init__(peeled)
-        self._seeds = np.random.default_rng()
-
-    def reset(
-        self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-        """Start an episode."""
-        if seed is None:
-            seed = int(self._seeds.integers(2**31))
-        else:
-            self._seeds = np.random.default_rng(seed)
-        return super().reset(seed, options)
 
 
 def parallel_class(core: Any, turn_based: bool) -> type[LeanParallelEnv | TurnBasedParallelEnv]:
@@ -111,3 +98,34 @@ def corrected_arguments(id: str, kwargs: dict[str, Any], stock: bool) -> dict[st
     if not stock and id.startswith(_DRAWS_ONLY_WHEN_RENDERING) and not kwargs.get("render_mode"):
         corrected["render_mode"] = "rgb_array"
     return corrected
+
+
+def lean(env: ParallelEnv[str, Any, Any]) -> ParallelEnv[str, Any, Any]:
+    """Rebuild a parallel environment without PettingZoo's checking wrappers.
+
+    Args:
+        env: a parallel environment. One that is not made by PettingZoo's converters is returned
+            as it is. It must not be used any more afterwards.
+
+    Returns:
+        An environment equal to it in every value, flag and list of agents.
+    """
+    if type(env) is aec_to_parallel_wrapper or type(env) is turn_based_aec_to_parallel_wrapper:
+        return aec_as_parallel(env.aec_env)
+    return env
+
+
+def aec_as_parallel(env: AECEnv[str, Any, Any]) -> ParallelEnv[str, Any, Any]:
+    """Convert an AEC game, turn-based or not, to a parallel one, the lean way.
+
+    Args:
+        env: the game. Where ``metadata["is_parallelizable"]`` all agents act in each step,
+            otherwise one of them does and ``infos[agent]["active"]`` says which.
+    """
+    peeled = peel(env)
+    if isinstance(peeled.core, parallel_to_aec_wrapper):
+        return LeanNativeParallelEnv(peeled.core.env)
+    if is_mpe(peeled.core):
+        return LeanMPEParallelEnv(peeled)
+    turn_based = not env.metadata.get("is_parallelizable", False)
+    return parallel_class(peeled.core, turn_based)(peeled)

@@ -14,9 +14,9 @@ import numpy as np
 
 from kitae_marl.vector.lean.aec import Peeled
 from kitae_marl.vector.lean.fingerprints import is_as_written, is_known_source
-from kitae_marl.vector.lean.turns_in_place import InPlaceTurnsEnv
+from kitae_marl.vector.lean.turn_based import InPlaceTurnsEnv
 
-_SOURCES = ("rlcard.envs.env", "rlcard.utils.seeding")
+_RLCARD_SOURCES = ("rlcard.envs.env", "rlcard.utils.seeding")
 _KEEP_NOTHING = ("leduc-holdem", "limit-holdem")
 """Games that keep nothing from one deal to the next but the random generator."""
 
@@ -31,7 +31,7 @@ class CardGameEnv(InPlaceTurnsEnv):
         parts = {part.__module__ for part in type(core).__mro__}
         own = [name for name in parts if name.startswith("pettingzoo.classic.")]
         written = is_as_written(core) and is_as_written(core.env)
-        self._known = not shown and written and all(map(is_known_source, (*own, *_SOURCES)))
+        self._known = not shown and written and all(map(is_known_source, (*own, *_RLCARD_SOURCES)))
         self._latest: tuple[str, dict[str, Any]] | None = None
         if self._known:
             core.step = self._play
@@ -79,3 +79,111 @@ class CardGameEnv(InPlaceTurnsEnv):
         """The moves that the rules allow."""
         for action in self.core.next_legal_moves:
             mask[action] = 1
+
+
+_LEDUC_SOURCES = (
+    "rlcard.envs.leducholdem",
+    "rlcard.games.leducholdem.game",
+    "rlcard.games.leducholdem.player",
+    "rlcard.games.leducholdem.round",
+    "rlcard.games.limitholdem.game",
+    "rlcard.games.limitholdem.round",
+)
+
+
+_CALL, _RAISE, _FOLD, _CHECK = range(4)
+
+
+_WORDS = ("call", "raise", "fold", "check")
+
+
+class LeducEnv(CardGameEnv):
+    """Leduc hold'em for two.
+
+    Cards, chips, bets and turns stay in RLCard's objects, which deal and judge by themselves, so
+    whatever looks at them (rendering, say) sees the game that is played.
+
+    Args:
+        peeled: the game without its checking wrappers.
+    """
+
+    def __init__(self, peeled: Peeled) -> None:
+        super().__init__(peeled)
+        self._known = self._known and all(map(is_known_source, _LEDUC_SOURCES))
+        if self._known:
+            self.core.step, self.core.reset = self._bet, self._deal
+
+    def _deal(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
+        """Deal the cards of a new game."""
+        core = self.core
+        if seed is not None:
+            self._seed(seed)
+        core.env.game.init_game()
+        core.env.action_recorder = []
+        core.agents = agents = core.possible_agents[:]
+        core.rewards = dict.fromkeys(agents, 0)
+        core._cumulative_rewards = dict.fromkeys(agents, 0)
+        core.terminations = dict.fromkeys(agents, False)
+        core.truncations = dict.fromkeys(agents, False)
+        core.infos = {agent: {} for agent in agents}
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Say whose turn it is and what the rules let that player do."""
+        core, game = self.core, self.core.env.game
+        mover, bets = game.game_pointer, game.round
+        core.agent_selection = self.possible_agents[mover]
+        legal = [_CHECK] if bets.raised[mover] == max(bets.raised) else [_CALL]
+        if bets.have_raised < bets.allowed_raise_num:
+            legal.append(_RAISE)
+        core.next_legal_moves = [*legal, _FOLD]
+
+    def _bet(self, action: Any) -> None:
+        """Make a move; an illegal one counts as RLCard says: a check where that is legal."""
+        core, game = self.core, self.core.env.game
+        if action not in core.next_legal_moves:
+            action = _CHECK if _CHECK in core.next_legal_moves else _FOLD
+        mover, bets, player = game.game_pointer, game.round, game.players[game.game_pointer]
+        core.env.timestep += 1
+        core.env.action_recorder.append((mover, _WORDS[action]))
+        if action == _FOLD:
+            player.status, bets.player_folded = "folded", True
+        else:
+            level = max(bets.raised)
+            if action == _RAISE:
+                level += bets.raise_amount
+                bets.have_raised += 1
+                bets.not_raise_num = 0
+            bets.not_raise_num += 1
+            player.in_chips += level - bets.raised[mover]
+            bets.raised[mover] = level
+        game.game_pointer = bets.game_pointer = 1 - mover
+        if bets.not_raise_num >= 2:
+            self._end_round(game)
+        self._pass_on()
+        if action == _FOLD or game.round_counter >= 2:
+            core.next_legal_moves = []
+            core.rewards = dict(zip(self.possible_agents, game.get_payoffs(), strict=True))
+            core.terminations = dict.fromkeys(core.agents, True)
+
+    def _end_round(self, game: Any) -> None:
+        """Show the public card after the first round; begin the next one."""
+        bets = game.round
+        if game.round_counter == 0:
+            game.public_card = game.dealer.deal_card()
+            bets.raise_amount = 2 * game.raise_amount
+        game.round_counter += 1
+        bets.start_new_round(game.game_pointer)
+
+    def _show(self) -> None:
+        """Everyone sees their own card, the public one and all chips."""
+        core, game = self.core, self.core.env.game
+        index, public = core.env.card2index, game.public_card
+        chips = [player.in_chips for player in game.players]
+        for seat, agent in enumerate(self.possible_agents):
+            seen = self._seen[agent]
+            seen[...] = 0
+            seen[index[game.players[seat].hand.get_index()]] = 1
+            if public is not None:
+                seen[3 + index[public.get_index()]] = 1
+            seen[6 + chips[seat]] = seen[21 + chips[1 - seat]] = 1

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from kitae_marl.data.spaces import leaves, tree
 from kitae_marl.vector.lean.aec import Peeled, Step, _LeanBase, action_check, remove_dead
+from kitae_marl.vector.stepping.in_place import InPlaceEnv, Place, Told
 
 
 class TurnBasedParallelEnv(_LeanBase):
@@ -150,3 +155,180 @@ class TurnBasedParallelEnv(_LeanBase):
         observations = self._observe(agents)
         self._mark(observations, infos)
         return observations, rewards, ended, dict(ended), infos
+
+
+class ContinuedSeedEnv(TurnBasedParallelEnv):
+    """A turn-based game whose resets without a seed go on from the last seed."""
+
+    def __init__(self, peeled: Peeled) -> None:
+        super().__init__(peeled)
+        self._seeds = np.random.default_rng()
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Start an episode."""
+        if seed is None:
+            seed = int(self._seeds.integers(2**31))
+        else:
+            self._seeds = np.random.default_rng(seed)
+        return super().reset(seed, options)
+
+
+_PARTS = ("observation", "action_mask")
+
+
+class InPlaceTurnsEnv(TurnBasedParallelEnv, InPlaceEnv):
+    """A turn-based game in which all stay to the end and see an ``observation`` and their moves.
+
+    It is used with the versions of the games that are fingerprinted; any other is asked the long
+    way, like games that nothing is known of.
+
+    Args:
+        peeled: the game without its checking wrappers.
+    """
+
+    _known = False
+    """Whether the game is one that the subclass knows; set by it."""
+
+    def __init__(self, peeled: Peeled) -> None:
+        super().__init__(peeled)
+        self._views: Mapping[str, dict[str, np.ndarray]] = {}
+        self._masks: dict[str, np.ndarray] = {}
+        self._mover = ""
+
+    @abstractmethod
+    def _write_to(self, views: dict[str, np.ndarray]) -> None:
+        """Write to these arrays, by agent, from now on."""
+
+    @abstractmethod
+    def _show(self) -> None:
+        """Bring what all see up to date."""
+
+    def _show_all(self) -> None:
+        """Write what all see, whatever the arrays hold."""
+        self._show()
+
+    @abstractmethod
+    def _show_legal(self, mask: np.ndarray) -> None:
+        """Write the legal moves of the player whose turn it is."""
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Start an episode."""
+        if not self._is_told_in_place():
+            return super().reset(seed, options)
+        if not self._views:
+            self._keep_house()
+        self.begin(seed, options)
+        return self._copies()
+
+    def step(self, actions: dict[str, Any]) -> Step:
+        """Make the active agent's move; after the end everything is empty until ``reset``."""
+        agents = self.agents
+        if not agents or not self._known:
+            return super().step(actions)
+        self._refuse_missing(actions)
+        told = self.play([actions.get(agent) for agent in self._names])
+        rewards: dict[str, Any] = dict.fromkeys(agents, 0)
+        terminated = truncated = False
+        if told is not None:
+            given, terminated, truncated = told
+            rewards = {agent: given[self._columns[agent]] for agent in agents}
+        observations, infos = self._copies()
+        terminations = dict.fromkeys(agents, terminated)
+        return observations, rewards, terminations, dict.fromkeys(agents, truncated), infos
+
+    def _is_told_in_place(self) -> bool:
+        """Whether nobody has put another ``observe`` into the game since it was made."""
+        self._known = self._known and "observe" not in vars(self.core)
+        return self._known
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> InPlaceTurnsEnv:
+        """A copy is to be reset first, as copies of PettingZoo's games are."""
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        own = {"_views": {}, "_masks": {}, "agents": [], "_was_reset": False}
+        for name, value in {**vars(self), **own}.items():
+            setattr(twin, name, copy.deepcopy(value, memo))
+        return twin
+
+    def _keep_house(self) -> None:
+        """Write to arrays of our own: nobody has given any."""
+        agents = self.possible_agents
+        views = {}
+        for agent in agents:
+            space = self.observation_space(agent)
+            zeros = iter([np.zeros(leaf.shape, leaf.dtype) for leaf in leaves(space)])
+            views[agent] = tree(space, zeros)
+        columns = {agent: i for i, agent in enumerate(agents)}
+        self.move_in(Place(views, np.ones(len(agents), np.bool_), columns))
+
+    def _copies(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """What all see, and the infos, which are empty but for the mark."""
+        observations, infos = {}, {}
+        mover = self._mover if self.agents else None
+        for agent in self.possible_agents:
+            view = self._views[agent]
+            observations[agent] = {part: view[part].copy() for part in _PARTS}
+            infos[agent] = {"active": agent == mover}
+        return observations, infos
+
+    def move_in(self, place: Place) -> bool:
+        """Take arrays to write to."""
+        if not self._is_told_in_place():
+            return False
+        self._views, self._idle, self._columns = place
+        self._names = sorted(self._columns, key=self._columns.__getitem__)
+        self._masks = {agent: view["action_mask"] for agent, view in self._views.items()}
+        self._write_to({agent: view["observation"] for agent, view in self._views.items()})
+        return True
+
+    def begin(self, seed: int | None, options: dict[str, Any] | None) -> None:
+        """Start an episode."""
+        core = self.core
+        core.reset(seed=seed, options=options)
+        self.agents, self._was_reset = list(core.agents), True
+        self._show_all()
+        for mask in self._masks.values():
+            mask[...] = 0
+        self._idle[...] = True
+        self._give_turn()
+
+    def play(self, actions: Sequence[Any]) -> Told | None:
+        """Make the active agent's move."""
+        core = self.core
+        mover = core.agent_selection
+        action = self._checks[mover](actions[self._columns[mover]])
+        if not self._masks[mover][action]:
+            return self._forfeit(mover, action)
+        core.step(action)
+        self._show()
+        self._take_turn()
+        over = core.terminations[mover]
+        if over:
+            self.agents = []
+        else:
+            self._give_turn()
+            if not any(core.rewards.values()):
+                return None
+        return Told([core.rewards[agent] for agent in self._names], over, False)
+
+    def _forfeit(self, mover: str, action: Any) -> Told:
+        """End the game because of an illegal move."""
+        penalty = self._penalty(mover, action, self._masks[mover])
+        self._take_turn()
+        self.agents = []
+        return Told([penalty if agent == mover else 0 for agent in self._names], True, True)
+
+    def _give_turn(self) -> None:
+        """Say who is to move, and how."""
+        self._mover = mover = self.core.agent_selection
+        self._show_legal(self._masks[mover])
+        self._idle[self._columns[mover]] = False
+
+    def _take_turn(self) -> None:
+        """Say that nobody is to move."""
+        self._masks[self._mover][...] = 0
+        self._idle[self._columns[self._mover]] = True

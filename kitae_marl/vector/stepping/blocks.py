@@ -8,119 +8,21 @@ resource tracker removes it, and if that is killed as well the block stays until
 
 from __future__ import annotations
 
-import ctypes
-import mmap
-import os
+import base64
+import json
 from collections.abc import Callable
-from multiprocessing import resource_tracker, shared_memory
+from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from kitae_marl.data.groups import GroupSpec, group_specs
-from kitae_marl.vector.stepping.spaces import Description, action_leaf, leaves, tree
+from kitae_marl.data.groups import group_specs
+from kitae_marl.data.spaces import action_leaf, leaves, tree
+from kitae_marl.types import GroupSpec
 
 ALIGNMENT = 64
-
-
-class Memory:
-    """A block of bytes: private, shared through a descriptor, or shared by name.
-
-    Args:
-        kind: ``"private"``, ``"memfd"`` or ``"named"``; None picks memfd where there is one.
-    """
-
-    def __init__(self, kind: str | None = None) -> None:
-        self.kind = kind or ("memfd" if hasattr(os, "memfd_create") else "named")
-        self.fd = os.memfd_create("kitae_marl") if self.kind == "memfd" else -1
-        self._named: shared_memory.SharedMemory | None = None
-
-    @property
-    def name(self) -> str:
-        """Name to attach to, empty unless the block is named."""
-        return self._named.name if self._named else ""
-
-    def allocate(self, size: int) -> np.ndarray:
-        """Return ``size`` zero bytes. Pages take no room until they are written."""
-        if self.kind == "private":
-            return np.zeros(size, np.uint8)
-        if self.kind == "memfd":
-            os.ftruncate(self.fd, size)
-            return map_descriptor(self.fd, size)
-        self._named = shared_memory.SharedMemory(create=True, size=size)
-        return _bytes_of(self._named, size)
-
-    def close(self) -> None:
-        """Give back descriptor and name. Arrays that are still held stay readable."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-        if self._named is not None:
-            self._named.unlink()
-            _forget(self._named)
-            self._named = None
-
-
-def attach(fd: int, name: str, size: int) -> np.ndarray:
-    """Return the bytes of the parent's block, in a worker."""
-    if not name:
-        return map_descriptor(fd, size)
-    block = shared_memory.SharedMemory(name=name)
-    # Before Python 3.13 attaching also registers, and a leaving worker would remove the block.
-    resource_tracker.unregister(block._name, "shared_memory")  # pyright: ignore[reportAttributeAccessIssue]
-    array = _bytes_of(block, size)
-    _forget(block)
-    return array
-
-
-def _bytes_of(block: shared_memory.SharedMemory, size: int) -> np.ndarray:
-    """Return a named block as an array."""
-    if block.buf is None:
-        raise RuntimeError("expected an open block of shared memory, got a closed one.")
-    return np.frombuffer(block.buf, np.uint8, size)
-
-
-def _forget(block: shared_memory.SharedMemory) -> None:
-    """Leave the mapping to the arrays that look into it; close only the descriptor."""
-    block._buf = None  # pyright: ignore[reportAttributeAccessIssue]
-    block._mmap = None  # pyright: ignore[reportAttributeAccessIssue]
-    block.close()
-
-
-class _Mapping:
-    """A mapping that lives as long as an array looks into it.
-
-    ``mmap.mmap`` duplicates the descriptor and keeps it as long; a closed vector environment whose
-    last observations are still held would then cost a descriptor.
-    """
-
-    def __init__(self, fd: int, size: int) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.mmap.restype = ctypes.c_void_p
-        libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-        libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-        protection = mmap.PROT_READ | mmap.PROT_WRITE
-        address = libc.mmap(None, size, protection, mmap.MAP_SHARED, fd, 0)
-        if address in (None, ctypes.c_void_p(-1).value):
-            code = ctypes.get_errno()
-            raise OSError(code, f"cannot map {size} bytes of shared memory: {os.strerror(code)}")
-        self._address, self._size, self._munmap = address, size, libc.munmap
-        self.__array_interface__ = {
-            "version": 3,
-            "shape": (size,),
-            "typestr": "|u1",
-            "data": (address, False),
-        }
-
-    def __del__(self) -> None:
-        if hasattr(self, "_address"):
-            self._munmap(self._address, self._size)
-
-
-def map_descriptor(fd: int, size: int) -> np.ndarray:
-    """Map a descriptor as an array of bytes."""
-    return np.asarray(_Mapping(fd, size))
 
 
 class Blocks:
@@ -238,3 +140,117 @@ def make_blocks(
 ) -> Blocks:
     """Measure the layout, get that many bytes, and lay it out in them."""
     return Blocks(description, n_envs, allocate(max(1, Blocks(description, n_envs).size)))
+
+
+def describe(env: Any) -> str:
+    """Describe a parallel environment as canonical JSON: equal texts mean equal agents and spaces.
+
+    Raises:
+        TypeError: if a space is none of those that :func:`leaves` and :func:`action_leaf` know.
+    """
+    agents = [str(agent) for agent in env.possible_agents]
+    known: dict[tuple[int, int], int] = {}
+    table: list[Any] = []
+    numbers = []
+    keep = []  # spaces made on the fly must live, or ids would repeat
+    for agent in agents:
+        pair = (env.observation_space(agent), env.action_space(agent))
+        keep.append(pair)
+        key = (id(pair[0]), id(pair[1]))
+        if key not in known:
+            list(leaves(pair[0]))
+            action_leaf(pair[1])
+            encoded = [_encode(pair[0]), _encode(pair[1])]
+            known[key] = table.index(encoded) if encoded in table else len(table)
+            if known[key] == len(table):
+                table.append(encoded)
+        numbers.append(known[key])
+    state = getattr(env, "state_space", None)
+    return json.dumps(
+        {
+            "agents": agents,
+            "spaces": table,
+            "of": numbers,
+            "state": _encode(state) if isinstance(state, spaces.Box) else None,
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Description:
+    """Agents and spaces of an environment, decoded from :func:`describe`."""
+
+    agents: tuple[str, ...]
+    observation_spaces: dict[str, gym.Space]
+    action_spaces: dict[str, gym.Space]
+    state_space: gym.Space | None
+
+
+def decode(description: str) -> Description:
+    """Turn the text of :func:`describe` back into spaces; agents with equal spaces share them."""
+    data = json.loads(description)
+    table = [(_decode(observation), _decode(action)) for observation, action in data["spaces"]]
+    pairs = dict(zip(data["agents"], (table[i] for i in data["of"]), strict=True))
+    return Description(
+        agents=tuple(data["agents"]),
+        observation_spaces={agent: pair[0] for agent, pair in pairs.items()},
+        action_spaces={agent: pair[1] for agent, pair in pairs.items()},
+        state_space=None if data["state"] is None else _decode(data["state"]),
+    )
+
+
+def _encode(space: gym.Space) -> Any:
+    """Encode one space; canonical, so that equal spaces give equal values."""
+    match space:
+        case spaces.Dict():
+            return ["Dict", [[key, _encode(sub)] for key, sub in space.spaces.items()]]
+        case spaces.Tuple():
+            return ["Tuple", [_encode(sub) for sub in space.spaces]]
+        case spaces.Box():
+            bounds = [_encode_array(space.low), _encode_array(space.high)]
+            return ["Box", list(space.shape), np.dtype(space.dtype).str, *bounds]
+        case spaces.Discrete():
+            return ["Discrete", int(space.n), int(space.start), np.dtype(space.dtype).str]
+        case spaces.MultiDiscrete():
+            nvec, start = space.nvec.tolist(), space.start.tolist()
+            return ["MultiDiscrete", nvec, start, np.dtype(space.dtype).str]
+        case spaces.MultiBinary():
+            return ["MultiBinary", list(space.shape)]
+        case _:
+            raise TypeError(f"cannot describe a {type(space).__name__} space.")
+
+
+def _decode(data: Any) -> gym.Space:
+    """Decode one space."""
+    match data:
+        case ["Dict", items]:
+            return spaces.Dict({key: _decode(sub) for key, sub in items})
+        case ["Tuple", items]:
+            return spaces.Tuple([_decode(sub) for sub in items])
+        case ["Box", shape, dtype, low, high]:
+            kind = np.dtype(dtype)
+            bounds = (_decode_array(low, shape, kind), _decode_array(high, shape, kind))
+            return spaces.Box(*bounds, tuple(shape), kind.type)
+        case ["Discrete", n, start, dtype]:
+            return spaces.Discrete(n, start=start, dtype=np.dtype(dtype).type)
+        case ["MultiDiscrete", nvec, start, dtype]:
+            kind = np.dtype(dtype).type
+            return spaces.MultiDiscrete(np.array(nvec), dtype=kind, start=np.array(start))
+        case ["MultiBinary", shape]:
+            return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
+        case _:
+            raise ValueError(f"expected an encoded space, got {str(data)[:80]!r}.")
+
+
+def _encode_array(array: np.ndarray) -> Any:
+    """One number where all are equal, else base64 of the bytes."""
+    if array.size and (array == array.flat[0]).all():
+        return array.flat[0].item()
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _decode_array(data: Any, shape: list[int], dtype: np.dtype) -> np.ndarray:
+    """Invert :func:`_encode_array`."""
+    if isinstance(data, str):
+        return np.frombuffer(base64.b64decode(data), dtype).reshape(shape).copy()
+    return np.full(shape, data, dtype)

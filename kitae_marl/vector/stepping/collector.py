@@ -10,17 +10,16 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Any
 
-from kitae_marl.vector import episode_seed
 from kitae_marl.vector.options import VectorOptions
+from kitae_marl.vector.protocol import episode_seed
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.stepping.dicts import ActionReader
 from kitae_marl.vector.stepping.faults import report_exception
 from kitae_marl.vector.stepping.in_place import InPlaceEnv, Place, Told
-from kitae_marl.vector.stepping.info import InfoReader
 from kitae_marl.vector.stepping.inspection import Inspector
 from kitae_marl.vector.stepping.observations import ObservationStage
 from kitae_marl.vector.stepping.records import Record
-from kitae_marl.vector.stepping.rows import Rows
+from kitae_marl.vector.stepping.rows import InfoReader, Rows
 
 LONG_EPISODE = 100_000
 """Without ``max_episode_steps`` an episode of this length is worth a warning."""

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from kitae_marl import errors
-from kitae_marl.runs.terminal import printable
-from kitae_marl.vector.stepping.leaf import DataFault
+from kitae_marl.errors import printable
 
 MESSAGE_LIMIT = 4096
 TRACEBACK_LIMIT = 16384
@@ -135,3 +134,26 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     raise TypeError(f"expected JSON-like infos, got {type(value).__name__}.")
+
+
+class DataFault(Exception):
+    """An environment named agents or returned data that it must not; becomes a named error.
+
+    Args:
+        error: name of the class in ``kitae_marl.errors`` that the parent raises.
+        message: what was expected, what came and what to do.
+        detail: ``agent``, ``field``, ``expected`` and ``got`` of an ``EnvDataError``.
+    """
+
+    def __init__(self, error: str, message: str, **detail: str) -> None:
+        super().__init__(message)
+        self.error = error
+        self.detail = detail
+
+
+def data_fault(agent: str, field: str, expected: str, got: str, advice: str = "") -> DataFault:
+    """Describe one wrong value of one agent."""
+    message = f"{field} of agent {agent!r}: expected {expected}, got {got}" + (
+        f"; {advice}." if advice else "."
+    )
+    return DataFault("EnvDataError", message, agent=agent, field=field, expected=expected, got=got)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.vector.stepping.leaf import DataFault, data_fault
+from kitae_marl.vector.stepping.faults import DataFault, data_fault
 from kitae_marl.vector.stepping.observations import ObservationStage
 
 BOUNDED_STEPS = 100

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any
 
+from kitae_marl.vector.stepping.faults import DataFault, data_fault
 from kitae_marl.vector.stepping.in_place import InPlaceEnv
-from kitae_marl.vector.stepping.leaf import DataFault, data_fault
 
 _FIELDS = ("observation", "reward", "termination", "truncation")
 

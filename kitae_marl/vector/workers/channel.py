@@ -10,7 +10,12 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from kitae_marl.errors import printable
 
 HEADER = struct.Struct("<IBBHQ")
 """Payload bytes, kind, flags, reserved, sequence number."""
@@ -85,3 +90,34 @@ def receive_exactly(sock: socket.socket, length: int) -> bytearray:
             raise EOFError("the other side closed the connection.")
         filled += count
     return buffer
+
+
+def pack(env_fns: Sequence[Callable[[], Any]], first: int) -> bytes:
+    """Pickle the makers of one worker's environments together: what they share stays shared.
+
+    Args:
+        env_fns: the makers.
+        first: index of the first environment.
+
+    Raises:
+        TypeError: if one cannot be pickled.
+    """
+    try:
+        return cloudpickle.dumps(list(env_fns))
+    except Exception as error:
+        raise TypeError(
+            f"env {_first_to_fail(env_fns, first)}: expected a function that can be sent to a "
+            f"worker, got one that cannot be pickled ({type(error).__name__}: "
+            f"{printable(str(error))}); make inside the function what it now holds or takes from "
+            "global variables, such as locks, open files and connections."
+        ) from error
+
+
+def _first_to_fail(env_fns: Sequence[Callable[[], Any]], first: int) -> int:
+    """Return the index of the first environment whose maker cannot be pickled by itself."""
+    for i, env_fn in enumerate(env_fns):
+        try:
+            cloudpickle.dumps(env_fn)
+        except Exception:
+            return first + i
+    return first

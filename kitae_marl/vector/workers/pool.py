@@ -10,19 +10,26 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
 import numpy as np
 
-from kitae_marl.runs.terminal import printable
+from kitae_marl.errors import VectorEnvError, WorkerDiedError, WorkerTimeoutError, printable
 from kitae_marl.vector.options import VectorOptions
-from kitae_marl.vector.stepping.blocks import Blocks, Memory
+from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.workers import channel
-from kitae_marl.vector.workers.channel import Frame
-from kitae_marl.vector.workers.failure import Failure
-from kitae_marl.vector.workers.packing import pack
-from kitae_marl.vector.workers.process import SLICE, InlineWorker, Worker, WorkerProcess
+from kitae_marl.vector.workers.channel import Frame, pack
+from kitae_marl.vector.workers.memory import Memory
+from kitae_marl.vector.workers.process import (
+    SLICE,
+    InlineWorker,
+    Worker,
+    WorkerProcess,
+    describe_exit,
+    signal_name,
+)
 
 logger = logging.getLogger("kitae_marl.vector")
 
@@ -309,3 +316,49 @@ class Pool:
         """Release, but leave the workers alone in a forked copy of the process they belong to."""
         if os.getpid() == self._creator:
             self.release()
+
+
+@dataclass
+class Failure:
+    """A worker that can no longer be spoken to: it died, or did not answer in time.
+
+    Attributes:
+        worker: the worker; its process is dead by now.
+        timeout: seconds it was given, None if it died by itself.
+        exitcode: how it ended (negative: a signal).
+        stack: what it was doing, as far as known.
+        env_index: the environment whose code was running, or the worker's first.
+        phase: what it had been told to do.
+    """
+
+    worker: Worker
+    timeout: float | None
+    exitcode: int | None
+    stack: str
+    env_index: int
+    phase: str
+
+    def cause(self) -> str:
+        """What happened, without where."""
+        if self.timeout is not None:
+            return f"no answer within {self.timeout:g} s; its worker was killed"
+        return f"its worker {describe_exit(self.exitcode)}"
+
+    def error(self, restarts: int) -> VectorEnvError:
+        """Build the named error."""
+        message = f"env {self.env_index} (pid {self.worker.pid}, in {self.phase}): {self.cause()}"
+        message += f"; it was restarted {restarts} times before." if restarts else "."
+        if self.stack:
+            message += f"\n\nStack of the worker:\n{self.stack.rstrip()}"
+        message = printable(message)
+        where: dict[str, Any] = {
+            "env_index": self.env_index,
+            "pid": self.worker.pid,
+            "phase": self.phase,
+            "restarts": restarts,
+        }
+        if self.timeout is not None:
+            return WorkerTimeoutError(message, timeout=self.timeout, stack=self.stack, **where)
+        return WorkerDiedError(
+            message, exitcode=self.exitcode, signal_name=signal_name(self.exitcode), **where
+        )

@@ -10,17 +10,15 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from kitae_marl.errors import KitaeError
-from kitae_marl.runs.terminal import printable
+from kitae_marl.errors import KitaeError, printable
 from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.stepping.blocks import Blocks
+from kitae_marl.vector.stepping.dicts import Views
 from kitae_marl.vector.stepping.faults import error_from
-from kitae_marl.vector.stepping.views import Views
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.answers import Reports
 from kitae_marl.vector.workers.channel import Frame
-from kitae_marl.vector.workers.failure import Failure
-from kitae_marl.vector.workers.pool import Pool
+from kitae_marl.vector.workers.pool import Failure, Pool
 from kitae_marl.vector.workers.process import Worker
 from kitae_marl.vector.workers.start import compare
 

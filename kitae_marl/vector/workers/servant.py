@@ -14,10 +14,9 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from kitae_marl.vector.stepping.blocks import Blocks
+from kitae_marl.vector.stepping.blocks import Blocks, decode, describe
 from kitae_marl.vector.stepping.collector import Collector
 from kitae_marl.vector.stepping.faults import plain, report_exception
-from kitae_marl.vector.stepping.spaces import decode, describe
 from kitae_marl.vector.workers import channel
 
 

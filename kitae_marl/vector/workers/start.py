@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.errors import SpaceMismatchError
-from kitae_marl.runs.terminal import printable
-from kitae_marl.vector.stepping.blocks import Blocks, make_blocks
+from kitae_marl.errors import SpaceMismatchError, printable
+from kitae_marl.vector.stepping.blocks import Blocks, decode, make_blocks
 from kitae_marl.vector.stepping.faults import error_from
-from kitae_marl.vector.stepping.spaces import decode
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.channel import Frame
 from kitae_marl.vector.workers.pool import Pool

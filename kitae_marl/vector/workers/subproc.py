@@ -10,15 +10,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from kitae_marl.data.groups import GroupSpec
 from kitae_marl.data.stacking import AgentDict
 from kitae_marl.errors import ClosedError
+from kitae_marl.types import GroupSpec
 from kitae_marl.vector.options import VectorOptions
-from kitae_marl.vector.stepping.dicts import ActionWriter
-from kitae_marl.vector.stepping.spaces import decode
-from kitae_marl.vector.stepping.views import Views, metrics
-from kitae_marl.vector.workers import channel, requests
-from kitae_marl.vector.workers.answers import Inbox, Seeds
+from kitae_marl.vector.protocol import Seeds
+from kitae_marl.vector.stepping.blocks import decode
+from kitae_marl.vector.stepping.dicts import ActionWriter, Views, metrics
+from kitae_marl.vector.workers import channel
+from kitae_marl.vector.workers.answers import Inbox, fetch_states, render_one
 from kitae_marl.vector.workers.pool import Pool
 from kitae_marl.vector.workers.process import WorkerProcess
 from kitae_marl.vector.workers.recovery import Recovery
@@ -36,7 +36,7 @@ Step = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
 class SubProcVecParallelEnv:
     """Many parallel environments, stepped together in worker processes.
 
-    See :class:`kitae_marl.vector.VecParallelEnv` for what ``reset`` and ``step`` return: live
+    See :class:`kitae_marl.VecParallelEnv` for what ``reset`` and ``step`` return: live
     views that the next call overwrites. Faults of environments are logged to the logger
     ``kitae_marl.vector``.
 
@@ -256,7 +256,7 @@ class SubProcVecParallelEnv:
             raise ValueError("expected a game with a state_space, got one without.")
         if not self._options.with_state:
             self._state = "failed"
-            requests.fetch_states(self._pool, self._options.step_timeout)
+            fetch_states(self._pool, self._options.step_timeout)
             self._state = "ready"
         return self._blocks.state
 
@@ -269,7 +269,7 @@ class SubProcVecParallelEnv:
         if self._state != "ready":
             self._refuse("render")
         index = range(self.num_envs)[env_index]
-        return requests.render(self._pool, index, self._options.step_timeout)
+        return render_one(self._pool, index, self._options.step_timeout)
 
     def _refuse_closed(self) -> None:
         if self.closed:

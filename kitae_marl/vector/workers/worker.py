@@ -38,11 +38,11 @@ def prepare(parent: int, stack: int) -> None:
 
 def serve(sock: socket.socket, memory: int) -> None:
     """Carry out commands until the parent closes the connection or says so."""
-    from kitae_marl.vector.stepping import blocks
     from kitae_marl.vector.workers import channel
+    from kitae_marl.vector.workers.memory import attach
     from kitae_marl.vector.workers.servant import Servant
 
-    servant = Servant(lambda name, size: blocks.attach(memory, name, size), own_process=True)
+    servant = Servant(lambda name, size: attach(memory, name, size), own_process=True)
     while True:
         try:
             frame = channel.receive(sock)
