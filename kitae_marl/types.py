@@ -130,6 +130,23 @@ class Writer(Protocol):
         ...
 
 
+@runtime_checkable
+class RunWriter(Writer, Protocol):
+    """A writer that puts one row together for each update; the run's logger is one."""
+
+    def add_mean(self, tag: str, mean: float, count: int) -> None:
+        """Record the mean of ``count`` values as if they had been added one by one."""
+        ...
+
+    def flush_step(self, global_step: int) -> dict[str, float]:
+        """Write the means of what was recorded since the last call; return them by tag."""
+        ...
+
+    def tell(self, text: str) -> None:
+        """Show the user one line, where progress is shown."""
+        ...
+
+
 class Checkpointer(Protocol):
     """Keeps the state of a run. ``save`` is called after every update."""
 

@@ -13,6 +13,7 @@ from kitae_marl.runs import logger as module
 from kitae_marl.runs import terminal
 from kitae_marl.runs.logger import FLUSH_SECONDS, Logger, MetricsFile
 from kitae_marl.runs.terminal import PlainDisplay, make_display, say, say_error
+from kitae_marl.types import RunWriter
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -42,12 +43,22 @@ def make(path: Path | None, **options) -> Logger:
 
 
 class TestLogger:
+    def test_it_is_the_writer_that_the_loops_ask_for(self):
+        logger = make(None)
+        assert isinstance(logger, RunWriter)
+        logger.add_mean("x", 2.0, 3)
+        logger.add_scalar("x", 6.0, 1)
+        assert logger.flush_step(1)["x"] == 3.0
+        assert "x" not in logger.flush_step(2)
+
     def test_means_since_the_last_row(self, tmp_path):
         logger = make(tmp_path)
         for value in (1.0, 2.0, 6.0):
             logger.add_scalar("return/mean", value, 5)
         logger.add_scalar("update/loss", 0.5, 10)
-        logger.flush_step(10)
+        values = logger.flush_step(10)
+        assert list(values) == ["return/mean", "update/loss", "speed/env_steps_per_s"]
+        assert (values["return/mean"], values["update/loss"]) == (3.0, 0.5)
         logger.add_scalar("update/loss", 0.25, 20)
         logger.flush_step(20)
         logger.close()
@@ -201,8 +212,8 @@ class TestRefusingDisk:
         with pytest.warns(UserWarning, match=r"No space left on device.*training goes on"):
             logger.flush_step(1)
         logger.add_scalar("x", 2.0, 2)
-        logger.flush_step(2)  # no second warning: it would be an error here
-        assert logger.latest["x"] == 2.0
+        # No second warning, which would be an error here.
+        assert logger.flush_step(2)["x"] == 2.0
         logger.close()
 
     def test_a_folder_that_cannot_be_written_too(self, tmp_path):

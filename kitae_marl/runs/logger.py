@@ -130,9 +130,8 @@ class _Window:
 class Logger:
     """Collects scalars and writes their means at every ``flush_step``.
 
-    It has the ``add_scalar`` of a SummaryWriter, so it can be passed as the ``writer`` of
-    ``vectorized_train``. A disk that refuses a write costs one warning and the logs, never the
-    training.
+    It is a ``types.RunWriter`` and can be passed as the ``writer`` of ``vectorized_train``. A disk
+    that refuses a write costs one warning and the logs, never the training.
 
     Args:
         run_dir: folder of the run, or None to keep nothing on disk.
@@ -153,7 +152,6 @@ class Logger:
     ) -> None:
         self.total_steps = total_steps
         self._windows: dict[str, _Window] = defaultdict(_Window)
-        self.latest: dict[str, float] = {}
         self._pending: dict[str, list[tuple[float, int]]] = defaultdict(list)
         self._start = (time.perf_counter(), resume_step)
         self._display = make_display(total_steps, resume_step) if show else None
@@ -179,8 +177,13 @@ class Logger:
         if tag.startswith("return/") or tag == "episode/length":
             self._windows[tag].add(float(mean), count)
 
-    def flush_step(self, global_step: int) -> None:
-        """Write the means of the recorded values at one environment step, and show progress."""
+    def flush_step(self, global_step: int) -> dict[str, float]:
+        """Write the means of the recorded values at one environment step, and show progress.
+
+        Returns:
+            What was written, by tag: the mean of each tag that got values since the last call, and
+            ``speed/env_steps_per_s``. The same where nothing is kept on disk, or the disk refused.
+        """
         elapsed = time.perf_counter() - self._start[0]
         rate = (global_step - self._start[1]) / max(elapsed, 1e-9)
         values = {
@@ -189,11 +192,11 @@ class Logger:
         }
         values["speed/env_steps_per_s"] = rate
         self._pending.clear()
-        self.latest = values
         if self._csv is not None:
             self._guarded(self._write, global_step, values)
         if self._display is not None:
             self._show(self._display.update, global_step, rate, self.means())
+        return values
 
     def _show(self, function: Any, *args: Any) -> None:
         """Call a function that prints; once nobody reads, nothing more is shown."""
