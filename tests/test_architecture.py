@@ -339,6 +339,30 @@ def test_what_reads_a_run_folder_holds_no_pickle(module):
     assert "allow_pickle" not in sources()[module].read_text(encoding="utf-8")
 
 
+TESTS = ROOT / "tests"
+
+
+def test_the_tests_stand_in_the_rooms_of_what_they_test():
+    rooms = {path.name for path in (ROOT / "kitae_marl").iterdir() if path.is_dir()}
+    folders = {path.name for path in TESTS.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders - {"helpers", "envs"} <= rooms
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """Each of them is a module by its bare name."""
+    names = [path.name for path in TESTS.rglob("*.py") if path.name != "conftest.py"]
+    assert len(names) == len(set(names))
+
+
+def test_nothing_is_imported_from_a_file_of_tests():
+    """What tests share is in ``tests/helpers``."""
+    found = []
+    for path in TESTS.rglob("*.py"):
+        names = imports(ast.parse(path.read_text(encoding="utf-8")))
+        found += [f"{path.name}: {name}" for name in names if name.startswith("test_")]
+    assert not found
+
+
 def test_there_is_no_drawer_for_odds_and_ends():
     odds = {"utils", "common", "helpers", "base", "misc"}
     assert not [module for module in sources() if module.rsplit(".", 1)[-1] in odds]

@@ -18,7 +18,7 @@ from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.faults
 
-SCRIPT = Path(__file__).with_name("vector_script.py")
+SCRIPT = Path(__file__).parents[1] / "helpers" / "vector_script.py"
 
 
 @pytest.mark.parametrize("situation", ["idle", "stepping", "hung", "gil"])

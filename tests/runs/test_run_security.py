@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_agent import CONFIG, make_env
-from test_cli import ENVIRONMENT, GAME, SMALL, command
+from clock_run import CONFIG, make_env
+from command_line import ENVIRONMENT, GAME, SMALL, command
 
 from kitae_marl.cli.main import main
 from kitae_marl.errors import ConfigError, KitaeError, UnsafePathError
@@ -34,7 +34,6 @@ pytestmark = [
     # tensorstore answers an event loop of Orbax that has given up on a damaged file
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-HERE = Path(__file__).resolve().parent
 NAMES = ["../evil", "/evil", "a/../../evil", "-rf", "a\nb", "a\u202eb", "x" * 300, "..", ".", ""]
 
 

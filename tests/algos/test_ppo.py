@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pytrees import finite, same_bits
+from rollouts import BOX, E, T, make_groups, rollout
 
 from kitae_marl.algos import get_algorithm, ops
 from kitae_marl.algos.ppo import algorithm as ppo
@@ -18,24 +20,12 @@ from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.types import Algorithm, AlgoType, Experience, GroupSpec
 
-T, E = 8, 4
-BOX = gym.spaces.Box(-9, 9, (3,), np.float32)
 CONFIG = Config(
     n_envs=E,
     env_steps=T * E * 5,
     ppo=PPOConfig(n_steps=T, n_epochs=2, n_minibatches=2, hidden_sizes=(8,), max_grad_norm=0.5),
 )
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-def make_groups(share_params: bool, n_agents: int = 2) -> tuple[GroupSpec, ...]:
-    """A group that chooses among four actions under masks, and one that steers."""
-    agents = tuple(f"a_{i}" for i in range(n_agents))
-    box = gym.spaces.Box(-1, 1, (2,), np.float32)
-    return (
-        GroupSpec("a", agents, BOX, gym.spaces.Discrete(4), share_params),
-        GroupSpec("b", ("b_0",), BOX, box, share_params),
-    )
 
 
 class Learning(NamedTuple):
@@ -62,53 +52,10 @@ def learning(share_params: bool) -> Learning:
     )
 
 
-def rollout(groups: tuple[GroupSpec, ...], act: Any) -> Experience:
-    """A rollout with turns: random numbers, about a third of the rows inactive."""
-    rng = np.random.default_rng(0)
-    n_agents = {group.name: group.n_agents for group in groups}
-
-    def each(make: Any) -> dict[str, np.ndarray]:
-        return {name: make((T, E, n)) for name, n in n_agents.items()}
-
-    def normal(shape: tuple[int, ...]) -> np.ndarray:
-        return rng.normal(size=shape).astype(np.float32)
-
-    observation = each(lambda shape: normal((*shape, 3)))
-    mask = {"a": rng.integers(2, size=(T, E, n_agents["a"], 4), dtype=np.int8), "b": ()}
-    mask["a"][..., 1] = 1
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (observation, mask))
-    action, log_prob, _ = act(*flat)
-    action, log_prob = jax.tree.map(
-        lambda x: np.asarray(x).reshape(T, E, *x.shape[1:]), (action, log_prob)
-    )
-    ends = rng.random((2, T, E, 1)) < 0.1
-    return Experience(
-        observation=observation,
-        action=action,
-        reward=each(normal),
-        terminated=each(lambda shape: np.broadcast_to(ends[0], shape)),
-        truncated=each(lambda shape: np.broadcast_to(ends[1] & ~ends[0], shape)),
-        next_observation=each(lambda shape: normal((*shape, 3))),
-        log_prob=log_prob,
-        action_mask=mask,
-        active=each(lambda shape: rng.random(shape) < 0.7),
-        next_active=each(lambda shape: rng.random(shape) < 0.7),
-    )
-
-
 def update(share_params: bool, experience: Experience, state: Any = None) -> Any:
     _, _, process, step, _ = learning(share_params)
     state = learning(share_params).state if state is None else state
     return step(state, jax.random.key(3), process(state, jax.random.key(2), experience))
-
-
-def same_bits(left: Any, right: Any) -> bool:
-    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
-    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
-
-
-def finite(tree: Any) -> bool:
-    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
 def test_the_registry_knows_it():

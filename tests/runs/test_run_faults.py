@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import os
 import random
@@ -22,10 +21,11 @@ import jax
 import numpy as np
 import psutil
 import pytest
-from test_agent import CLOCKED, CONFIG, N_ENVS, make_env
-from test_cli import ENVIRONMENT, GAME, command, program, start, wait_until
-from test_compiled import config as compiled_config
-from test_compiled import make as make_compiled
+from clock_run import CONFIG, N_ENVS, make_env
+from command_line import ENVIRONMENT, GAME, command, program, start, wait_until
+from compiled_runs import config as compiled_config
+from compiled_runs import make as make_compiled
+from run_folders import digests, logged, same_folder, saved
 
 from kitae_marl import algos
 from kitae_marl.__main__ import _tell
@@ -57,29 +57,6 @@ TRAIN = ["train", "classic/rps-v2", "--backend", "compiled", "--n-envs", "4"]
 TRAIN += ["--ppo.n-steps", "8", "--ppo.hidden-sizes", "8", "--ppo.n-minibatches", "2"]
 TRAIN += ["--ppo.n-epochs", "1", "--env-steps", "32000", "--save-every", "32"]
 RESUME = ["train", "classic/rps-v2", "--resume"]
-
-
-def saved(run: Path) -> list[int]:
-    """Steps of the complete checkpoints."""
-    return RunCheckpointer(run / "checkpoints", save_every=1, num_envs=1).steps()
-
-
-def digests(run: Path) -> dict[str, Any]:
-    """Step and SHA-256 of every leaf of the newest checkpoint, as its manifest has them."""
-    newest = run / "checkpoints" / str(saved(run)[-1])
-    found = json.loads((newest / "manifest" / "metadata").read_text())
-    return {name: part for name, part in found.items() if name in ("state", "game", "step")}
-
-
-def logged(run: Path) -> list[dict[str, str]]:
-    """Everything in ``metrics.csv`` but what a clock has measured."""
-    with (run / "metrics.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if not k.startswith(CLOCKED)} for row in rows]
-
-
-def same_folder(left: Path, right: Path) -> bool:
-    return digests(left) == digests(right) and logged(left) == logged(right)
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from kitae_envs.parallel import GameParallelEnv
+from pytrees import finite, same_bits
+from rollouts import E, T, make_groups, rollout
 from small_games import Clock
-from test_ppo import finite, make_groups, rollout, same_bits
 
 from kitae_marl.algos import get_algorithm
 from kitae_marl.algos.ppo import algorithm as ppo
@@ -27,7 +28,6 @@ from kitae_marl.types import Experience, GroupSpec
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
-T, E = 8, 4
 STATE = gym.spaces.Box(-9, 9, (5,), np.float32)
 GRU = {"gru_size": 6, "chunk_length": 4}
 ALL = {

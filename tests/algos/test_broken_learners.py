@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from broken_learners import BROKEN_LEARNERS, learning_from, mask_ignored, memory_is_kept
-from probe_checks import faults, make_agent, teach
+from probe_checks import GRU, faults, make_agent, teach
 from probe_games import MEMORY_PROBES, PROBES
-from test_probes import GRU
 
 from kitae_marl.algos import ALGORITHMS
 from kitae_marl.errors import EnvError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import GAME, HERE, SMALL, last_json
+from command_line import GAME, SMALL, last_json
 
 from kitae_marl.cli.main import main, parse
 from kitae_marl.config.run import Config
@@ -24,7 +24,6 @@ def run_main(folder: Path, capsys: Any, *args: str) -> tuple[dict[str, Any], str
     """Run a command in a folder; return its JSON and what it said."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.syspath_prepend(str(HERE))
         main([*args, "--json"])
     out = capsys.readouterr().out
     return last_json(out), out

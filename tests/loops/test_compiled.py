@@ -11,16 +11,15 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from compiled_runs import N_STEPS, OnHost, config, make
 
-from kitae_marl import Agent, Config, PPOConfig, evaluate, make_vec_env
+from kitae_marl import Agent, evaluate, make_vec_env
 from kitae_marl.data.stacking import map_leaves, starts
 from kitae_marl.evaluation.export import export_policy
 from kitae_marl.evaluation.exported_policy import Policy
 from kitae_marl.loops import chunks
 from kitae_marl.loops.chunks import CompiledLoop
-from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
-N_ENVS, N_STEPS = 4, 8
 GRU = {"gru_size": 6, "chunk_length": 4}
 ALL = {
     "normalize_observation": True,
@@ -30,28 +29,6 @@ ALL = {
     "agent_id": True,
 }
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
-class OnHost:
-    """A compiled vector environment that hides its game, so that the host loop steps it."""
-
-    def __init__(self, env: CompiledVecParallelEnv) -> None:
-        self._env = env
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "game":
-            raise AttributeError(name)
-        return getattr(self._env, name)
-
-
-def config(game: str, n_updates: int = 3, **ppo: Any) -> Config:
-    settings = PPOConfig(n_steps=N_STEPS, n_epochs=2, n_minibatches=2, hidden_sizes=(16,), **ppo)
-    steps = n_updates * N_STEPS * N_ENVS
-    return Config(env_id=game, n_envs=N_ENVS, env_steps=steps, save_every=1, ppo=settings, seed=3)
-
-
-def make(game: str) -> CompiledVecParallelEnv:
-    return CompiledVecParallelEnv(game, N_ENVS, with_state=None)
 
 
 def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:

@@ -6,12 +6,11 @@ import itertools
 from typing import Any
 
 import pytest
-from probe_checks import faults, make_agent, teach
+from probe_checks import GRU, faults, make_agent, teach
 from probe_games import BROKEN, CENTRAL_PROBES, MEMORY_PROBES, PROBES, Probe
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ALL = {**PROBES, **MEMORY_PROBES, **CENTRAL_PROBES}
-GRU: dict[str, Any] = {"gru_size": 16, "chunk_length": 8}
 MEMORIES: dict[str, dict[str, Any]] = {"feed-forward": {}, "gru": GRU}
 SHARING = {"shared": True, "independent": False}
 QUICK = {

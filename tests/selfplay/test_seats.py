@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from compiled_runs import OnHost
 from small_games import LENGTH, Clock
 
 from kitae_marl import Agent, Config, PPOConfig, evaluate, frozen, make_vec_env, with_seats
@@ -265,8 +266,6 @@ def learned(agent: Agent) -> Any:
 class TestTraining:
     @pytest.mark.parametrize("seat", [pytest.param("random", marks=pytest.mark.slow), "frozen"])
     def test_host_and_compiled_loop_end_with_the_same_parameters(self, seat, monkeypatch):
-        from test_compiled import OnHost
-
         game = CompiledVecParallelEnv(TICTACTOE, N_ENVS)
         seats = {"player_2": frozen(Agent(game, config())) if seat == "frozen" else seat}
         agents = []

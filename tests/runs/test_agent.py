@@ -16,10 +16,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from clock_run import CONFIG, N_ENVS, N_UPDATES, make_env
+from pytrees import same_bits
+from run_folders import CLOCKED
 from small_games import LENGTH, Clock, Solo
 
-from kitae_marl.config.ppo import PPOConfig
-from kitae_marl.config.run import Config
 from kitae_marl.data.keys import INIT, key_for
 from kitae_marl.data.stacking import AgentDict
 from kitae_marl.errors import (
@@ -34,31 +35,6 @@ from kitae_marl.types import IAgent
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-CLOCKED = ("speed/", "env/step_ms")
-"""What metrics begin with that a clock has measured."""
-N_ENVS, N_UPDATES = 2, 6
-# episodes are as long as rollouts, so a continuation starts where the whole run starts an episode
-CONFIG = Config(
-    env_id="small_games:make_clock",
-    backend="python",
-    n_envs=N_ENVS,
-    n_workers=0,
-    env_steps=N_ENVS * LENGTH * N_UPDATES,
-    save_every=N_ENVS * LENGTH * 2,
-    seed=3,
-    ppo=PPOConfig(n_steps=LENGTH, n_epochs=2, n_minibatches=2, hidden_sizes=(8,)),
-)
-
-
-def make_env(**options: Any) -> SubProcVecParallelEnv:
-    return SubProcVecParallelEnv([lambda: Clock(**options)] * N_ENVS, n_workers=0)
-
-
-def same_bits(left: Any, right: Any) -> bool:
-    left, right = jax.tree.map(np.asarray, (left, right))
-    assert jax.tree.structure(left) == jax.tree.structure(right)
-    pairs = zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True)
-    return all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
 @pytest.fixture(scope="module")

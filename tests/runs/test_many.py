@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from test_cli import program
-from test_run_faults import same_folder, saved, start, wait_until
+from command_line import program, start, wait_until
+from run_folders import same_folder, saved
 
 from kitae_marl import Agent, Config, PPOConfig, train_many
 from kitae_marl.cli.main import main

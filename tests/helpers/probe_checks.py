@@ -22,6 +22,8 @@ from kitae_marl.types import GroupSpec
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 N_ENVS = 16
+GRU: dict[str, Any] = {"gru_size": 16, "chunk_length": 8}
+"""Settings of a learner that remembers."""
 P_BEST = 0.85
 """Probability that the best action must have at least."""
 CLOSE = 0.12

@@ -1,4 +1,4 @@
-"""Train for two updates and save the parameters; run by test_sharding in processes of its own.
+"""Train for two updates and save the parameters; run by test_devices in processes of its own.
 
 Usage: python sharding_script.py OUT VARIANT [ADDRESS N_PROCESSES PROCESS]
 

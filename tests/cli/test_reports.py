@@ -179,7 +179,6 @@ class TestWatch:
     def test_a_game_that_cannot_render(self, folder, monkeypatch, capsys, game):
         """One gives no picture, one takes no ``render_mode``; both are named."""
         monkeypatch.chdir(folder)
-        monkeypatch.syspath_prepend(str(Path(__file__).parent))
         name = game.split(":")[0]
         if not (folder / name).exists():
             make_run(folder / name, game, 0)

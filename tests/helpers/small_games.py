@@ -1,4 +1,4 @@
-"""Small deterministic games for the tests of agent, loops and command line."""
+"""Small deterministic games for the tests of agents, loops and the command line."""
 
 from __future__ import annotations
 

@@ -9,61 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from command_line import ENVIRONMENT, GAME, SMALL, last_json, program, start, wait_until
 
 from kitae_marl.cli.commands.training import program_as_called
 from kitae_marl.cli.main import main, parse
 from kitae_marl.cli.options.training import Train
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.store import folders
-
-HERE = Path(__file__).resolve().parent
-GAME = "small_games:make_clock"
-SMALL = ["--n-envs", "2", "--n-workers", "0", "--ppo.n-steps", "8", "--ppo.hidden-sizes", "8"]
-SMALL += ["--ppo.n-minibatches", "2", "--ppo.n-epochs", "1"]
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-    "PYTHONWARNINGS": "ignore",
-}
-
-
-def command(*args: str) -> list[str]:
-    return [sys.executable, "-m", "kitae_marl", *args]
-
-
-def program(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
-    return subprocess.run(
-        command(*args), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
-    )
-
-
-def start(*args: str, cwd: Path, env: dict[str, str] = ENVIRONMENT) -> subprocess.Popen[str]:
-    """Start the command line in a session of its own."""
-    return subprocess.Popen(
-        command(*args),
-        cwd=cwd,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_until(condition: Any, process: subprocess.Popen[str], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    assert condition(), process.communicate()
-
-
-def last_json(text: str) -> dict[str, Any]:
-    return json.loads(text.strip().splitlines()[-1])
 
 
 def steps(run: Path) -> list[int]:
@@ -216,7 +170,6 @@ class TestTrain:
 
     def test_an_existing_run_is_not_replaced_by_accident(self, trained, monkeypatch, capsys):
         monkeypatch.chdir(trained)
-        monkeypatch.syspath_prepend(str(HERE))
         with pytest.raises(SystemExit) as caught:
             main(["train", GAME, "--run", "small", "--runs-dir", "here", *SMALL])
         assert caught.value.code == 2
@@ -247,7 +200,6 @@ class TestTrain:
 class TestPlaying:
     def test_evaluate(self, trained, monkeypatch, capsys):
         monkeypatch.chdir(trained)
-        monkeypatch.syspath_prepend(str(HERE))
         main(
             [
                 *["evaluate", "small", "--runs-dir", "here", "--episodes", "5", "--n-workers", "0"],
@@ -272,7 +224,6 @@ class TestPlaying:
 
     def test_watch(self, trained, monkeypatch, capsys):
         monkeypatch.chdir(trained)
-        monkeypatch.syspath_prepend(str(HERE))
         main(
             [
                 *["watch", "small", "--runs-dir", "here", "--out", "film.gif", "--episodes", "2"],
