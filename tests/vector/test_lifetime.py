@@ -133,7 +133,7 @@ def test_v19_jax_alive_in_the_parent() -> None:
         import jax, numpy as np
         jax.numpy.ones(3).sum().block_until_ready()
         from vector_games import CountGame
-        from kitae_marl.vector import SubProcVecParallelEnv
+        from kitae_marl import SubProcVecParallelEnv
 
         class Game(CountGame):
             def __init__(self):
@@ -168,7 +168,7 @@ def test_v20_scripts_without_a_main_guard(stdin: bool) -> None:
         """
         import numpy as np
         from vector_games import CountGame
-        from kitae_marl.vector import SubProcVecParallelEnv
+        from kitae_marl import SubProcVecParallelEnv
 
         class Mine(CountGame):
             pass
@@ -193,7 +193,7 @@ def test_v20_scripts_without_a_main_guard(stdin: bool) -> None:
 def test_what_games_print_is_not_on_standard_output() -> None:
     done = run_script("""
         from vector_games import CountGame
-        from kitae_marl.vector import SubProcVecParallelEnv
+        from kitae_marl import SubProcVecParallelEnv
         vec = SubProcVecParallelEnv([lambda: print("noise") or CountGame()], n_workers=1)
         vec.close()
         print("mine")

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from vector_games import CountGame
 from vector_leaks import children
-from kitae_marl.vector import SubProcVecParallelEnv
+from kitae_marl import SubProcVecParallelEnv
 
 left_open = []
 
@@ -76,7 +76,7 @@ def test_v17_tests_spread_over_processes(tmp_path: Path) -> None:
 CELLS = [
     "import os, signal, numpy as np",
     "from vector_games import CountGame",
-    "from kitae_marl.vector import SubProcVecParallelEnv",
+    "from kitae_marl import SubProcVecParallelEnv",
     "length = 2",
     """
     class Mine(CountGame):
