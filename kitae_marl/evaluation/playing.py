@@ -12,6 +12,7 @@ from kitae_marl.errors import RenderError
 from kitae_marl.evaluation.results import Evaluation, is_zero_sum, joined
 from kitae_marl.players.policies import seated
 from kitae_marl.types import AgentPyTree, Policy
+from kitae_marl.vector.adapters.as_parallel import require_vector
 from kitae_marl.vector.protocol import VecParallelEnv
 
 MAX_STEPS = 200_000
@@ -43,7 +44,7 @@ def evaluate(
         ValueError: if ``n_episodes`` is below 1, the vector does not report the returns of an
             episode that ends, or one does not end within ``max_steps``.
     """
-    _require_playable(env, n_episodes, policy)
+    env = _require_playable(env, n_episodes, policy)
     share = np.full(env.num_envs, n_episodes // env.num_envs)
     share[: n_episodes % env.num_envs] += 1
     returns: dict[str, list[float]] = {agent: [] for agent in env.possible_agents}
@@ -119,8 +120,8 @@ class _Running:
         return revived
 
 
-def _require_playable(env: Any, n_episodes: Any, *policies: Any) -> None:
-    """Raise unless these are a vector, a number of episodes and policies."""
+def _require_playable(env: Any, n_episodes: Any, *policies: Any) -> VecParallelEnv:
+    """Return the vector; raise unless these are one, a number of episodes and policies."""
     if not isinstance(n_episodes, int) or n_episodes < 1:
         raise ValueError(f"expected a whole number of episodes, at least one, got {n_episodes!r}.")
     for policy in policies:
@@ -129,11 +130,7 @@ def _require_playable(env: Any, n_episodes: Any, *policies: Any) -> None:
                 "expected a function (observations, infos) -> actions, got "
                 f"{type(policy).__name__}; of an Agent pass agent.select_action."
             )
-    if not hasattr(env, "num_envs") or not hasattr(env, "groups"):
-        raise TypeError(
-            f"expected a vector of parallel environments, got {type(env).__name__}; make one by "
-            "make_vec_env, or from Gymnasium's by check_env."
-        )
+    return require_vector(env)
 
 
 def evaluate_sides(
@@ -163,7 +160,7 @@ def evaluate_sides(
     Raises:
         ValueError: for a game of one agent, and as ``evaluate``.
     """
-    _require_playable(env, n_episodes, policy, opponent)
+    env = _require_playable(env, n_episodes, policy, opponent)
     agents = env.possible_agents
     if len(agents) < 2:
         raise ValueError(f"expected a game of two agents or more, got one of {agents}.")

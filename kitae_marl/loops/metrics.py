@@ -10,6 +10,7 @@ import numpy as np
 from kitae_marl.errors import TrainingDivergedError
 from kitae_marl.loops.update import NONFINITE
 from kitae_marl.types import GroupSpec, Writer
+from kitae_marl.vector.protocol import VecParallelEnv
 
 MAX_SKIPPED = 10
 """Updates in a row that may be skipped because they are not finite."""
@@ -85,9 +86,9 @@ def count_skipped(metrics: Mapping[str, float], skipped: int, global_step: int) 
     return skipped
 
 
-def log_env(env: Any, global_step: int, writer: Writer) -> None:
-    """Write what a vector environment says of its workers; foreign ones say nothing."""
-    for tag, value in getattr(env, "metrics", {}).items():
+def log_env(env: VecParallelEnv, global_step: int, writer: Writer) -> None:
+    """Write what a vector environment counts; many count nothing."""
+    for tag, value in env.metrics.items():
         writer.add_scalar(tag, value, global_step)
 
 

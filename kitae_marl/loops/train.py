@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from kitae_marl.data.stacking import (
 )
 from kitae_marl.loops.metrics import count_skipped, log_env, log_episodes, log_update
 from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, GroupSpec, IAgent, Writer
+from kitae_marl.vector.adapters.as_parallel import as_parallel, as_vector
 from kitae_marl.vector.protocol import VecParallelEnv
 
 
@@ -35,8 +35,6 @@ def check_env(env: Any) -> Any:
         TypeError: for anything else.
         ValueError: for a vector environment that does not reset finished environments by itself.
     """
-    from kitae_marl.vector.adapters.as_parallel import as_parallel
-
     return as_parallel(env)
 
 
@@ -80,7 +78,8 @@ def vectorized_train(
     """
     closing = env  # until there is a vector around it
     try:
-        closing = vec_env = _as_vector(check_env(env), agent.groups[0].state_space is not None)
+        with_state = agent.groups[0].state_space is not None
+        closing = vec_env = as_vector(check_env(env), with_state=with_state)
         if algo_type is not AlgoType.ON_POLICY:
             raise ValueError(f"expected AlgoType.ON_POLICY, got {algo_type}.")
         if not 1 <= start_step <= n_env_steps + 1:
@@ -100,30 +99,6 @@ def vectorized_train(
             closing.close()
 
 
-_HANDED_OVER: dict[int, Any] = {}
-"""Environments on their way into a vector, which takes functions and copies what they hold."""
-
-
-def _handed_over(key: int) -> Any:
-    """Return the environment itself, not a copy."""
-    return _HANDED_OVER[key]
-
-
-def _as_vector(env: Any, with_state: bool) -> Any:
-    """Make a vector of one from a single environment."""
-    if hasattr(env, "num_envs"):
-        return env
-    from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
-
-    _HANDED_OVER[id(env)] = env
-    try:
-        return SubProcVecParallelEnv(
-            [partial(_handed_over, id(env))], n_workers=0, with_state=with_state
-        )
-    finally:
-        del _HANDED_OVER[id(env)]
-
-
 def _train(
     seed: int,
     agent: IAgent,
@@ -137,7 +112,7 @@ def _train(
     buffer = agent.make_buffer(env.num_envs)
     groups = agent.groups
     with_state = groups[0].state_space is not None
-    if with_state and not getattr(env, "with_state", False):
+    if with_state and not env.with_state:
         raise ValueError(
             "expected a vector that delivers the global state, which the critic sees; make it with "
             "with_state=True (make_vec_env(..., vector_options={'with_state': True}))."
@@ -172,9 +147,9 @@ def _train(
                 checkpointer.save(step, agent)
 
 
-def _has_twin(env: Any, agent: Any) -> bool:
+def _has_twin(env: VecParallelEnv, agent: Any) -> bool:
     """Whether the games are compiled ones and the agent can learn inside XLA."""
-    return hasattr(env, "game") and hasattr(agent, "learned")
+    return env.game is not None and hasattr(agent, "learned")
 
 
 def first_seed(seed: int, start_step: int) -> int:

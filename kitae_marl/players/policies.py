@@ -10,6 +10,7 @@ import numpy as np
 
 from kitae_marl.data.spaces import action_leaf
 from kitae_marl.types import AgentPyTree, Policy
+from kitae_marl.vector.adapters.as_parallel import is_vec_parallel
 from kitae_marl.vector.protocol import VecParallelEnv
 
 
@@ -32,11 +33,11 @@ class FirstLegal:
     Where no mask comes from the game, that is always the same action, the one of ``first_action``.
 
     Args:
-        env: a parallel environment, or a vector of them (told by ``num_envs``).
+        env: a parallel environment, or a vector of them.
     """
 
     def __init__(self, env: Any) -> None:
-        n_envs = getattr(env, "num_envs", None)
+        n_envs = env.num_envs if is_vec_parallel(env) else None
         self._first: dict[str, Any] = {}
         for agent in env.possible_agents:
             action = first_action(env.action_space(agent))
@@ -44,7 +45,11 @@ class FirstLegal:
                 self._first[agent] = np.repeat(action[None], n_envs, axis=0)
             else:
                 self._first[agent] = action if action.ndim else action.item()
-        self._starts = {a: int(getattr(env.action_space(a), "start", 0)) for a in self._first}
+        choices = {agent: env.action_space(agent) for agent in self._first}
+        self._starts = {
+            agent: int(space.start) if isinstance(space, gym.spaces.Discrete) else 0
+            for agent, space in choices.items()
+        }
         self._vector = n_envs is not None
 
     def __call__(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.files import locked, require_folder
 from kitae_marl.runs.store.manifest import origin_differences
 from kitae_marl.runs.terminal import counted, pass_on, say, stop_on_signal
+from kitae_marl.vector.adapters.as_parallel import as_vector
 
 if TYPE_CHECKING:
     from kitae_marl.runs.agent import Agent
@@ -163,7 +164,7 @@ def _checked(agent: Agent, env: Any) -> Any:
     """Return a compatible environment, sure to have the agents and spaces that the agent knows."""
     env = check_env(env)
     require_spaces(env, agent.possible_agents, agent.groups)
-    return env
+    return as_vector(env, with_state=agent.groups[0].state_space is not None)
 
 
 def _run(agent: Agent, env: Any, path: Path | None, show: bool) -> dict[str, Any]:
@@ -246,7 +247,7 @@ def describe(agent: Agent, path: Path, env: Any) -> None:
 
     The summary of an earlier end goes: from here on it may be untrue.
     """
-    compiled = hasattr(env, "game")
+    compiled = env.game is not None
     config = dataclasses.replace(
         agent.config,
         backend="compiled" if compiled else "python",

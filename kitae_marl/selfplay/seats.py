@@ -25,6 +25,8 @@ from kitae_marl.players.policies import random_policy
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.folders import run_path
 from kitae_marl.types import GroupSpec, Policy
+from kitae_marl.vector.adapters.as_parallel import require_vector
+from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 from kitae_marl.vector.adapters.seated import HostSeat, SeatedVecParallelEnv
 
 if TYPE_CHECKING:
@@ -83,20 +85,17 @@ def with_seats(env: Any, seats: Mapping[str, str | Frozen | Policy]) -> Any:
     Example:
         ``with_seats(env, {"adversary_*": frozen("first"), "agent_0": "random"})``
     """
-    if not all(hasattr(env, name) for name in ("num_envs", "possible_agents", "step_async")):
-        raise TypeError(
-            f"expected a vector of parallel environments, got {type(env).__name__}; make one by "
-            "make_vec_env."
-        )
+    env = require_vector(env)
     places = [(seats[pattern], agents) for pattern, agents in _matches(env, seats).items()]
     for seat, agents in places:
         _require_seat(seat, agents, env)
-    if hasattr(env, "game"):
+    if env.game is not None:
         if not any(callable(seat) for seat, _ in places):
             from kitae_envs.seats import SeatedGame  # imports JAX
 
             chosen = [_compiled_seat(seat, agents, env.game) for seat, agents in places]
-            return env.with_game(SeatedGame(env.game, chosen))
+            game = SeatedGame(env.game, chosen)
+            return CompiledVecParallelEnv(game, env.num_envs, with_state=env.with_state)
         _LOG.warning(
             "a seat is played by a Python function, which cannot act inside XLA; the compiled "
             "games are stepped from Python"

@@ -1,16 +1,24 @@
-"""What training and evaluation need from a vector of environments, and how episodes are seeded."""
+"""The protocol that all vectors of environments speak, the part they share, and their seeds."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from kitae_marl.data.stacking import AgentDict
+from kitae_marl.errors import ClosedError
+
 if TYPE_CHECKING:
     import gymnasium as gym
+    from kitae_envs.core import Game
 
-    from kitae_marl.data.stacking import AgentDict
     from kitae_marl.types import GroupSpec
+
+Step: TypeAlias = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
+"""Observations, rewards, terminations, truncations and infos of one joint step."""
 
 
 def episode_seed(seed: int, env_index: int, episode: int) -> int:
@@ -41,7 +49,7 @@ def episode_seed(seed: int, env_index: int, episode: int) -> int:
 
 @runtime_checkable
 class VecParallelEnv(Protocol):
-    """What training and evaluation need from a vector of parallel environments.
+    """All that training, players, evaluation and self-play use of a vector of environments.
 
     Observations, rewards and flags are dicts ``{agent: [E, ...]}`` (:class:`AgentDict`) over all
     ``possible_agents``. They are **live views**: the next ``reset`` or ``step`` overwrites them in
@@ -61,13 +69,40 @@ class VecParallelEnv(Protocol):
     Environments reset themselves on the step that ends an episode: the observation returned is
     the new episode's first one, reward and flags are the old one's last, and the last observation
     stands in ``final_observation``.
+
+    :class:`OwnVector` has what a vector of its own rarely changes. A vector that lacks a part of
+    this is completed by :func:`kitae_marl.vector.adapters.as_parallel.require_vector`.
+
+    Attributes:
+        num_envs: number of environments ``E``.
+        possible_agents: all agents, in the game's order.
+        groups: agents with equal spaces, stacked together.
+        metadata: name, render modes and frames per second of the game.
+        with_state: whether ``state()`` is free and infos hold ``"final_state"``.
+        closed: whether ``close`` was called.
     """
 
     num_envs: int
     possible_agents: list[str]
     groups: tuple[GroupSpec, ...]
     metadata: dict[str, Any]
+    with_state: bool
     closed: bool
+
+    @property
+    def game(self) -> Game | None:
+        """Rules of a compiled game, which training may step inside its own program; else None."""
+        ...
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Counters worth logging, by tag; empty where the vector counts nothing."""
+        ...
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the workers; empty where everything runs in this process."""
+        ...
 
     @property
     def state_space(self) -> gym.Space | None:
@@ -88,9 +123,7 @@ class VecParallelEnv(Protocol):
         """Start a new episode everywhere; environment i is seeded ``seed + i``."""
         ...
 
-    def step(
-        self, actions: dict[str, Any]
-    ) -> tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]:
+    def step(self, actions: dict[str, Any]) -> Step:
         """Step every environment once with ``{agent: [E, ...]}``."""
         ...
 
@@ -98,7 +131,7 @@ class VecParallelEnv(Protocol):
         """Begin a step."""
         ...
 
-    def step_wait(self) -> tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]:
+    def step_wait(self) -> Step:
         """End the step that :meth:`step_async` began."""
         ...
 
@@ -113,6 +146,66 @@ class VecParallelEnv(Protocol):
     def close(self) -> None:
         """Close all environments; calling it again does nothing."""
         ...
+
+
+class OwnVector(ABC):
+    """What our own vectors share of :class:`VecParallelEnv`: the parts that few of them change."""
+
+    num_envs: int
+    possible_agents: list[str]
+    groups: tuple[GroupSpec, ...]
+    metadata: dict[str, Any]
+    with_state: bool = False
+    closed: bool = False
+
+    @property
+    def game(self) -> Game | None:
+        """None: the games are written in Python."""
+        return None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Nothing is counted."""
+        return {}
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Empty: there are no worker processes."""
+        return []
+
+    @property
+    def state_space(self) -> gym.Space | None:
+        """None: the game has no global state."""
+        return None
+
+    def step(self, actions: Mapping[str, Any]) -> Step:
+        """Step every environment once.
+
+        Args:
+            actions: ``{agent: [E, ...]}``; what agents say that are not active is ignored.
+
+        Returns:
+            Observations, rewards, terminations, truncations and infos.
+
+        Raises:
+            ValueError: if actions are wrong; nothing has been stepped then.
+            VectorEnvError: one of its kinds, if an environment failed; then only ``reset`` and
+                ``close`` are possible.
+        """
+        self.step_async(actions)
+        return self.step_wait()
+
+    @abstractmethod
+    def step_async(self, actions: Mapping[str, Any]) -> None:
+        """Begin a step; see :meth:`step`."""
+
+    @abstractmethod
+    def step_wait(self) -> Step:
+        """End the step that :meth:`step_async` began."""
+
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise ClosedError("the vector environment was closed; make a new one.")
 
 
 class Seeds:
@@ -133,8 +226,20 @@ class Seeds:
             raise ValueError(f"expected a seed of at least 0, got {seed}.")
         if seed is None and self._given is not None:
             self._n_resets += 1
-            return episode_seed(self._given, self._n_envs, self._n_resets)
+            return self.beside(0)
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0]) >> 1
         self._given, self._n_resets = int(seed), 0
         return self._given
+
+    def beside(self, source: int) -> int:
+        """Return the seed of chance beside the environments, such as that of a seat, until reset.
+
+        Sources are counted from where the environments end, so none shares a seed with these.
+
+        Raises:
+            RuntimeError: before the first :meth:`next`.
+        """
+        if self._given is None:
+            raise RuntimeError("expected next() before beside(): there is no seed yet.")
+        return episode_seed(self._given, self._n_envs + source, self._n_resets)

@@ -23,6 +23,7 @@ from kitae_marl.loops import train
 from kitae_marl.loops.train import check_env, first_seed, process_termination, vectorized_train
 from kitae_marl.runs.agent import Agent
 from kitae_marl.types import AlgoType, IAgent
+from kitae_marl.vector.adapters.as_parallel import as_vector
 from kitae_marl.vector.protocol import VecParallelEnv
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
@@ -147,6 +148,24 @@ class TestCheckEnv:
     def test_a_vector_of_your_own_needs_little(self):
         env = PlainVector()
         assert check_env(env) is env
+        whole = as_vector(env)
+        assert isinstance(whole, VecParallelEnv)
+        assert (whole.game, whole.metrics, whole.worker_pids) == (None, {}, [])
+        assert whole.groups == env._env.groups
+        assert not whole.with_state
+        whole.reset(seed=1)
+        actions = {agent: np.zeros(N_ENVS, np.int64) for agent in whole.possible_agents}
+        whole.step_async(actions)
+        assert list(whole.step_wait()[1]) == whole.possible_agents
+        whole.close()
+        assert env._env.closed
+
+    def test_a_vector_that_says_more_of_itself_keeps_what_it_says(self):
+        env = PlainVector()
+        env.metrics = {"mine": 1.0}
+        whole = as_vector(env)
+        assert whole.metrics is env.metrics
+        assert as_vector(env._env) is env._env
         env.close()
 
     def test_a_gymnasium_environment_gets_one_agent(self):

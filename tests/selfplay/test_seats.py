@@ -101,7 +101,8 @@ class TestWrapper:
         np.testing.assert_array_equal(seated.state(), env.state())
         assert seated.render(1).dtype == np.uint8
         assert seated.metrics == env.metrics
-        assert not hasattr(seated, "game")
+        assert seated.game is None
+        assert isinstance(seated, VecParallelEnv)
         seated.close()
 
     def test_random_seats_follow_from_the_seed(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -10,8 +11,10 @@ from pettingzoo import AECEnv, ParallelEnv
 
 from kitae_marl.data.stacking import map_leaves
 from kitae_marl.vector.adapters.compiled_games import is_game
+from kitae_marl.vector.adapters.completed import NEEDED, CompletedVecParallelEnv
 from kitae_marl.vector.adapters.gymnasium import GymnasiumParallelEnv
 from kitae_marl.vector.lean.aec import Step
+from kitae_marl.vector.protocol import VecParallelEnv
 
 
 def as_parallel(env: Any) -> Any:
@@ -58,9 +61,58 @@ def as_parallel(env: Any) -> Any:
 
 
 def is_vec_parallel(env: Any) -> bool:
-    """Whether an environment is a vector of parallel ones, by what training needs of it."""
-    wanted = ("num_envs", "possible_agents", "observation_space", "action_space", "reset", "step")
-    return not isinstance(env, gym.vector.VectorEnv) and all(hasattr(env, name) for name in wanted)
+    """Whether an environment is a vector of parallel ones, by what training must have of it.
+
+    Attributes are asked for, and not ``isinstance`` of a protocol, which since Python 3.12 does not
+    see what a user's wrapper hands on by ``__getattr__``.
+    """
+    return not isinstance(env, gym.vector.VectorEnv) and all(hasattr(env, name) for name in NEEDED)
+
+
+def require_vector(env: Any) -> VecParallelEnv:
+    """Return a vector that speaks the whole protocol: the vector itself, or one that completes it.
+
+    Args:
+        env: a vector of parallel environments; a user's own may lack what training can do without.
+
+    Raises:
+        TypeError: if it is no vector of parallel environments.
+    """
+    if not is_vec_parallel(env):
+        raise TypeError(
+            f"expected a vector of parallel environments, got {type(env).__name__}; make one by "
+            "make_vec_env, or from Gymnasium's by check_env."
+        )
+    return env if isinstance(env, VecParallelEnv) else CompletedVecParallelEnv(env)
+
+
+def as_vector(env: Any, *, with_state: bool = False) -> VecParallelEnv:
+    """Return a vector that speaks the whole protocol; a single environment becomes one of one.
+
+    Args:
+        env: what :func:`as_parallel` returned.
+        with_state: whether the vector of a single environment delivers global states.
+    """
+    if not isinstance(env, ParallelEnv):
+        return require_vector(env)
+    from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
+
+    _HANDED_OVER[id(env)] = env
+    try:
+        return SubProcVecParallelEnv(
+            [partial(_handed_over, id(env))], n_workers=0, with_state=with_state
+        )
+    finally:
+        del _HANDED_OVER[id(env)]
+
+
+_HANDED_OVER: dict[int, Any] = {}
+"""Environments on their way into a vector, which takes functions and copies what they hold."""
+
+
+def _handed_over(key: int) -> Any:
+    """Return the environment itself, not a copy."""
+    return _HANDED_OVER[key]
 
 
 def _is_envpool(env: Any) -> bool:

@@ -12,19 +12,16 @@ import numpy as np
 
 from kitae_marl.data.groups import group_specs
 from kitae_marl.data.stacking import AgentDict
-from kitae_marl.errors import ClosedError
 from kitae_marl.types import GroupSpec
 from kitae_marl.vector.adapters.compiled_games import make_game
-from kitae_marl.vector.protocol import episode_seed
+from kitae_marl.vector.protocol import OwnVector, Seeds, Step
 from kitae_marl.vector.stepping.dicts import ActionWriter
 
 if TYPE_CHECKING:
     from kitae_envs.core import Game, TimeStep
 
-Step = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
 
-
-class CompiledVecParallelEnv:
+class CompiledVecParallelEnv(OwnVector):
     """Many copies of one compiled game, stepped by one call of one program.
 
     It speaks the protocol of :class:`kitae_marl.VecParallelEnv`. Training that is given
@@ -49,7 +46,6 @@ class CompiledVecParallelEnv:
         metadata: name, render modes and frames per second.
         with_state: whether ``final_state`` is delivered.
         closed: whether ``close`` was called.
-        worker_pids: empty: there are no worker processes.
 
     Raises:
         TypeError: for what is neither a game nor an id.
@@ -73,7 +69,7 @@ class CompiledVecParallelEnv:
         require_game(game)
         if with_state and game.state_space is None:
             raise ValueError("with_state=True expects a game with a state_space, got none.")
-        self.game = game
+        self._game = game
         self.num_envs = n_envs
         self.possible_agents = list(game.possible_agents)
         self.groups: tuple[GroupSpec, ...] = group_specs(
@@ -84,13 +80,11 @@ class CompiledVecParallelEnv:
         self.metadata: dict[str, Any] = {"name": name, "render_modes": ["rgb_array"]}
         self.metadata["render_fps"] = 2 if game.turn_based else 10
         self.closed = False
-        self.worker_pids: list[int] = []
         self.with_state = game.state_space is not None and with_state is not False
         self._agents = {group.name: group.agents for group in self.groups}
         self._reset = jax.jit(partial(reset_batch, game), static_argnums=1)
         self._advance = jax.jit(partial(step_batch, game), donate_argnums=1)
-        self._first_seed: int | None = None
-        self._n_resets = self._time = 0
+        self._seeds, self._time = Seeds(n_envs), 0
         self._root: Any = None
         self._games: Any = None
         self._summary: Any = ()
@@ -98,11 +92,12 @@ class CompiledVecParallelEnv:
         self._action = {g.name: _empty_actions(g, n_envs) for g in self.groups}
         self._stepping = False
 
-    def with_game(self, game: Game) -> CompiledVecParallelEnv:
-        """Return as many environments of another game, made with the same options."""
-        return CompiledVecParallelEnv(game, self.num_envs, with_state=self.with_state)
-
     # ------------------------------------------------------------ description
+
+    @property
+    def game(self) -> Game:
+        """The game, which training may step inside its own program."""
+        return self._game
 
     def observation_space(self, agent: str) -> gym.Space:
         """Return the space of one agent's observation in one environment."""
@@ -135,7 +130,7 @@ class CompiledVecParallelEnv:
         import jax
 
         self._refuse_closed()
-        self._root = jax.random.key(self._next_seed(seed))
+        self._root = jax.random.key(self._seeds.next(seed))
         self._time = 0
         self._stepping = False
         self._games, step = self._reset(self._key(), self.num_envs)
@@ -146,38 +141,11 @@ class CompiledVecParallelEnv:
         infos = self._infos(step) | {"reset": np.ones(self.num_envs, np.bool_)}
         return self._split(step.observation), infos
 
-    def _next_seed(self, seed: int | None) -> int:
-        """Choose the seed of a reset."""
-        if seed is None:
-            if self._first_seed is not None:
-                self._n_resets += 1
-                return episode_seed(self._first_seed, self.num_envs, self._n_resets)
-            seed = int(np.random.SeedSequence().generate_state(1)[0]) >> 1
-        elif seed < 0:
-            raise ValueError(f"expected a seed of at least 0, got {seed}.")
-        self._first_seed, self._n_resets = int(seed), 0
-        return self._first_seed
-
     def _key(self) -> Any:
         """Return the key of chance at this joint step."""
         from kitae_marl.data.keys import ENVIRONMENT, key_for
 
         return key_for(self._root, ENVIRONMENT, self._time)
-
-    def step(self, actions: Mapping[str, Any]) -> Step:
-        """Step every environment once.
-
-        Args:
-            actions: ``{agent: [E, ...]}``; what agents say that are not active is ignored.
-
-        Returns:
-            Observations, rewards, terminations, truncations and infos.
-
-        Raises:
-            ValueError: if actions are wrong; nothing has been stepped then.
-        """
-        self.step_async(actions)
-        return self.step_wait()
 
     def step_async(self, actions: Mapping[str, Any]) -> None:
         """Begin a step; see :meth:`step`."""
@@ -277,11 +245,6 @@ class CompiledVecParallelEnv:
         """Forget the games; calling it again does nothing."""
         self.closed = True
         self._games = self._writer = None
-
-    def _refuse_closed(self) -> None:
-        """Raise if ``close`` was called."""
-        if self.closed:
-            raise ClosedError("the environment was closed; make a new one.")
 
 
 def _empty_actions(group: GroupSpec, n_envs: int) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -12,11 +13,9 @@ import numpy as np
 from kitae_marl.data.groups import group_specs
 from kitae_marl.data.spaces import action_leaf, leaves, tree
 from kitae_marl.data.stacking import AgentDict
-from kitae_marl.errors import ClosedError
+from kitae_marl.vector.protocol import OwnVector, Step
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.stepping.dicts import ActionWriter
-
-Step = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
 
 
 @dataclass
@@ -58,7 +57,7 @@ class _ActionBlocks:
         return {self.groups[0].name: numbers}
 
 
-class ForeignVecEnv:
+class ForeignVecEnv(OwnVector):
     """Base of the adapters: everything of ``VecParallelEnv`` but how to reset and to step.
 
     All agents have the same spaces. Episodes start as the other package starts them: only
@@ -83,9 +82,6 @@ class ForeignVecEnv:
         self.num_envs = num_envs
         self.possible_agents = list(agents)
         self.metadata = dict(metadata)
-        self.closed = False
-        self.state_space = None
-        self.worker_pids: list[int] = []
         self._observation_space, self._action_space = observation_space, action_space
         self.groups = group_specs(self.possible_agents, self.observation_space, self.action_space)
         self._leaves = list(leaves(observation_space))
@@ -117,12 +113,7 @@ class ForeignVecEnv:
         infos = self._infos(outcome) | {"reset": np.ones(self.num_envs, np.bool_)}
         return self._by_agent(outcome.observation), infos
 
-    def step(self, actions: dict[str, Any]) -> Step:
-        """Step every environment once with ``{agent: [E, ...]}``."""
-        self.step_async(actions)
-        return self.step_wait()
-
-    def step_async(self, actions: dict[str, Any]) -> None:
+    def step_async(self, actions: Mapping[str, Any]) -> None:
         """Begin a step."""
         self._refuse_unless("ready", "step")
         self._writer.write(actions)
@@ -178,25 +169,25 @@ class ForeignVecEnv:
 
     # --------------------------------------------------- left to the adapters
 
+    @abstractmethod
     def _reset(self, seed: int | None, options: dict[str, Any] | None) -> Outcome:
         """Begin new episodes; only observation, active and mask of the outcome count."""
-        raise NotImplementedError(f"{type(self).__name__} must define _reset.")
 
+    @abstractmethod
     def _send(self, actions: np.ndarray) -> None:
         """Begin a step with actions ``[E, N, ...]``."""
-        raise NotImplementedError(f"{type(self).__name__} must define _send.")
 
+    @abstractmethod
     def _receive(self) -> Outcome:
         """End the step."""
-        raise NotImplementedError(f"{type(self).__name__} must define _receive.")
 
+    @abstractmethod
     def _frame(self, env_index: int) -> Any:
         """Render one environment."""
-        raise NotImplementedError(f"{type(self).__name__} must define _frame.")
 
+    @abstractmethod
     def _close(self) -> None:
         """Close the foreign vector."""
-        raise NotImplementedError(f"{type(self).__name__} must define _close.")
 
     # ---------------------------------------------------------------- helpers
 
@@ -241,10 +232,6 @@ class ForeignVecEnv:
             for value, leaf in zip(values, self._leaves, strict=True)
         )
         return tree(self._observation_space, arrays)
-
-    def _refuse_closed(self) -> None:
-        if self.closed:
-            raise ClosedError("the vector environment was closed; make a new one.")
 
     def _refuse_unless(self, state: str, call: str) -> None:
         self._refuse_closed()

@@ -11,9 +11,7 @@ import numpy as np
 from kitae_marl.data.groups import group_specs
 from kitae_marl.data.stacking import AgentDict, stack, unstack
 from kitae_marl.types import AgentPyTree, GroupSpec, Policy
-from kitae_marl.vector.protocol import VecParallelEnv, episode_seed
-
-Step = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
+from kitae_marl.vector.protocol import OwnVector, Seeds, Step, VecParallelEnv
 
 
 class HostSeat(NamedTuple):
@@ -30,7 +28,7 @@ class HostSeat(NamedTuple):
     start: Callable[[int], Policy]
 
 
-class SeatedVecParallelEnv:
+class SeatedVecParallelEnv(OwnVector):
     """The same environments with fewer agents: the others have seats, whose policies act.
 
     It speaks the protocol of :class:`kitae_marl.VecParallelEnv`, for the agents that are
@@ -56,41 +54,25 @@ class SeatedVecParallelEnv:
         self._seat_groups = self._grouped([a for a in env.possible_agents if a in seated])
         self._policies: list[Policy] = []
         self._seen: tuple[AgentPyTree, dict[str, Any]] = {}, {}
-        self._seed: int | None = None
-        self._n_resets = 0
+        self.num_envs, self.metadata = env.num_envs, env.metadata
+        self.with_state, self.closed = env.with_state, env.closed
+        self._seeds = Seeds(env.num_envs)
 
     def _grouped(self, agents: list[str]) -> tuple[GroupSpec, ...]:
         """Group agents of the game."""
         return group_specs(agents, self._env.observation_space, self._env.action_space)
 
-    def __getattr__(self, name: str) -> Any:
-        """Look everything else up in the environment, but for its private parts and its game.
-
-        Training steps a compiled ``game`` by itself, and would leave the seats out.
-        """
-        if name.startswith("_") or name == "game":
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self._env, name)
+    # ``game`` stays None, also around compiled games: training would step it without the seats.
 
     @property
-    def num_envs(self) -> int:
-        """Number of environments."""
-        return self._env.num_envs
-
-    @property
-    def metadata(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, float]:
         """The environment's own."""
-        return self._env.metadata
+        return self._env.metrics
 
     @property
-    def closed(self) -> bool:
-        """Whether ``close`` was called."""
-        return self._env.closed
-
-    @property
-    def with_state(self) -> bool:
-        """Whether global states are delivered."""
-        return getattr(self._env, "with_state", False)
+    def worker_pids(self) -> list[int]:
+        """The environment's own."""
+        return self._env.worker_pids
 
     @property
     def state_space(self) -> gym.Space | None:
@@ -113,23 +95,10 @@ class SeatedVecParallelEnv:
         The chance of the seats follows from the seed, too; None goes on from the one before.
         """
         observations, infos = self._env.reset(seed=seed, options=options)
-        if seed is None and self._seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1)[0]) >> 1
-        if seed is not None:
-            self._seed, self._n_resets = seed, 0
-        else:
-            self._n_resets += 1
-        self._policies = [
-            seat.start(episode_seed(self._seed or 0, self.num_envs + i, self._n_resets))
-            for i, seat in enumerate(self._seats)
-        ]
+        self._seeds.next(seed)
+        self._policies = [seat.start(self._seeds.beside(i)) for i, seat in enumerate(self._seats)]
         self._seen = observations, infos
         return self._kept(observations), self._infos(infos)
-
-    def step(self, actions: Mapping[str, Any]) -> Step:
-        """Step every environment once with ``{agent: [E, ...]}`` of the agents without a seat."""
-        self.step_async(actions)
-        return self.step_wait()
 
     def step_async(self, actions: Mapping[str, Any]) -> None:
         """Ask the seats for their actions and begin a step.
@@ -187,4 +156,5 @@ class SeatedVecParallelEnv:
 
     def close(self) -> None:
         """Close the environments."""
+        self.closed = True
         self._env.close()

@@ -11,10 +11,9 @@ import gymnasium as gym
 import numpy as np
 
 from kitae_marl.data.stacking import AgentDict
-from kitae_marl.errors import ClosedError
 from kitae_marl.types import GroupSpec
 from kitae_marl.vector.options import VectorOptions
-from kitae_marl.vector.protocol import Seeds
+from kitae_marl.vector.protocol import OwnVector, Seeds, Step
 from kitae_marl.vector.stepping.blocks import decode
 from kitae_marl.vector.stepping.dicts import ActionWriter, Views, metrics
 from kitae_marl.vector.workers import channel
@@ -30,10 +29,9 @@ _HINTS = {
     "stepping": "call step_wait() first",
     "ready": "call step_async() first",
 }
-Step = tuple[AgentDict, AgentDict, AgentDict, AgentDict, dict[str, Any]]
 
 
-class SubProcVecParallelEnv:
+class SubProcVecParallelEnv(OwnVector):
     """Many parallel environments, stepped together in worker processes.
 
     See :class:`kitae_marl.VecParallelEnv` for what ``reset`` and ``step`` return: live
@@ -188,23 +186,6 @@ class SubProcVecParallelEnv:
         infos["reset"] = np.ones(self.num_envs, np.bool_)
         return self._views.observation, infos
 
-    def step(self, actions: Mapping[str, Any]) -> Step:
-        """Step every environment once.
-
-        Args:
-            actions: ``{agent: [E, ...]}``; what agents say that are not active is ignored.
-
-        Returns:
-            Observations, rewards, terminations, truncations and infos.
-
-        Raises:
-            ValueError: if actions are wrong; nothing has been sent then.
-            VectorEnvError: one of its kinds, if an environment failed; then only ``reset`` and
-                ``close`` are possible.
-        """
-        self.step_async(actions)
-        return self.step_wait()
-
     def step_async(self, actions: Mapping[str, Any]) -> None:
         """Begin a step; see :meth:`step`."""
         if self._state != "ready":
@@ -270,10 +251,6 @@ class SubProcVecParallelEnv:
             self._refuse("render")
         index = range(self.num_envs)[env_index]
         return render_one(self._pool, index, self._options.step_timeout)
-
-    def _refuse_closed(self) -> None:
-        if self.closed:
-            raise ClosedError("the vector environment was closed; make a new one.")
 
     def _refuse(self, what: str) -> None:
         """Say why a call is not possible now."""
