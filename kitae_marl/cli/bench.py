@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
 from kitae_envs.sampling import sample_actions
 
 from kitae_marl.config.run import Config
+from kitae_marl.vector.options import n_cores
 
 
 class BenchOptions(Protocol):
@@ -39,11 +39,6 @@ class BenchOptions(Protocol):
     def train(self) -> bool: ...
     @property
     def seed(self) -> int: ...
-
-
-def n_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_seconds() -> float:

@@ -1,29 +1,61 @@
-"""The options of a vector environment, checked."""
+"""The options of a vector of environments in worker processes, and how many workers it gets."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True)
+def n_cores() -> int:
+    """Count the cores that this process may use, which in a container may be fewer than there are.
+
+    Outside Linux the system does not tell, and all cores count.
+    """
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class VectorOptions:
-    """See ``SubProcVecParallelEnv`` for each of them."""
+    """The keyword arguments of :class:`kitae_marl.SubProcVecParallelEnv`.
+
+    Raises:
+        ValueError: if one of them is unknown or out of its range.
+    """
 
     n_workers: int | None = None
-    with_state: bool = False
+    """Worker processes, by default one per core (at most one per environment); 0 steps everything
+    in this process."""
+    with_state: bool | None = False
+    """Deliver ``final_state`` and make ``state()`` free, for games that have a global state. None:
+    where the game has one."""
     keep_infos: bool = False
+    """Deliver ``infos["env_infos"]``, the JSON-like part of the games' infos."""
     step_timeout: float = 60.0
+    """Seconds that a worker may take for one step or reset of its environments."""
     start_timeout: float = 120.0
+    """Seconds that it may take to make them."""
     close_timeout: float = 5.0
+    """Seconds that they may take to close; what then still runs is killed."""
     max_restarts: int = 3
+    """How often one environment may be restarted; 10 000 steps forgive one."""
     on_crash: str = "restart"
+    """What to do when a worker dies or hangs: ``"restart"`` its environments, each at a new
+    episode, or ``"raise"``."""
     on_exception: str = "raise"
+    """What to do when an environment raises an exception, of the same two."""
     on_nonfinite: str = "raise"
+    """``"raise"`` on NaN or infinity in an observation or reward, or ``"truncate"`` the episode
+    before it."""
     max_episode_steps: int | None = None
+    """Truncate episodes of that many steps; None: they end by themselves."""
     strict_bounds: bool = True
+    """Raise when an observation lies outside its space, instead of one warning."""
     worker_env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables for the workers, over ours."""
 
     def __post_init__(self) -> None:
         _check_choice("on_crash", self.on_crash, "restart", "raise")
@@ -45,17 +77,10 @@ class VectorOptions:
         if n_envs < 1:
             raise ValueError("expected at least one env_fn, got none.")
         if self.n_workers is None:
-            return min(n_envs, _cores())
+            return min(n_envs, n_cores())
         if self.n_workers < 0:
             raise ValueError(f"expected n_workers of at least 0, got {self.n_workers}.")
         return min(n_envs, self.n_workers)
-
-
-def _cores() -> int:
-    """Count the cores that we may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check_choice(name: str, value: str, *choices: str) -> None:

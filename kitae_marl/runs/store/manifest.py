@@ -15,6 +15,7 @@ import numpy as np
 from jaxlib import version
 
 from kitae_marl.errors import CheckpointCorruptError, CheckpointIncompatibleError
+from kitae_marl.vector.options import n_cores
 
 FORMAT = 1
 """Version of the layout of a checkpoint."""
@@ -41,8 +42,6 @@ def origin() -> dict[str, str]:
 
     ``NPROC`` is the number of threads XLA computes with: as set, or the CPUs it may use.
     """
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
-    n_cpus = len(affinity(0)) if affinity else os.cpu_count()
     return {
         "kitae_marl": importlib.metadata.version("kitae-marl"),
         "python": platform.python_version(),
@@ -51,7 +50,7 @@ def origin() -> dict[str, str]:
         "numpy": np.__version__,
         "device": jax.devices()[0].device_kind,
         "devices": str(jax.device_count()),
-        "NPROC": os.environ.get("NPROC") or str(n_cpus),
+        "NPROC": os.environ.get("NPROC") or str(n_cores()),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from kitae_marl.errors import UnknownEnvironmentError
 from kitae_marl.vector.adapters.foreign import ForeignVecEnv, Outcome
 from kitae_marl.vector.adapters.gymnasium import AGENT
 from kitae_marl.vector.ids import nearest_ids
+from kitae_marl.vector.options import n_cores
 
 logger = logging.getLogger("kitae_marl.vector")
 
@@ -173,7 +173,7 @@ def make_envpool(
             f"EnvPool has no environment {name!r}; "
             + (f"did you mean {' or '.join(map(repr, near))}?" if near else "no id is near.")
         )
-    threads = n_workers or min(n_envs, os.cpu_count() or 1)
+    threads = n_workers or min(n_envs, n_cores())
 
     def remake(seed: int) -> Any:
         return envpool.make_gymnasium(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import cProfile
 import json
 import math
-import os
 import pstats
 import re
 import shlex
@@ -26,6 +25,7 @@ from kitae_marl.vector.adapters.compiled_games import twin_serves
 from kitae_marl.vector.catalogue.playout import Observed, Player
 from kitae_marl.vector.lean.build import QUIRKS
 from kitae_marl.vector.make import make_parallel_env
+from kitae_marl.vector.options import n_cores
 
 _ROLLOUT_BYTES = 2**30  # the most that observations of one rollout should take
 
@@ -182,7 +182,7 @@ def _report(
         broken.append(f"an agent who is to act has no legal action ({seen.empty_masks} times)")
     ms = 1e3 * float(np.median(seen.step_seconds)) if seen.step_seconds else 0.0
     n_envs, n_steps = _recommended(game, ms)
-    n_workers = min(n_envs, os.cpu_count() or 1)
+    n_workers = min(n_envs, n_cores())
     twin = twin_serves(name, kwargs)
     lengths = seen.lengths or [0]
     return Report(

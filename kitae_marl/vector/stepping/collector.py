@@ -64,6 +64,7 @@ class Collector:
         self._cancelled = blocks.cancelled[number : number + 1]
         self._actions = ActionReader(blocks, rows)
         self.numbers = Rows(blocks, rows)
+        self._with_state = options.with_state is not False
         self._limit = options.max_episode_steps or LONG_EPISODE
         self._base_seed = 0
         self._unrewarded = [0.0] * len(blocks.names)
@@ -266,7 +267,7 @@ class Collector:
     def _keep_final_state(self, row: int, last: bool) -> None:
         """Store the global state at the end of an episode."""
         blocks = self.blocks
-        if self.options.with_state and blocks.state is not None and blocks.final_state is not None:
+        if self._with_state and blocks.state is not None and blocks.final_state is not None:
             at = self.rows.start + row
             try:
                 blocks.final_state[at] = blocks.state[at] if last else self.records[row].env.state()
@@ -309,7 +310,7 @@ class Collector:
 
     def _commit(self) -> None:
         """Copy everything into shared memory; no code of an environment runs here."""
-        if self.options.with_state:
+        if self._with_state:
             self.write_states()
         if self._cancelled[0]:  # the parent lost patience; what it has seen must stay as it is
             raise SystemExit("the parent gave this worker up")

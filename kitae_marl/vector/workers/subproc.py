@@ -36,7 +36,8 @@ class SubProcVecParallelEnv(OwnVector):
 
     See :class:`kitae_marl.VecParallelEnv` for what ``reset`` and ``step`` return: live
     views that the next call overwrites. Faults of environments are logged to the logger
-    ``kitae_marl.vector``.
+    ``kitae_marl.vector``. All keyword arguments are fields of
+    :class:`kitae_marl.vector.options.VectorOptions`, which says what each of them does.
 
     What cannot be promised outside Linux: that a worker hung in the game's C code ends when the
     parent is killed with SIGKILL, and that no shared memory block stays behind then.
@@ -44,23 +45,6 @@ class SubProcVecParallelEnv(OwnVector):
     Args:
         env_fns: one function per environment, each returning a PettingZoo ``ParallelEnv``; lambdas
             and closures are fine, as they are now: later changes of what they use do not count.
-        n_workers: worker processes, by default one per core (at most one per environment); 0
-            steps everything in this process.
-        with_state: deliver ``final_state`` and make ``state()`` free; for games that have one.
-            None: where the game has one.
-        keep_infos: deliver ``infos["env_infos"]``, the JSON-like part of the games' infos.
-        step_timeout: seconds that a worker may take for one step or reset of its environments.
-        start_timeout: seconds that it may take to make them.
-        close_timeout: seconds that they may take to close; what then still runs is killed.
-        max_restarts: how often one environment may be restarted; 10 000 steps forgive one.
-        on_crash: what to do when a worker dies or hangs: ``"restart"`` its environments, each at
-            a new episode, or ``"raise"``.
-        on_exception: the same for exceptions of an environment.
-        on_nonfinite: ``"raise"`` on NaN or infinity in an observation or reward, or
-            ``"truncate"`` the episode before it.
-        max_episode_steps: truncate episodes of that many steps.
-        strict_bounds: raise when an observation lies outside its space, instead of one warning.
-        worker_env: environment variables for the workers, over ours.
 
     Attributes:
         num_envs: number of environments.
@@ -96,12 +80,21 @@ class SubProcVecParallelEnv(OwnVector):
     ) -> None:
         self.closed = True
         self.num_envs = len(env_fns)
-        states = with_state is not False
         self._options = options = VectorOptions(
-            n_workers, states, keep_infos, step_timeout, start_timeout, close_timeout,
-            max_restarts, on_crash, on_exception, on_nonfinite, max_episode_steps, strict_bounds,
-            dict(worker_env or {}),
-        )  # fmt: skip
+            n_workers=n_workers,
+            with_state=with_state,
+            keep_infos=keep_infos,
+            step_timeout=step_timeout,
+            start_timeout=start_timeout,
+            close_timeout=close_timeout,
+            max_restarts=max_restarts,
+            on_crash=on_crash,
+            on_exception=on_exception,
+            on_nonfinite=on_nonfinite,
+            max_episode_steps=max_episode_steps,
+            strict_bounds=strict_bounds,
+            worker_env=dict(worker_env or {}),
+        )
         self._pool = Pool(env_fns, options)
         self._finalizer = weakref.finalize(self, self._pool.release_unless_forked)
         try:
@@ -116,7 +109,7 @@ class SubProcVecParallelEnv(OwnVector):
         self.possible_agents = list(self._description.agents)
         self.groups: tuple[GroupSpec, ...] = blocks.groups
         self.closed = False
-        self.with_state = options.with_state and blocks.state is not None
+        self.with_state = with_state is not False and blocks.state is not None
         self._views = Views(blocks, self.with_state)
         self._actions = ActionWriter(blocks)
         self._inbox, self._seeds = Inbox(self.num_envs), Seeds(self.num_envs)
@@ -235,7 +228,7 @@ class SubProcVecParallelEnv(OwnVector):
             self._refuse("state")
         if self._blocks.state is None:
             raise ValueError("expected a game with a state_space, got one without.")
-        if not self._options.with_state:
+        if not self.with_state:
             self._state = "failed"
             fetch_states(self._pool, self._options.step_timeout)
             self._state = "ready"
