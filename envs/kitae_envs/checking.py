@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from kitae_envs.core import Game
+from kitae_envs.spaces import map_space
 
 
 def require_game(game: Any) -> None:
@@ -62,19 +63,17 @@ def _struct(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
 
 def _array(space: gym.Space[Any], n: int) -> Any:
     """What ``n`` agents observe or do in a space, nested as it is."""
-    if isinstance(space, gym.spaces.Dict):
-        return {name: _array(part, n) for name, part in space.spaces.items()}
-    if isinstance(space, gym.spaces.Tuple):
-        return tuple(_array(part, n) for part in space.spaces)
-    return _struct((n, *(space.shape or ())), space.dtype)
+    return map_space(lambda part: _struct((n, *(part.shape or ())), part.dtype), space)
 
 
 def _mask(game: Game, agent: str, given: Any) -> Any:
     """The mask that the group of an agent must have, ``()`` where it has none."""
     if isinstance(given, tuple):
         return ()
-    space: Any = game.action_space(agent)
-    n = space.n if isinstance(space, gym.spaces.Discrete) else np.sum(getattr(space, "nvec", 0))
+    space = game.action_space(agent)
+    n = space.n if isinstance(space, gym.spaces.Discrete) else 0
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        n = space.nvec.sum()
     (agents,) = (agents for agents in game.groups.values() if agent in agents)
     return _struct((len(agents), int(n)), np.int8)
 

@@ -13,6 +13,7 @@ from pettingzoo import ParallelEnv
 
 import kitae_envs
 from kitae_envs.core import Game, TimeStep
+from kitae_envs.spaces import map_space, parts_of
 
 
 class GameParallelEnv(ParallelEnv):
@@ -157,7 +158,7 @@ class GameParallelEnv(ParallelEnv):
     def _observations(self, step: TimeStep, agents: list[str]) -> dict[str, Any]:
         """Return observations in the types of their spaces."""
         return {
-            a: _as_element(self.observation_spaces[a], self._pick(step.observation, a))
+            a: map_space(_as_declared, self.observation_spaces[a], self._pick(step.observation, a))
             for a in agents
         }
 
@@ -169,7 +170,7 @@ class GameParallelEnv(ParallelEnv):
             if self.game.turn_based or not (active or self._is_out(step, agent)):
                 infos[agent]["active"] = active
             mask = step.action_mask[self._places[agent][0]]
-            in_observation = isinstance(self.observation_spaces[agent], gym.spaces.Dict)
+            in_observation = "action_mask" in (parts_of(self.observation_spaces[agent]) or ())
             if not isinstance(mask, tuple) and not in_observation:
                 infos[agent]["action_mask"] = self._pick(step.action_mask, agent).astype(np.int8)
         return infos
@@ -187,10 +188,6 @@ def _programs(game: Game) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return jax.jit(game.init), jax.jit(game.step)
 
 
-def _as_element(space: gym.Space, value: Any) -> Any:
-    """Give a value the type that its space contains."""
-    if isinstance(space, gym.spaces.Dict):
-        return {key: _as_element(space[key], value[key]) for key in space}
-    if isinstance(space, gym.spaces.Tuple):
-        return tuple(_as_element(s, v) for s, v in zip(space, value, strict=True))
+def _as_declared(space: gym.Space, value: Any) -> np.ndarray:
+    """Give an array the type that its space contains."""
     return np.array(value, space.dtype)

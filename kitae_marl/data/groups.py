@@ -14,6 +14,7 @@ from kitae_envs.grouping import agent_groups
 
 from kitae_marl.config.ppo import CENTRAL
 from kitae_marl.config.run import Config
+from kitae_marl.data.spaces import action_leaf, feature_space, leaves
 from kitae_marl.types import GroupSpec
 
 
@@ -104,7 +105,7 @@ def learning_groups(env: Any, config: Config) -> tuple[GroupSpec, ...]:
         config: the settings.
 
     Raises:
-        TypeError: if it is no environment of many agents.
+        TypeError: if it is no environment of many agents, or a space is of an unknown kind.
         ValueError: if agents are there that have a seat, or as of ``group_specs``.
     """
     if not hasattr(env, "possible_agents"):
@@ -118,13 +119,30 @@ def learning_groups(env: Any, config: Config) -> tuple[GroupSpec, ...]:
             f"expected an environment without the agents that have seats in the config, got "
             f"{told}; make it by kitae_marl.with_seats."
         )
-    return group_specs(
+    groups = group_specs(
         env.possible_agents,
         env.observation_space,
         env.action_space,
         config.ppo.share_params,
         getattr(env, "state_space", None) if config.algo in CENTRAL else None,
     )
+    for group in groups:
+        _require_arrays(group)
+    return groups
+
+
+def _require_arrays(group: GroupSpec) -> None:
+    """Raise a TypeError where networks cannot see or do what the agents of a group can."""
+    agent, space = group.agents[0], group.observation_space
+    leaves(space, f"an observation space of agent {agent!r}")
+    action_leaf(group.action_space, f"an action space of agent {agent!r}")
+    if group.state_space is not None:
+        leaves(group.state_space, "a state space")
+    if not leaves(feature_space(space)):
+        raise TypeError(
+            f"expected an observation space of agent {agent!r} with something to see beside an "
+            f"action mask, got {space}; add an observation, a Box of zeros where there is none."
+        )
 
 
 def require_spaces(env: Any, possible_agents: list[str], groups: Iterable[GroupSpec]) -> None:

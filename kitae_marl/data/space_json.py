@@ -1,4 +1,16 @@
-"""Groups of agents and their spaces as JSON, so that a run can be loaded without its game."""
+"""Spaces as JSON: for run folders, exported policies, and between workers and their parent.
+
+    {"type": "Box", "shape": [2], "dtype": "float32", "low": "-inf", "high": [0.5, 1.0]}
+    {"type": "Discrete", "n": 3, "start": 0}
+    {"type": "MultiDiscrete", "nvec": [2, 3], "start": [0, 0], "dtype": "int64"}
+    {"type": "MultiBinary", "shape": 4}
+    {"type": "Dict", "spaces": {"a": ...}}
+    {"type": "Tuple", "spaces": [...]}
+
+A Discrete of another dtype than int64 names it; a Dict whose keys are not all texts has ``pairs``
+of key and space in place of ``spaces``. Equal spaces have equal descriptions. Whoever reads them
+runs nothing: a description is numbers and names of kinds. Imports no JAX.
+"""
 
 from __future__ import annotations
 
@@ -7,115 +19,93 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from kitae_envs.spaces import fold_space, nested
 
+from kitae_marl.data.space_kinds import KINDS
+from kitae_marl.data.spaces import leaves
 from kitae_marl.errors import ConfigError
 
 MAX_NUMBERS = 10**8
 """The most that an observation or an action may hold; a large picture has a hundredth of it."""
 
 
-def space_to_json(space: gym.Space) -> dict[str, Any]:
+def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
     """Describe a space by plain dicts, lists, strings and numbers.
 
     Raises:
-        TypeError: for a space other than Box, Discrete, MultiDiscrete, MultiBinary, Dict, Tuple.
+        TypeError: for a space of another kind than Box, Discrete, MultiDiscrete, MultiBinary, Dict
+            and Tuple, or a Dict whose keys are neither texts nor whole numbers.
 
     Example:
         >>> space_to_json(gym.spaces.Discrete(3))
         {'type': 'Discrete', 'n': 3, 'start': 0}
+        >>> space_to_json(gym.spaces.Box(0, float("inf"), (2,)))
+        {'type': 'Box', 'shape': [2], 'dtype': 'float32', 'low': 0.0, 'high': 'inf'}
     """
-    spaces = gym.spaces
-    if isinstance(space, spaces.Box):
-        return {
-            "type": "Box",
-            "shape": list(space.shape),
-            "dtype": str(space.dtype),
-            "low": _bound(space.low),
-            "high": _bound(space.high),
-        }
-    if isinstance(space, spaces.Discrete):
-        return {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
-    if isinstance(space, spaces.MultiDiscrete):
-        return {
-            "type": "MultiDiscrete",
-            "nvec": space.nvec.tolist(),
-            "start": np.broadcast_to(space.start, space.nvec.shape).tolist(),
-            "dtype": str(space.dtype),
-        }
-    if isinstance(space, spaces.MultiBinary):
-        n = space.n
-        return {"type": "MultiBinary", "shape": n if isinstance(n, int) else list(space.shape)}
-    if isinstance(space, spaces.Dict):
-        parts = {key: space_to_json(part) for key, part in space.spaces.items()}
-        return {"type": "Dict", "spaces": parts}
-    if isinstance(space, spaces.Tuple):
-        return {"type": "Tuple", "spaces": [space_to_json(part) for part in space.spaces]}
-    raise TypeError(
-        "expected a Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple space, got "
-        f"{space}; wrap the environment so that it has one of these."
-    )
+    leaves(space)  # raises where a part is of no known kind
+    return fold_space(_array_to_json, _nested_to_json, space)
 
 
-def space_from_json(data: dict[str, Any]) -> gym.Space:
+def space_from_json(data: dict[str, Any], max_numbers: int | None = MAX_NUMBERS) -> gym.Space[Any]:
     """Rebuild the space that ``space_to_json`` described.
+
+    Args:
+        data: the description.
+        max_numbers: the most numbers that an array, and the most choices that a number may have,
+            so that a file makes no arrays that no game has; None where a game has made them.
 
     Raises:
         ConfigError: if the description is not one that ``space_to_json`` writes.
+
+    Example:
+        >>> space_from_json({"type": "Discrete", "n": 3, "start": 0})
+        Discrete(3)
     """
     try:
-        return _from_json(data)
-    except (AttributeError, KeyError, TypeError, ValueError, AssertionError) as error:
-        raise ConfigError(f"expected the description of a space, got {data!r}: {error}.") from None
+        return _from_json(data, math.inf if max_numbers is None else max_numbers)
+    except RecursionError:
+        raise ConfigError(
+            "expected the description of a space, got one nested without end."
+        ) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"expected the description of a space, got {str(data)[:200]}: {str(error)[:200]}."
+        ) from None
 
 
-def _from_json(data: dict[str, Any]) -> gym.Space:
-    """Rebuild one space; any malformed part raises."""
-    spaces, kind = gym.spaces, data["type"]
-    if kind in ("Box", "Discrete", "MultiBinary"):
-        _require_small(np.atleast_1d(data["n" if kind == "Discrete" else "shape"]).tolist())
-    if kind == "Box":
-        shape, dtype = tuple(data["shape"]), np.dtype(data["dtype"])
-        low, high = (np.broadcast_to(_numbers(data[k], dtype), shape) for k in ("low", "high"))
-        return spaces.Box(low, high, shape, dtype.type)
-    if kind == "Discrete":
-        return spaces.Discrete(data["n"], start=data["start"])
-    if kind == "MultiDiscrete":
-        return spaces.MultiDiscrete(
-            np.asarray(data["nvec"]), dtype=np.dtype(data["dtype"]).type, start=data["start"]
+def _array_to_json(space: gym.Space[Any]) -> dict[str, Any]:
+    """Describe what is not nested."""
+    (leaf,) = leaves(space)
+    return {"type": leaf.kind, **KINDS[leaf.kind].to_json(space)}
+
+
+def _nested_to_json(space: gym.Space[Any], described: dict[Any, Any]) -> dict[str, Any]:
+    """Describe a Dict or Tuple by its parts."""
+    parts = nested(space, described)
+    if isinstance(parts, tuple):
+        return {"type": "Tuple", "spaces": list(parts)}
+    if not all(isinstance(key, str | int) for key in parts):
+        raise TypeError(
+            f"expected a Dict space whose keys are texts or whole numbers, got {list(parts)}; "
+            "name its parts so."
         )
-    if kind == "MultiBinary":
-        return spaces.MultiBinary(data["shape"])
-    if kind == "Dict":
-        return spaces.Dict({key: _from_json(part) for key, part in data["spaces"].items()})
-    if kind == "Tuple":
-        return spaces.Tuple([_from_json(part) for part in data["spaces"]])
-    raise ValueError(f"unknown kind {kind!r}")
+    if all(isinstance(key, str) for key in parts):
+        return {"type": "Dict", "spaces": parts}
+    return {"type": "Dict", "pairs": [[key, part] for key, part in parts.items()]}
 
 
-def _require_small(shape: list[int]) -> None:
-    """Raise where a file would have arrays made that no game has."""
-    if math.prod(shape) > MAX_NUMBERS:
-        raise ValueError(f"expected at most {MAX_NUMBERS} numbers, got {shape}")
-
-
-def _bound(bound: np.ndarray) -> Any:
-    """One number where all are equal, else nested lists; infinities as strings."""
-    if bound.size and (bound == bound.flat[0]).all():
-        return _plain(bound.flat[0].item())
-    return _nested(bound.tolist())
-
-
-def _nested(values: Any) -> Any:
-    """Apply ``_plain`` in nested lists."""
-    return [_nested(v) for v in values] if isinstance(values, list) else _plain(values)
-
-
-def _plain(value: float) -> float | str:
-    """JSON has no infinity."""
-    return str(value) if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _numbers(bound: Any, dtype: np.dtype) -> np.ndarray:
-    """Read ``_bound`` back."""
-    values = np.asarray(bound)
-    return values.astype(np.float64 if values.dtype.kind == "U" else values.dtype).astype(dtype)
+def _from_json(data: dict[str, Any], max_numbers: float) -> gym.Space[Any]:
+    """Rebuild one space; any malformed part raises."""
+    name = data["type"]
+    if name == "Tuple":
+        return gym.spaces.Tuple([_from_json(part, max_numbers) for part in data["spaces"]])
+    if name == "Dict":
+        pairs = data["pairs"] if "pairs" in data else data["spaces"].items()
+        # as pairs, because Dict sorts the keys of a dict
+        return gym.spaces.Dict([(key, _from_json(part, max_numbers)) for key, part in pairs])
+    if name not in KINDS:
+        raise ValueError(f"unknown kind {name!r}")
+    for field, count in (("shape", math.prod), ("n", sum), ("nvec", sum)):
+        if field in data and count(np.ravel(data[field]).tolist()) > max_numbers:
+            raise ValueError(f"expected at most {max_numbers} numbers in all, got {data[field]}")
+    return KINDS[name].from_json(data)

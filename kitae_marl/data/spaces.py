@@ -1,15 +1,20 @@
-"""Every walk over a space: its leaves, its zeros, what networks see of it. Imports no JAX."""
+"""What follows from a space: its arrays, its zeros, its text, what networks see of it.
+
+All walk over it by ``kitae_envs.spaces`` and ask ``kitae_marl.data.space_kinds`` what an array
+may hold. Imports no JAX.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
+from kitae_envs.spaces import flat_space, fold_space, map_space, nested, parts_of
 
+from kitae_marl.data.space_kinds import KINDS, kind_of
 from kitae_marl.data.stacking import without_mask
 
 
@@ -23,6 +28,10 @@ class Leaf:
         dtype: its dtype.
         low: smallest allowed values, broadcastable to ``shape``.
         high: largest allowed values, broadcastable to ``shape``.
+        choices: of numbers that only tell choices apart, how many each has, counted from
+            ``low``; else None.
+        binary: whether the numbers are 0 and 1 for no and yes.
+        kind: name of the kind of space that holds it, ``"Box"``.
     """
 
     path: tuple[str | int, ...]
@@ -30,78 +39,149 @@ class Leaf:
     dtype: np.dtype
     low: Any
     high: Any
+    choices: Any
+    binary: bool
+    kind: str
 
     @property
     def name(self) -> str:
         """The path as text, for messages."""
-        return "".join(f"[{key!r}]" for key in self.path)
+        return _name(self.path)
+
+    @property
+    def is_amount(self) -> bool:
+        """Whether its numbers are amounts, which networks may see in units of their deviation.
+
+        Example:
+            >>> leaves(gym.spaces.Box(0, 255, (2,), np.uint8))[0].is_amount  # bytes are not
+            False
+        """
+        return self.choices is None and not self.binary and self.dtype != np.uint8
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a picture: uint8, height x width x channels.
+
+        Example:
+            >>> leaves(gym.spaces.Box(0, 255, (84, 84, 3), np.uint8))[0].is_image
+            True
+        """
+        return self.choices is None and len(self.shape) == 3 and self.dtype == np.uint8
+
+    def of(self, value: Any) -> Any:
+        """Return this array of a value nested like the space.
+
+        Raises:
+            ValueError: if it is not there.
+
+        Example:
+            >>> leaf, _ = leaves(gym.spaces.Tuple([gym.spaces.Discrete(2)] * 2))
+            >>> leaf.of(("a", "b"))
+            'a'
+        """
+        found = value
+        for key in self.path:
+            try:
+                found = found[key]
+            except (LookupError, TypeError):
+                raise ValueError(
+                    f"expected an array at {self.name}, got {str(value)[:200]}; give what the "
+                    "space says."
+                ) from None
+        return found
 
 
-def leaves(space: gym.Space, path: tuple[str | int, ...] = ()) -> Iterator[Leaf]:
-    """Yield the arrays of a space, in the order of ``kitae_marl.data.stacking.map_leaves``.
+def _name(path: Iterable[str | int]) -> str:
+    """Keys as text."""
+    return "".join(f"[{key!r}]" for key in path)
+
+
+def leaves(space: gym.Space[Any], what: str = "a space") -> list[Leaf]:
+    """Return the arrays of a space, in its order.
+
+    Args:
+        space: where to look.
+        what: whose space it is, for the message: ``"an observation space of agent 'a_0'"``.
 
     Raises:
-        TypeError: if the space has no fixed-size arrays (``Text``, ``Graph``, ``Sequence``, ...).
+        TypeError: if a part has no array of a fixed size (``Text``, ``Graph``, ``Sequence``, ...).
+
+    Example:
+        >>> space = gym.spaces.Dict(a=gym.spaces.Discrete(3, start=1), b=gym.spaces.MultiBinary(2))
+        >>> [(leaf.name, leaf.shape, leaf.low, leaf.high) for leaf in leaves(space)]
+        [("['a']", (), 1, 3), ("['b']", (2,), 0, 1)]
     """
-    match space:
-        case spaces.Dict():
-            for key, sub in space.spaces.items():
-                yield from leaves(sub, (*path, key))
-        case spaces.Tuple():
-            for i, sub in enumerate(space.spaces):
-                yield from leaves(sub, (*path, i))
-        case spaces.Box():
-            yield Leaf(path, space.shape, np.dtype(space.dtype), space.low, space.high)
-        case spaces.Discrete():
-            first, last = int(space.start), int(space.start + space.n - 1)
-            yield Leaf(path, (), np.dtype(space.dtype), first, last)
-        case spaces.MultiDiscrete():
-            last = space.start + space.nvec - 1
-            yield Leaf(path, space.shape, np.dtype(space.dtype), space.start, last)
-        case spaces.MultiBinary():
-            yield Leaf(path, space.shape, np.dtype(space.dtype), 0, 1)
-        case _:
+    found = []
+    for path, part in flat_space(space):
+        kind = kind_of(part)
+        if kind is None:
+            place = f" at {_name(path)}" if path else ""
             raise TypeError(
-                "expected a space of Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple, "
-                f"got {type(space).__name__}; wrap the environment so that it observes arrays of "
-                "a fixed size."
+                f"expected {what} made of {', '.join(KINDS)}, Dict and Tuple, got "
+                f"{str(part)[:200]}{place}; wrap the environment so that it has arrays of a fixed "
+                "size there."
             )
+        dtype = np.dtype(part.dtype)
+        found.append(Leaf(path, part.shape or (), dtype, *KINDS[kind].range_of(part), kind))
+    return found
 
 
-def tree(space: gym.Space, arrays: Iterator[Any]) -> Any:
-    """Nest one value per leaf the way the space nests them; consumes ``arrays``."""
-    if isinstance(space, spaces.Dict):
-        return {key: tree(sub, arrays) for key, sub in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(tree(sub, arrays) for sub in space.spaces)
-    return next(arrays)
-
-
-def action_leaf(space: gym.Space) -> Leaf:
+def action_leaf(space: gym.Space[Any], what: str = "an action space") -> Leaf:
     """Return the array that holds one agent's action.
+
+    Args:
+        space: the action space.
+        what: whose it is, for the message: ``"an action space of agent 'a_0'"``.
 
     Raises:
         TypeError: if the action space is nested or of an unknown kind.
-    """
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        raise TypeError(
-            "expected an action space of Box, Discrete, MultiDiscrete or MultiBinary, got "
-            f"{type(space).__name__}; flatten it with a wrapper."
-        )
-    return next(leaves(space))
-
-
-def is_image(space: gym.Space) -> bool:
-    """Whether a space holds images: uint8, height x width x channels.
 
     Example:
-        >>> is_image(gym.spaces.Box(0, 255, (84, 84, 3), np.uint8))
-        True
+        >>> action_leaf(gym.spaces.Discrete(5)).high
+        4
     """
-    return isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and space.dtype == np.uint8
+    if parts_of(space) is not None:
+        raise TypeError(
+            f"expected {what} of {', '.join(KINDS)}, got {str(space)[:200]}; flatten it with a "
+            "wrapper."
+        )
+    return leaves(space, what)[0]
 
 
-def feature_space(space: gym.Space) -> gym.Space:
+def nest(space: gym.Space[Any], values: Iterable[Any]) -> Any:
+    """Nest one value for each of ``leaves(space)`` the way the space nests them.
+
+    Example:
+        >>> nest(gym.spaces.Dict(a=gym.spaces.Discrete(2), b=gym.spaces.Discrete(2)), [1, 2])
+        {'a': 1, 'b': 2}
+    """
+    rest = iter(values)
+    return map_space(lambda _: next(rest), space)
+
+
+def zeros(space: gym.Space[Any], *lead: int) -> Any:
+    """Return a zero observation of a space behind leading axes ``lead``; NumPy arrays.
+
+    Example:
+        >>> zeros(gym.spaces.Discrete(3), 2, 1).shape
+        (2, 1)
+    """
+    return map_space(lambda part: np.zeros((*lead, *(part.shape or ())), part.dtype), space)
+
+
+def lead_shape(space: gym.Space[Any], observation: Any) -> tuple[int, ...]:
+    """Return the axes that an observation has before those of its space.
+
+    Example:
+        >>> lead_shape(gym.spaces.Tuple([gym.spaces.Box(0, 1, (3,))]), (np.zeros((4, 2, 3)),))
+        (4, 2)
+    """
+    leaf = leaves(space)[0]
+    array = leaf.of(observation)
+    return array.shape[: array.ndim - len(leaf.shape)]
+
+
+def feature_space(space: gym.Space[Any]) -> gym.Space[Any]:
     """Return the part of an observation space that networks see: without the action mask.
 
     Example:
@@ -109,84 +189,66 @@ def feature_space(space: gym.Space) -> gym.Space:
         >>> feature_space(gym.spaces.Dict(observation=box, action_mask=mask)) == box
         True
     """
-    if not isinstance(space, gym.spaces.Dict):
+    if not has_mask(space):
         return space
-    seen = without_mask(dict(space.spaces))
+    seen = without_mask(parts_of(space))
     return gym.spaces.Dict(seen) if isinstance(seen, dict) else seen
 
 
-def zeros(space: gym.Space, *lead: int) -> Any:
-    """Return a zero observation of a space behind leading axes ``lead``; NumPy arrays.
+def has_mask(space: gym.Space[Any]) -> bool:
+    """Whether the observations of a space hold an action mask.
 
     Example:
-        >>> zeros(gym.spaces.Discrete(3), 2, 1).shape
-        (2, 1)
+        >>> has_mask(gym.spaces.Dict(action_mask=gym.spaces.MultiBinary(2)))
+        True
     """
-    if isinstance(space, gym.spaces.Dict):
-        return {key: zeros(part, *lead) for key, part in space.spaces.items()}
-    if isinstance(space, gym.spaces.Tuple):
-        return tuple(zeros(part, *lead) for part in space.spaces)
-    if isinstance(space, Stacked):
-        return zeros(space.space, *lead, space.n)
-    return np.zeros((*lead, *(space.shape or ())), space.dtype)
+    return "action_mask" in (parts_of(space) or ())
 
 
-def lead_shape(space: gym.Space, observation: Any) -> tuple[int, ...]:
-    """Return the axes that an observation has before those of its space.
+def mask_width(space: gym.Space[Any]) -> int:
+    """Return the length of the masks of an action space, 0 where its actions cannot be masked.
+
+    Raises:
+        TypeError: as ``action_leaf``.
 
     Example:
-        >>> lead_shape(gym.spaces.Tuple([gym.spaces.Box(0, 1, (3,))]), (np.zeros((4, 2, 3)),))
-        (4, 2)
+        >>> mask_width(gym.spaces.Discrete(5)), mask_width(gym.spaces.MultiDiscrete([2, 3]))
+        (5, 5)
+        >>> mask_width(gym.spaces.Box(0, 1, (2,)))
+        0
     """
-    if isinstance(space, gym.spaces.Dict):
-        key = next(iter(space.spaces))
-        return lead_shape(space.spaces[key], observation[key])
-    if isinstance(space, gym.spaces.Tuple):
-        return lead_shape(space.spaces[0], observation[0])
-    return observation.shape[: observation.ndim - len(space.shape or ())]
+    choices = action_leaf(space).choices
+    return 0 if choices is None else int(np.sum(choices))
 
 
-class Stacked(gym.Space):
-    """``n`` observations of one space, side by side: what a group of agents sees together."""
-
-    def __init__(self, space: gym.Space, n: int) -> None:
-        super().__init__()
-        self.space, self.n = space, n
-
-
-def flat_leaves(space: gym.Space[Any], value: Any) -> list[Any]:
-    """The arrays of an observation, in the order of its space (its dicts may have another)."""
-    if isinstance(space, gym.spaces.Dict):
-        return [leaf for key, sub in space.items() for leaf in flat_leaves(sub, value[key])]
-    if isinstance(space, gym.spaces.Tuple):
-        parts = zip(space.spaces, value, strict=True)
-        return [leaf for sub, part in parts for leaf in flat_leaves(sub, part)]
-    return [value]
-
-
-def space_text(space: spaces.Space[Any]) -> str:
-    """Write a space shortly: ``Box(18)``, ``Box(84, 84, 3) uint8``, ``Discrete(5)``.
+def space_text(space: gym.Space[Any]) -> str:
+    """Write a space shortly, without its action mask: ``Box(84, 84, 3) uint8``, ``Discrete(5)``.
 
     Example:
-        >>> space_text(spaces.Dict(board=spaces.MultiBinary([3, 3]), turn=spaces.Discrete(2)))
+        >>> board, turn = gym.spaces.MultiBinary([3, 3]), gym.spaces.Discrete(2)
+        >>> space_text(gym.spaces.Dict(board=board, turn=turn, action_mask=turn))
         'board: MultiBinary(3, 3), turn: Discrete(2)'
     """
-    match space:
-        case spaces.Dict():
-            parts = {key: sub for key, sub in space.items() if key != "action_mask"}
-            if list(parts) == ["observation"]:
-                return space_text(parts["observation"])
-            return ", ".join(f"{key}: {space_text(sub)}" for key, sub in parts.items())
-        case spaces.Tuple():
-            return f"({', '.join(map(space_text, space.spaces))})"
-        case spaces.Box():
-            dtype = "" if str(space.dtype) == "float32" else f" {space.dtype}"
-            return f"Box({', '.join(map(str, space.shape))}){dtype}"
-        case spaces.Discrete():
-            return f"Discrete({space.n})"
-        case spaces.MultiBinary():
-            return f"MultiBinary({', '.join(map(str, space.shape))})"
-        case spaces.MultiDiscrete():
-            return f"MultiDiscrete({', '.join(map(str, space.nvec.ravel()))})"
-        case _:
-            return type(space).__name__
+    return fold_space(_array_text, _nested_text, space)
+
+
+def _array_text(space: gym.Space[Any]) -> str:
+    """Write what is not nested: its choices or its shape; of another kind the name alone."""
+    kind = kind_of(space)
+    if kind is None:
+        return type(space).__name__
+    (leaf,) = leaves(space)
+    numbers = leaf.shape if leaf.choices is None else leaf.choices.ravel()
+    dtype = f" {leaf.dtype}" if kind == "Box" and leaf.dtype != np.float32 else ""
+    return f"{kind}({', '.join(map(str, numbers))}){dtype}"
+
+
+def _nested_text(space: gym.Space[Any], texts: dict[Any, str]) -> str:
+    """Join the texts of the parts as far as anybody sees them."""
+    seen = nested(space, texts)
+    if isinstance(seen, tuple):
+        return f"({', '.join(seen)})"
+    seen.pop("action_mask", None)
+    if list(seen) == ["observation"]:
+        return seen["observation"]
+    return ", ".join(f"{key}: {text}" for key, text in seen.items())

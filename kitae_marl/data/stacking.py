@@ -147,12 +147,11 @@ def split_masks(
     info_masks = infos.get("action_mask", {})
     for group in groups:
         stacked = _stack_group(observations, group)
-        mask: Any = ()
-        if isinstance(stacked, dict) and "action_mask" in stacked:
-            mask = stacked["action_mask"]
-        elif all(agent in info_masks for agent in group.agents):
+        mask = mask_in(stacked)
+        if mask is None and all(agent in info_masks for agent in group.agents):
             mask = _stack_group(info_masks, group)
-        features[group.name], masks[group.name] = without_mask(stacked), mask
+        features[group.name] = without_mask(stacked)
+        masks[group.name] = () if mask is None else mask
     return features, masks
 
 
@@ -190,6 +189,16 @@ def active_agents(
     if untold:
         active = {**active, **dict.fromkeys(untold, np.ones(n_envs, bool))}
     return stack(active, groups)
+
+
+def mask_in(observation: Any) -> Any | None:
+    """Return the action mask that an observation holds, None where it holds none.
+
+    Example:
+        >>> mask_in({"observation": 1, "action_mask": 2}), mask_in(np.zeros(3))
+        (2, None)
+    """
+    return observation.get("action_mask") if isinstance(observation, dict) else None
 
 
 def without_mask(observation: Any) -> Any:

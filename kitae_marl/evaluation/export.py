@@ -12,7 +12,7 @@ import numpy as np
 from kitae_marl.algos.nets.distributions import bounds_in_float32, network_units
 from kitae_marl.algos.nets.normalization import Moments, standard_deviation
 from kitae_marl.data.space_json import space_to_json
-from kitae_marl.data.spaces import feature_space
+from kitae_marl.data.spaces import feature_space, has_mask
 from kitae_marl.runs.store.files import replacing, require_output
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _describe(group: GroupSpec, agent: Agent) -> dict[str, Any]:
         "share_params": group.share_params,
         "n_agents": group.n_agents,
         "agent_id": ppo.agent_id and group.share_params and group.n_agents > 1,
-        "masked": "action_mask" in getattr(group.observation_space, "spaces", ()),
+        "masked": has_mask(group.observation_space),
         "space": space_to_json(feature_space(group.observation_space)),
         "action_space": space_to_json(group.action_space),
         "n_layers": len(ppo.hidden_sizes),

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from kitae_marl.data.spaces import action_leaf
+from kitae_marl.data.stacking import mask_in
 from kitae_marl.types import AgentPyTree, Policy
 from kitae_marl.vector.adapters.as_parallel import is_vec_parallel
 from kitae_marl.vector.protocol import VecParallelEnv
@@ -45,11 +46,7 @@ class FirstLegal:
                 self._first[agent] = np.repeat(action[None], n_envs, axis=0)
             else:
                 self._first[agent] = action if action.ndim else action.item()
-        choices = {agent: env.action_space(agent) for agent in self._first}
-        self._starts = {
-            agent: int(space.start) if isinstance(space, gym.spaces.Discrete) else 0
-            for agent, space in choices.items()
-        }
+        self._spaces = {agent: env.action_space(agent) for agent in self._first}
         self._vector = n_envs is not None
 
     def __call__(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,17 +59,18 @@ class FirstLegal:
             masks = infos.get("action_mask")
             if masks is None:
                 return self._first
-            starts = self._starts
-            chosen = {agent: mask.argmax(axis=1) + starts[agent] for agent, mask in masks.items()}
+            chosen = {a: _largest(self._spaces[a], mask) for a, mask in masks.items()}
             return {**self._first, **chosen}
         actions = {}
         for agent, observation in observations.items():
-            mask = observation.get("action_mask") if isinstance(observation, dict) else None
+            mask = mask_in(observation)
             if mask is None:
                 mask = infos[agent].get("action_mask") if agent in infos else None
-            actions[agent] = (
-                self._first[agent] if mask is None else int(mask.argmax()) + self._starts[agent]
-            )
+            if mask is None:
+                actions[agent] = self._first[agent]
+            else:
+                action = _largest(self._spaces[agent], mask)
+                actions[agent] = action if action.ndim else action.item()
         return actions
 
 
@@ -91,10 +89,10 @@ def random_policy(env: VecParallelEnv, seed: int = 0) -> Policy:
     def draw(agent: str, observation: Any, infos: Mapping[str, Any]) -> np.ndarray:
         space: Any = env.action_space(agent)
         mask = infos.get("action_mask", {}).get(agent)
-        if mask is None and isinstance(observation, dict):
-            mask = observation.get("action_mask")
+        if mask is None:
+            mask = mask_in(observation)
         if mask is not None:
-            return _draw_allowed(space, np.where(mask != 0, generator.random(mask.shape), -1.0))
+            return _largest(space, np.where(mask != 0, generator.random(mask.shape), -1.0))
         if isinstance(space, gym.spaces.Discrete):
             return generator.integers(space.n, size=env.num_envs) + space.start
         return np.stack([space.sample() for _ in range(env.num_envs)])
@@ -102,11 +100,11 @@ def random_policy(env: VecParallelEnv, seed: int = 0) -> Policy:
     return act
 
 
-def _draw_allowed(space: Any, noise: np.ndarray) -> np.ndarray:
-    """Take the action of the largest noise, for each part of a MultiDiscrete."""
+def _largest(space: Any, scores: np.ndarray) -> Any:
+    """Take the action of the largest score, the first of several; by part of a MultiDiscrete."""
     if isinstance(space, gym.spaces.Discrete):
-        return np.argmax(noise, axis=-1) + space.start
-    parts = np.split(noise, np.cumsum(space.nvec)[:-1], axis=-1)
+        return np.argmax(scores, axis=-1) + space.start
+    parts = np.split(scores, np.cumsum(space.nvec)[:-1], axis=-1)
     return np.stack([np.argmax(part, axis=-1) for part in parts], axis=-1) + space.start
 
 

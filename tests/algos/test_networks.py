@@ -8,7 +8,7 @@ import pytest
 
 from kitae_marl.algos.nets.distributions import distribution_for
 from kitae_marl.algos.nets.networks import Actor, Critic, Encoder
-from kitae_marl.data.spaces import feature_space, is_image, zeros
+from kitae_marl.data.spaces import feature_space, leaves, zeros
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 spaces = gym.spaces
@@ -94,10 +94,27 @@ def test_an_image_is_scaled_to_one():
     assert out[1].tolist() == [[4 * 32 * 1.0 + 1] * 64]
 
 
+def test_images_are_numbered_in_order_of_groups_and_keys():
+    """Checkpoints hold the parameters by these names; channels tell the images apart."""
+    image = {n: spaces.Box(0, 255, (8, 8, n), np.uint8) for n in (1, 2, 3)}
+    space = spaces.Dict(
+        pilot=spaces.Dict([("rear", image[1]), ("front", image[2])]),
+        guard=spaces.Tuple([image[3], spaces.Discrete(2)]),
+    )
+    seen = {name: zeros(part, 5, 2) for name, part in space.spaces.items()}
+    critic = Critic(space, (4,), "tanh", n_agents=2, by_group=True)
+    params = jax.eval_shape(critic.init, jax.random.key(0), seen)["params"]
+    encoders = params["Encoder_0"]
+    channels = {name: part["Conv_0"]["kernel"].shape[2] for name, part in encoders.items()}
+    assert channels == {"ImageEncoder_0": 3, "ImageEncoder_1": 2, "ImageEncoder_2": 1}
+    width = 2 * (4 * 4 * 64 * 3 + 2) + 2  # two agents of each group side by side, and whose value
+    assert params["MLP_0"]["Dense_0"]["kernel"].shape == (width, 4)
+
+
 def test_what_is_an_image():
-    assert is_image(spaces.Box(0, 255, (84, 84, 3), np.uint8))
-    assert not is_image(spaces.Box(0, 255, (84, 84), np.uint8))
-    assert not is_image(spaces.Box(0, 1, (84, 84, 3), np.float32))
+    assert leaves(spaces.Box(0, 255, (84, 84, 3), np.uint8))[0].is_image
+    assert not leaves(spaces.Box(0, 255, (84, 84), np.uint8))[0].is_image
+    assert not leaves(spaces.Box(0, 1, (84, 84, 3), np.float32))[0].is_image
 
 
 def test_feature_space_leaves_the_mask_out():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from vector_games import SpaceGame
 
-from kitae_marl.data.spaces import leaves, tree
+from kitae_marl.data.spaces import leaves, nest
 from kitae_marl.vector.stepping.blocks import decode, describe
 
 SPACES = [
@@ -57,12 +57,12 @@ def test_samples_lie_within_the_bounds_of_the_leaves(space: gym.Space) -> None:
 def test_a_tree_of_leaves_is_nested_as_the_space() -> None:
     space = SPACES[-1]
     names = iter(leaf.path for leaf in leaves(space))
-    assert tree(space, names) == {"a": (("a", 0),), "b": ("b",)}
+    assert nest(space, names) == {"a": (("a", 0),), "b": ("b",)}
 
 
 @pytest.mark.parametrize("space", [gym.spaces.Text(3), gym.spaces.Sequence(SPACES[0])], ids=str)
 def test_spaces_without_fixed_size(space: gym.Space) -> None:
-    with pytest.raises(TypeError, match="expected a space of Box"):
+    with pytest.raises(TypeError, match="expected an observation space of agent 'a_0' made of Box"):
         describe(SpaceGame(space, gym.spaces.Discrete(2)))
 
 

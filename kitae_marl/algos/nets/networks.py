@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from kitae_envs.spaces import parts_of
 
 from kitae_marl.algos.nets.distributions import Distribution
-from kitae_marl.data.spaces import Stacked, is_image
+from kitae_marl.data.spaces import Leaf, leaves
 from kitae_marl.loops.devices import dense_product
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": nn.tanh, "relu": nn.relu}
@@ -47,46 +48,50 @@ class Encoder(nn.Module):
 
     Boxes are flattened (images convolved), Discrete and MultiDiscrete become one-hot vectors, the
     parts of Dict and Tuple are encoded one by one and joined in order of their keys.
+
+    With ``by_group`` the space is a Dict of what an agent of each group observes, and each part is
+    observed by several agents: their vectors, ``[*B, A, K]``, are laid side by side.
     """
 
     space: gym.Space
+    by_group: bool = False
 
     @nn.compact
     def __call__(self, observation: Any) -> Float[Array, "*B K"]:
         """Encode ``observation``, whose leaves have the space's shapes behind the same axes."""
-        return _encode(self.space, observation)
+        if not self.by_group:
+            return _encode(self.space, observation)
+        vectors = []
+        for name, part in sorted((parts_of(self.space) or {}).items()):
+            each = _encode(part, observation[name])
+            vectors.append(each.reshape(*each.shape[:-2], -1))
+        return jnp.concatenate(vectors, axis=-1)
 
 
 def _encode(space: gym.Space, x: Any) -> Array:
-    """Encode one space; called inside a compact module, so images get parameters of their own."""
-    spaces = gym.spaces
-    if isinstance(space, spaces.Dict):
-        parts = [_encode(part, x[key]) for key, part in sorted(space.spaces.items())]
-        return jnp.concatenate(parts, axis=-1)
-    if isinstance(space, spaces.Tuple):
-        parts = [_encode(part, x[i]) for i, part in enumerate(space.spaces)]
-        return jnp.concatenate(parts, axis=-1)
-    if isinstance(space, Stacked):
-        each = _encode(space.space, x)
-        return each.reshape(*each.shape[:-2], -1)
-    if isinstance(space, spaces.Discrete):
-        return jax.nn.one_hot(x - int(space.start), int(space.n))
-    if isinstance(space, spaces.MultiDiscrete):
-        start = np.broadcast_to(space.start, space.nvec.shape).reshape(-1)
-        flat = x.reshape(*x.shape[: x.ndim - space.nvec.ndim], -1)
-        sizes = space.nvec.reshape(-1)
-        hot = [jax.nn.one_hot(flat[..., i] - int(start[i]), int(n)) for i, n in enumerate(sizes)]
+    """Encode one agent's space; called inside a compact module, where images get parameters.
+
+    Arrays are taken in order of their keys, whatever the order of the space: it numbers the
+    encoders of images, and thereby names their parameters in checkpoints.
+    """
+    arrays = sorted(leaves(space, "an observation space"), key=lambda leaf: leaf.path)
+    vectors = [_encode_array(leaf, leaf.of(x)) for leaf in arrays]
+    return jnp.concatenate(vectors, axis=-1) if len(vectors) > 1 else vectors[0]
+
+
+def _encode_array(leaf: Leaf, x: Any) -> Array:
+    """Encode one array."""
+    lead = x.shape[: x.ndim - len(leaf.shape)]
+    if leaf.choices is not None:
+        first = np.broadcast_to(leaf.low, leaf.shape).ravel()
+        flat = x.reshape(*lead, -1)
+        sizes = [int(n) for n in leaf.choices.ravel()]
+        hot = [jax.nn.one_hot(flat[..., i] - int(first[i]), n) for i, n in enumerate(sizes)]
         return jnp.concatenate(hot, axis=-1)
-    if isinstance(space, spaces.Box | spaces.MultiBinary):
-        lead = x.shape[: x.ndim - len(space.shape)]
-        if is_image(space):
-            return ImageEncoder()(x.astype(jnp.float32) / 255.0)
-        scale = 255.0 if space.dtype == np.uint8 else 1.0
-        return x.reshape(*lead, -1).astype(jnp.float32) / scale
-    raise TypeError(
-        "expected an observation space Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple "
-        f"of these, got {space}; wrap the environment so that it returns one of them."
-    )
+    if leaf.is_image:
+        return ImageEncoder()(x.astype(jnp.float32) / 255.0)
+    scale = 255.0 if leaf.dtype == np.uint8 else 1.0
+    return x.reshape(*lead, -1).astype(jnp.float32) / scale
 
 
 def _dense(width: int, scale: float = 1.0) -> nn.Dense:
@@ -186,10 +191,11 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Value network: observation or global state to values.
+    """Value network: observation, global state or the observations of all groups to values.
 
-    With ``n_agents`` it values what no agent axis has, a global state ``[*B, ...]``, for each of
-    that many agents, ``[*B, A]``: several are told apart by a one-hot vector.
+    With ``by_group`` it sees those of all groups, as of :class:`Encoder`. With ``n_agents`` it
+    values what no agent axis has, such as a global state ``[*B, ...]``, for each of that many
+    agents, ``[*B, A]``: several are told apart by a one-hot vector.
     """
 
     space: gym.Space
@@ -197,11 +203,12 @@ class Critic(nn.Module):
     activation: str
     gru_size: int = 0
     n_agents: int = 0
+    by_group: bool = False
 
     @nn.compact
     def __call__(self, observation: Any, carry: Any = (), rows: Any = None) -> tuple[Any, Any]:
         """Return the value of each row, and memory; ``carry`` and ``rows`` as of :class:`GRU`."""
-        x = Encoder(self.space)(observation)
+        x = Encoder(self.space, self.by_group)(observation)
         if self.n_agents:
             x = jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], self.n_agents, x.shape[-1]))
         if self.n_agents > 1:

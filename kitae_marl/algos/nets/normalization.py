@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
+
+from kitae_marl.data.spaces import leaves, nest
 
 LARGEST = 10.0
 """Normalised observations are clipped to this many standard deviations."""
@@ -46,13 +47,7 @@ def moments_of(space: gym.Space) -> Any:
         >>> moments_of(gym.spaces.Discrete(3)), moments_of(gym.spaces.Box(0, 1, (2,))).mean.shape
         ((), (2,))
     """
-    if isinstance(space, gym.spaces.Dict):
-        return {key: moments_of(part) for key, part in space.spaces.items()}
-    if isinstance(space, gym.spaces.Tuple):
-        return tuple(moments_of(part) for part in space.spaces)
-    if isinstance(space, gym.spaces.Box) and space.dtype != np.uint8:
-        return first_moments(space.shape)
-    return ()
+    return nest(space, [first_moments(x.shape) if x.is_amount else () for x in leaves(space)])
 
 
 def _is_moments(tree: Any) -> bool:

@@ -15,7 +15,7 @@ from kitae_marl.algos.nets.networks import Actor, Critic
 from kitae_marl.algos.nets.normalization import first_moments, moments_of, normalized
 from kitae_marl.config.ppo import CENTRAL
 from kitae_marl.config.run import Config
-from kitae_marl.data.spaces import Stacked, feature_space, lead_shape, zeros
+from kitae_marl.data.spaces import feature_space, lead_shape, zeros
 from kitae_marl.types import GroupSpec, TrainState
 
 Groups = tuple[GroupSpec, ...]
@@ -66,9 +66,7 @@ def _central_space(group: GroupSpec, groups: Groups) -> gym.Space:
     """Space of what a central critic sees: the global state, else all observations."""
     if group.state_space is not None:
         return group.state_space
-    return gym.spaces.Dict(
-        {g.name: Stacked(feature_space(g.observation_space), g.n_agents) for g in groups}
-    )
+    return gym.spaces.Dict({g.name: feature_space(g.observation_space) for g in groups})
 
 
 def _own_input(group: GroupSpec, config: Config) -> Callable[..., Any]:
@@ -111,7 +109,8 @@ def make_learner(group: GroupSpec, config: Config, groups: Groups = ()) -> Learn
     actor = Actor(own_space, distribution, *layers)
     if central:
         n_values = group.n_agents if group.share_params else 0
-        critic = Critic(_central_space(group, groups or (group,)), *layers, n_values)
+        by_group = group.state_space is None
+        critic = Critic(_central_space(group, groups or (group,)), *layers, n_values, by_group)
     else:
         critic = Critic(own_space, *layers)
     see = _own_input(group, config)
@@ -156,7 +155,10 @@ def first_state(group: GroupSpec, config: Config, groups: Groups, key: jax.Array
         moments["target"] = first_moments()
     actor_key, critic_key = jax.random.split(key)
     carry = first_carry(group, config, 1)
-    seen = zeros(learner.critic.space, 1, *(() if is_central(config) else agents))
+    if learner.critic.by_group:
+        seen = {g.name: zeros(feature_space(g.observation_space), 1, g.n_agents) for g in groups}
+    else:
+        seen = zeros(learner.critic.space, 1, *(() if is_central(config) else agents))
     params = {
         "actor": learner.actor.init(actor_key, zeros(learner.actor.space, 1, *agents), carry),
         "critic": learner.critic.init(critic_key, seen, carry),

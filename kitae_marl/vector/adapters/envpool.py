@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.data.spaces import flat_leaves
 from kitae_marl.errors import UnknownEnvironmentError
 from kitae_marl.vector.adapters.foreign import ForeignVecEnv, Outcome
 from kitae_marl.vector.adapters.gymnasium import AGENT
@@ -109,10 +108,7 @@ class EnvPoolVecParallelEnv(ForeignVecEnv):
         shape = (self.num_envs, self._players)
         envs = np.argsort(np.asarray(info["env_id"]), kind="stable")
         rows = self._player_rows(info, envs)
-        stacked = self._as_declared(
-            [np.asarray(leaf)[rows] for leaf in flat_leaves(self._observation_space, observation)],
-            shape,
-        )
+        stacked = self._as_declared([array[rows] for array in self._flat(observation)], shape)
         active = np.repeat(~self._ending[:, None], self._players, axis=1)
         if "current_player" in info and self._players > 1:
             self._mover = np.asarray(info["current_player"])[envs].clip(0, self._players - 1)

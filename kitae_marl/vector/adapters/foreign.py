@@ -11,8 +11,8 @@ import gymnasium as gym
 import numpy as np
 
 from kitae_marl.data.groups import group_specs
-from kitae_marl.data.spaces import action_leaf, leaves, tree
-from kitae_marl.data.stacking import AgentDict
+from kitae_marl.data.spaces import action_leaf, leaves, nest
+from kitae_marl.data.stacking import AgentDict, mask_in
 from kitae_marl.vector.protocol import OwnVector, Step
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.stepping.dicts import ActionWriter
@@ -84,8 +84,9 @@ class ForeignVecEnv(OwnVector):
         self.metadata = dict(metadata)
         self._observation_space, self._action_space = observation_space, action_space
         self.groups = group_specs(self.possible_agents, self.observation_space, self.action_space)
-        self._leaves = list(leaves(observation_space))
-        leaf, shape = action_leaf(action_space), (num_envs, len(agents))
+        self._leaves = leaves(observation_space, f"an observation space of agent {agents[0]!r}")
+        leaf = action_leaf(action_space, f"an action space of agent {agents[0]!r}")
+        shape = (num_envs, len(agents))
         self._active = np.zeros(shape, np.bool_)
         self._action = np.zeros((*shape, *leaf.shape), leaf.dtype)
         blocks = _ActionBlocks(self.groups, {self.groups[0].name: self._action}, self._active)
@@ -194,9 +195,7 @@ class ForeignVecEnv(OwnVector):
     def _infos(self, outcome: Outcome) -> dict[str, Any]:
         """Say who is active, and what they may do."""
         infos: dict[str, Any] = {"active": self._by_agent(self._active.copy())}
-        mask, observation = outcome.mask, outcome.observation
-        if mask is None and isinstance(observation, dict):
-            mask = observation.get("action_mask")
+        mask = mask_in(outcome.observation) if outcome.mask is None else outcome.mask
         if mask is not None:
             infos["action_mask"] = self._by_agent(
                 np.where(self._active[..., None], mask, 0).astype(np.int8)
@@ -225,13 +224,17 @@ class ForeignVecEnv(OwnVector):
         """Give every agent the flag ``[E]`` of its environment."""
         return self._by_agent(np.repeat(flag[:, None], len(self.possible_agents), axis=1))
 
+    def _flat(self, observation: Any) -> list[np.ndarray]:
+        """The arrays of an observation in the order of its space, which its dicts may lack."""
+        return [np.asarray(leaf.of(observation)) for leaf in self._leaves]
+
     def _as_declared(self, values: list[np.ndarray], rows: tuple[int, ...]) -> Any:
         """Cast the leaves of an observation to the dtypes of its space and nest them."""
         arrays = (
             np.asarray(value, leaf.dtype).reshape(*rows, *leaf.shape)
             for value, leaf in zip(values, self._leaves, strict=True)
         )
-        return tree(self._observation_space, arrays)
+        return nest(self._observation_space, arrays)
 
     def _refuse_unless(self, state: str, call: str) -> None:
         self._refuse_closed()

@@ -11,7 +11,6 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from pettingzoo import ParallelEnv
 
-from kitae_marl.data.spaces import flat_leaves
 from kitae_marl.vector.adapters.foreign import ForeignVecEnv, Outcome
 
 
@@ -87,13 +86,11 @@ class GymnasiumVecParallelEnv(ForeignVecEnv):
 
     def _stacked(self, observation: Any) -> Any:
         """Give the batch an axis for its one agent."""
-        return self._as_declared(
-            flat_leaves(self._observation_space, observation), (self.num_envs, 1)
-        )
+        return self._as_declared(self._flat(observation), (self.num_envs, 1))
 
     def _final(self, observation: Any, info: dict[str, Any]) -> Any:
         """Put the last observations of ended episodes, objects one by one, into arrays."""
-        finals = [np.array(leaf) for leaf in flat_leaves(self._observation_space, observation)]
+        finals = [array.copy() for array in self._flat(observation)]
         if "final_obs" not in info:
             raise ValueError(
                 "expected infos['final_obs'] on the step that ends an episode, got "
@@ -102,10 +99,8 @@ class GymnasiumVecParallelEnv(ForeignVecEnv):
         for row in np.flatnonzero(
             info.get("_final_obs", [x is not None for x in info["final_obs"]])
         ):
-            for array, leaf in zip(
-                finals, flat_leaves(self._observation_space, info["final_obs"][row]), strict=True
-            ):
-                array[row] = leaf
+            for array, last in zip(finals, self._flat(info["final_obs"][row]), strict=True):
+                array[row] = last
         return self._as_declared(finals, (self.num_envs, 1))
 
     def _mask(self, info: dict[str, Any]) -> np.ndarray | None:

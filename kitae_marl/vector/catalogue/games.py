@@ -9,10 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gymnasium import spaces
-
 from kitae_marl.data.groups import group_specs
-from kitae_marl.data.spaces import space_text
+from kitae_marl.data.spaces import has_mask, space_text
 from kitae_marl.vector.ids import MAMUJOCO, gymnasium_ids, install_hint, known_ids
 
 _TABLE = Path(__file__).with_name("catalogue.json")
@@ -177,9 +175,7 @@ def describe_game(env: Any) -> dict[str, Any]:
     _, infos = env.reset(seed=0)
     groups = group_specs(env.possible_agents, env.observation_space, env.action_space)
     masked = any("action_mask" in info for info in infos.values()) or any(
-        isinstance(group.observation_space, spaces.Dict)
-        and "action_mask" in group.observation_space.spaces
-        for group in groups
+        has_mask(group.observation_space) for group in groups
     )
     return {
         "agents": len(env.possible_agents),

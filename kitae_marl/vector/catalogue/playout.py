@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from kitae_marl.data.spaces import Leaf, flat_leaves, leaves
+from kitae_marl.data.spaces import Leaf, leaves
 
 
 @dataclass
@@ -63,7 +63,10 @@ class Player:
         self.env = env
         self.observed = Observed()
         self._spaces = {a: env.observation_space(a) for a in env.possible_agents}
-        self._leaves = {agent: list(leaves(space)) for agent, space in self._spaces.items()}
+        self._leaves = {
+            agent: leaves(space, f"an observation space of agent {agent!r}")
+            for agent, space in self._spaces.items()
+        }
         self._actions = {agent: env.action_space(agent) for agent in env.possible_agents}
 
     def play(self, seed: int | None, max_steps: int, action_seed: int = 0) -> None:
@@ -169,10 +172,8 @@ class Player:
             if agent not in self._spaces:
                 self._problem(f"{agent!r} is not one of possible_agents")
                 continue
-            for leaf, value in zip(
-                self._leaves[agent], flat_leaves(self._spaces[agent], observation), strict=True
-            ):
-                self._check_leaf(leaf, value)
+            for leaf in self._leaves[agent]:
+                self._check_leaf(leaf, leaf.of(observation))
             info = infos.get(agent, {})
             active = info.get("active", True) and agent in self.env.agents
             if agent in self.env.agents and not active:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.data.spaces import leaves, tree
+from kitae_marl.data.spaces import zeros
 from kitae_marl.vector.lean.aec import Peeled, Step, _LeanBase, action_check, remove_dead
 from kitae_marl.vector.stepping.in_place import InPlaceEnv, Place, Told
 
@@ -257,11 +257,7 @@ class InPlaceTurnsEnv(TurnBasedParallelEnv, InPlaceEnv):
     def _keep_house(self) -> None:
         """Write to arrays of our own: nobody has given any."""
         agents = self.possible_agents
-        views = {}
-        for agent in agents:
-            space = self.observation_space(agent)
-            zeros = iter([np.zeros(leaf.shape, leaf.dtype) for leaf in leaves(space)])
-            views[agent] = tree(space, zeros)
+        views = {agent: zeros(self.observation_space(agent)) for agent in agents}
         columns = {agent: i for i, agent in enumerate(agents)}
         self.move_in(Place(views, np.ones(len(agents), np.bool_), columns))
 

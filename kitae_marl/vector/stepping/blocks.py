@@ -8,7 +8,6 @@ resource tracker removes it, and if that is killed as well the block stays until
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +16,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from kitae_envs.spaces import map_space
 
 from kitae_marl.data.groups import group_specs
-from kitae_marl.data.spaces import action_leaf, leaves, tree
+from kitae_marl.data.space_json import space_from_json, space_to_json
+from kitae_marl.data.spaces import action_leaf, leaves, mask_width
+from kitae_marl.data.stacking import mask_in
 from kitae_marl.types import GroupSpec
 
 ALIGNMENT = 64
@@ -69,12 +71,12 @@ class Blocks:
             rows = (self.n_envs, group.n_agents)
             space = group.observation_space
             for target in (self.observation, self.final):
-                target[group.name] = tree(
-                    space, (self._array((*rows, *leaf.shape), leaf.dtype) for leaf in leaves(space))
+                target[group.name] = map_space(
+                    lambda part, rows=rows: self._array((*rows, *part.shape), part.dtype), space
                 )
             action = action_leaf(group.action_space)
             self.action[group.name] = self._array((*rows, *action.shape), action.dtype)
-            n = mask_width(group)
+            n = mask_width(group.action_space)
             if n and observed_mask(group, self.observation[group.name]) is None:
                 self.mask[group.name] = self._array((*rows, n), np.dtype(np.int8))
             self.columns[group.name] = slice(start, start + group.n_agents)
@@ -118,18 +120,10 @@ class Blocks:
         return {group.name: numbers[:, self.columns[group.name]] for group in self.groups}
 
 
-def mask_width(group: GroupSpec) -> int:
-    """Length of the group's action masks, 0 where its actions cannot be masked."""
-    space = group.action_space
-    if isinstance(space, spaces.Discrete):
-        return int(space.n)
-    return int(space.nvec.sum()) if isinstance(space, spaces.MultiDiscrete) else 0
-
-
 def observed_mask(group: GroupSpec, observation: Any) -> np.ndarray | None:
     """Return the mask inside a group's observation as an int8 view, or None if it has none."""
-    mask = observation.get("action_mask") if isinstance(observation, dict) else None
-    n = mask_width(group)
+    mask = mask_in(observation)
+    n = mask_width(group.action_space)
     if not isinstance(mask, np.ndarray) or not n or mask.shape[2:] != (n,):
         return None
     return mask.view(np.int8) if mask.dtype.itemsize == 1 else None
@@ -158,9 +152,9 @@ def describe(env: Any) -> str:
         keep.append(pair)
         key = (id(pair[0]), id(pair[1]))
         if key not in known:
-            list(leaves(pair[0]))
-            action_leaf(pair[1])
-            encoded = [_encode(pair[0]), _encode(pair[1])]
+            leaves(pair[0], f"an observation space of agent {agent!r}")
+            action_leaf(pair[1], f"an action space of agent {agent!r}")
+            encoded = [space_to_json(pair[0]), space_to_json(pair[1])]
             known[key] = table.index(encoded) if encoded in table else len(table)
             if known[key] == len(table):
                 table.append(encoded)
@@ -171,7 +165,7 @@ def describe(env: Any) -> str:
             "agents": agents,
             "spaces": table,
             "of": numbers,
-            "state": _encode(state) if isinstance(state, spaces.Box) else None,
+            "state": space_to_json(state) if isinstance(state, spaces.Box) else None,
         }
     )
 
@@ -189,68 +183,12 @@ class Description:
 def decode(description: str) -> Description:
     """Turn the text of :func:`describe` back into spaces; agents with equal spaces share them."""
     data = json.loads(description)
-    table = [(_decode(observation), _decode(action)) for observation, action in data["spaces"]]
+    # A game made these spaces, so none is too large.
+    table = [[space_from_json(space, None) for space in pair] for pair in data["spaces"]]
     pairs = dict(zip(data["agents"], (table[i] for i in data["of"]), strict=True))
     return Description(
         agents=tuple(data["agents"]),
         observation_spaces={agent: pair[0] for agent, pair in pairs.items()},
         action_spaces={agent: pair[1] for agent, pair in pairs.items()},
-        state_space=None if data["state"] is None else _decode(data["state"]),
+        state_space=data["state"] and space_from_json(data["state"], None),
     )
-
-
-def _encode(space: gym.Space) -> Any:
-    """Encode one space; canonical, so that equal spaces give equal values."""
-    match space:
-        case spaces.Dict():
-            return ["Dict", [[key, _encode(sub)] for key, sub in space.spaces.items()]]
-        case spaces.Tuple():
-            return ["Tuple", [_encode(sub) for sub in space.spaces]]
-        case spaces.Box():
-            bounds = [_encode_array(space.low), _encode_array(space.high)]
-            return ["Box", list(space.shape), np.dtype(space.dtype).str, *bounds]
-        case spaces.Discrete():
-            return ["Discrete", int(space.n), int(space.start), np.dtype(space.dtype).str]
-        case spaces.MultiDiscrete():
-            nvec, start = space.nvec.tolist(), space.start.tolist()
-            return ["MultiDiscrete", nvec, start, np.dtype(space.dtype).str]
-        case spaces.MultiBinary():
-            return ["MultiBinary", list(space.shape)]
-        case _:
-            raise TypeError(f"cannot describe a {type(space).__name__} space.")
-
-
-def _decode(data: Any) -> gym.Space:
-    """Decode one space."""
-    match data:
-        case ["Dict", items]:
-            return spaces.Dict({key: _decode(sub) for key, sub in items})
-        case ["Tuple", items]:
-            return spaces.Tuple([_decode(sub) for sub in items])
-        case ["Box", shape, dtype, low, high]:
-            kind = np.dtype(dtype)
-            bounds = (_decode_array(low, shape, kind), _decode_array(high, shape, kind))
-            return spaces.Box(*bounds, tuple(shape), kind.type)
-        case ["Discrete", n, start, dtype]:
-            return spaces.Discrete(n, start=start, dtype=np.dtype(dtype).type)
-        case ["MultiDiscrete", nvec, start, dtype]:
-            kind = np.dtype(dtype).type
-            return spaces.MultiDiscrete(np.array(nvec), dtype=kind, start=np.array(start))
-        case ["MultiBinary", shape]:
-            return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
-        case _:
-            raise ValueError(f"expected an encoded space, got {str(data)[:80]!r}.")
-
-
-def _encode_array(array: np.ndarray) -> Any:
-    """One number where all are equal, else base64 of the bytes."""
-    if array.size and (array == array.flat[0]).all():
-        return array.flat[0].item()
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-
-
-def _decode_array(data: Any, shape: list[int], dtype: np.dtype) -> np.ndarray:
-    """Invert :func:`_encode_array`."""
-    if isinstance(data, str):
-        return np.frombuffer(base64.b64decode(data), dtype).reshape(shape).copy()
-    return np.full(shape, data, dtype)

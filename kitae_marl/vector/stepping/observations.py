@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.data.spaces import Leaf, leaves, tree
+from kitae_marl.data.spaces import Leaf, leaves, nest, zeros
 from kitae_marl.data.stacking import map_leaves
 from kitae_marl.types import GroupSpec
 from kitae_marl.vector.stepping.blocks import Blocks
@@ -36,11 +36,10 @@ class GroupStage:
         self._block = block
         self._first, self._n_rows = rows.start, rows.stop - rows.start
         self.leaves = [
-            LeafStage(leaf, group, _at(block, leaf)[rows], _at(final, leaf)[rows])
+            LeafStage(leaf, group, leaf.of(block)[rows], leaf.of(final)[rows])
             for leaf in leaves(group.observation_space)
         ]
-        zeros = iter([np.zeros(leaf.shape, leaf.dtype) for leaf in leaves(group.observation_space)])
-        self.nothing = tree(group.observation_space, zeros)
+        self.nothing = zeros(group.observation_space)
 
     def last(self, row: int) -> list[Any]:
         """Copy what the shared blocks hold for one row: the last observations delivered."""
@@ -59,7 +58,7 @@ class GroupStage:
         places = [leaf.place(row, column) for leaf in self.leaves]
         if any(place is None for place in places):
             return None
-        return tree(self.spec.observation_space, iter(places))
+        return nest(self.spec.observation_space, places)
 
     def fill(self, rows: Sequence[int] | None) -> dict[int, DataFault]:
         """Gather what waits, of some rows or all at once (None); return what is wrong, by row."""
@@ -177,13 +176,6 @@ class ObservationStage:
         for leaf in self._leaves:
             leaf.commit()
         self.begin()
-
-
-def _at(nested: Any, leaf: Leaf) -> np.ndarray:
-    """Follow a leaf's path."""
-    for key in leaf.path:
-        nested = nested[key]
-    return nested
 
 
 _kind_of = attrgetter("shape", "dtype")
