@@ -325,7 +325,11 @@ def test_no_module_prints_except_the_terminal_and_the_command_line(module):
 LOADERS = [
     "kitae_marl.runs.store.checkpoint",
     "kitae_marl.runs.store.manifest",
+    "kitae_marl.runs.store.contents",
     "kitae_marl.runs.store.folders",
+    "kitae_marl.runs.store.search",
+    "kitae_marl.runs.store.sets",
+    "kitae_marl.runs.store.strict_json",
     "kitae_marl.config.run",
     "kitae_marl.data.space_json",
 ]

@@ -57,11 +57,14 @@ def parse(args: list[str]) -> Any:
     )
     if not isinstance(parsed, Train) or not parsed.resumes:
         return parsed
-    from kitae_marl.runs.store import folders
+    from kitae_marl.runs.store import sets
+    from kitae_marl.runs.store.contents import read_config
+    from kitae_marl.runs.store.folders import default_name
+    from kitae_marl.runs.store.search import find_runs
 
-    name = parsed.run or folders.default_name(parsed.config(), parsed.seeds)
+    name = parsed.run or default_name(parsed.config(), parsed.seeds)
     path = parsed.path(name)
-    stored = folders.read_config(folders.find_runs(path)[0])
+    stored = read_config(find_runs(path)[0])
     if stored.env_id != parsed.env_id:
         raise ConfigError(
             f"env_id: the run {path.name} trains on {stored.env_id}, got {parsed.env_id}; give its "
@@ -69,8 +72,8 @@ def parse(args: list[str]) -> Any:
             "env_id",
         )
     values = {f.name: getattr(stored, f.name) for f in dataclasses.fields(Config)}
-    if folders.is_set(path):
-        seeds = folders.read_set(path)
+    if sets.is_set(path):
+        seeds = sets.read_set(path)
         values |= {"seed": seeds[0], "seeds": len(seeds)}
     rest = args[args.index("train") + 1 :]
     return tyro.cli(
@@ -204,13 +207,13 @@ def _run(args: list[str]) -> int:
     command = parse(args)
     _set_up_xla()
     from kitae_marl.cli import commands
-    from kitae_marl.runs.store import folders
+    from kitae_marl.runs.store.strict_json import json_text
     from kitae_marl.runs.terminal import plain_warnings
 
     with plain_warnings():
         result = commands.RUN[type(command)](command)
     if command.json:
-        print(folders.json_text(result), flush=True)
+        print(json_text(result), flush=True)
     return int(result.get("ok") is False)
 
 

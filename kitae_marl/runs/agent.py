@@ -20,8 +20,9 @@ from kitae_marl.loops.compiling import Once, require_state_memory
 from kitae_marl.loops.update import learn_factory
 from kitae_marl.players.player import Player
 from kitae_marl.runs import session
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer, RunState
+from kitae_marl.runs.store.search import find_run
 from kitae_marl.types import AgentPyTree, Buffer, GroupSpec, TrainState
 
 
@@ -328,8 +329,8 @@ class Agent:
             NoCheckpointError: if there is no such run or no readable checkpoint.
             CheckpointIncompatibleError: if the config does not fit the checkpoint.
         """
-        path = folders.find_run(run)
+        path = find_run(run)
         agent = cls.__new__(cls)
-        agent._setup(*folders.read_groups(path), config or folders.read_config(path))
+        agent._setup(*contents.read_groups(path), config or contents.read_config(path))
         agent.load_checkpoint(path, step)
         return agent

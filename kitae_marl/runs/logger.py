@@ -14,9 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kitae_marl.runs.store.folders import WINDOW, write_text
+from kitae_marl.runs.store.files import write_text
 from kitae_marl.runs.terminal import make_display, say
 
+WINDOW = 100
+"""Episodes in the running mean of the returns that summary and terminal show."""
 FLUSH_SECONDS = 5.0
 """Seconds between two moments at which the TensorBoard file is written out."""
 

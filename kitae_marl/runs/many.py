@@ -15,7 +15,8 @@ from kitae_marl.errors import CheckpointError, ConfigError
 from kitae_marl.runs import session
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.session import is_complete
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store import contents, folders
+from kitae_marl.runs.store.sets import write_set
 from kitae_marl.runs.terminal import counted, say
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
@@ -81,7 +82,7 @@ def train_many(
         folder = None if run_dir is None else Path(run_dir).resolve() / name
         if folder is not None:
             folders.create_run(folder, overwrite=overwrite)
-            folders.write_set(folder, list(seeds))
+            write_set(folder, list(seeds))
         configs += [dataclasses.replace(config, seed=seed, ppo=ppo) for seed in seeds]
         paths += [None if folder is None else folders.member(folder, seed) for seed in seeds]
     trained = train_together(game, configs, paths, show=show)
@@ -152,14 +153,14 @@ def train_together(
     agents = [Agent(env, own) for own in configs]
     if show:
         say(session.headline(agents[0], "compiled"))
-    begun = [k for k, path in enumerate(paths) if path and folders.has_checkpoints(path)]
+    begun = [k for k, path in enumerate(paths) if path and contents.has_checkpoints(path)]
     for k in begun:
         session.load(agents[k], _path(paths[k]), step=step, exact=exact, show=show)
     newest = min((agents[k].learned_step for k in begun), default=0)
     trained: dict[int, Trained] = {}
     todo: dict[int, list[int]] = {}
     for k, (agent, path) in enumerate(zip(agents, paths, strict=True)):
-        summary = folders.read_summary(path) if path and k in begun else {}
+        summary = contents.read_summary(path) if path and k in begun else {}
         if is_complete(agent, summary):
             trained[k] = Trained(agent, summary, path)
         else:

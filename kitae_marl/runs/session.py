@@ -18,10 +18,11 @@ from kitae_marl.loops import devices
 from kitae_marl.loops.chunks import train_in_chunks
 from kitae_marl.loops.train import check_env, vectorized_train
 from kitae_marl.runs.logger import Logger
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store import contents, folders
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.files import locked, require_folder
 from kitae_marl.runs.store.manifest import origin_differences
+from kitae_marl.runs.store.search import find_run
 from kitae_marl.runs.terminal import counted, pass_on, say, stop_on_signal
 from kitae_marl.vector.adapters.as_parallel import as_vector
 
@@ -63,7 +64,7 @@ def resume(
     """Go on with a run; ``Agent.resume`` says what comes in and out."""
     with ExitStack() as stack:
         with _closing_on_error(env):
-            path = folders.find_run(run_dir)
+            path = find_run(run_dir)
             require_folder(path)
             require_one_keeper(path)
             stack.enter_context(locked(path))
@@ -72,7 +73,7 @@ def resume(
             env = _checked(agent, env)
             if show:
                 say(f"resumed from step {agent.step * agent.config.n_envs}")
-            summary = folders.read_summary(path)
+            summary = contents.read_summary(path)
             if is_complete(agent, summary):
                 env.close()
                 return summary
@@ -83,8 +84,8 @@ def resume(
 
 def load(agent: Agent, path: Path, *, step: int | None, exact: bool, show: bool) -> None:
     """Let an agent stand where a run stands, in order to go on with it."""
-    folders.require_plain(path)
-    _compare(agent.config, folders.read_config(path), show)
+    contents.require_plain(path)
+    _compare(agent.config, contents.read_config(path), show)
     _compare_origin(agent.load_checkpoint(path, step), path, exact)
 
 
@@ -254,8 +255,8 @@ def describe(agent: Agent, path: Path, env: Any) -> None:
         n_workers=None if compiled else agent.config.n_workers,
     )
     (path / "summary.json").unlink(missing_ok=True)
-    folders.write_groups(path, agent.possible_agents, agent.groups)
-    folders.write_text(path / folders.MARKER, config.to_json())
+    contents.write_groups(path, agent.possible_agents, agent.groups)
+    contents.write_config(path, config)
 
 
 @contextmanager
@@ -358,7 +359,7 @@ def _checkpointer(agent: Agent, path: Path, logger: Logger) -> RunCheckpointer:
 def _write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write ``summary.json``; the checkpoint is safe, so a disk that refuses costs a warning."""
     try:
-        folders.write_text(path / "summary.json", folders.json_text(summary, indent=2) + "\n")
+        contents.write_summary(path, summary)
     except OSError as error:
         warnings.warn(f"{path / 'summary.json'} could not be written: {error}.", stacklevel=2)
 

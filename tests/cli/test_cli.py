@@ -17,7 +17,7 @@ from kitae_marl.cli.commands.training import program_as_called
 from kitae_marl.cli.main import main, parse
 from kitae_marl.cli.options.training import Train
 from kitae_marl.errors import ConfigError
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store import contents
 
 
 def steps(run: Path) -> list[int]:
@@ -165,7 +165,7 @@ class TestTrain:
     def test_the_run_folder(self, trained):
         run = trained / "here" / "small"
         assert steps(run) == [16, 32, 48]
-        assert folders.read_config(run).seed == 1
+        assert contents.read_config(run).seed == 1
         assert json.loads((run / "summary.json").read_text())["complete"] is True
 
     def test_an_existing_run_is_not_replaced_by_accident(self, trained, monkeypatch, capsys):

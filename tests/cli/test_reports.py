@@ -14,7 +14,10 @@ from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
-from kitae_marl.runs.store.folders import MARKER, create_run, write_groups, write_set, write_text
+from kitae_marl.runs.store.contents import write_config, write_groups
+from kitae_marl.runs.store.files import write_text
+from kitae_marl.runs.store.folders import create_run
+from kitae_marl.runs.store.sets import write_set
 from kitae_marl.selfplay.seats import seated_as_told
 from kitae_marl.vector.make import make_vec_env
 
@@ -48,7 +51,7 @@ def make_run(path: Path, env_id: str, seed: int, gamma: float = 0.9, **settings:
     env.close()
     create_run(path)
     write_groups(path, agent.possible_agents, agent.groups)
-    write_text(path / MARKER, agent.config.to_json())
+    write_config(path, agent.config)
     tags = ["return/mean", *(f"return/{name}" for name in agent.possible_agents)]
     rows = [["step", *tags], *([str(i)] + [f"{seed}.{i}"] * len(tags) for i in range(1, 9))]
     write_text(path / "metrics.csv", "".join(",".join(row) + "\n" for row in rows))

@@ -30,7 +30,7 @@ from kitae_marl.errors import (
     RunExistsError,
 )
 from kitae_marl.runs.agent import Agent
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store import contents
 from kitae_marl.types import IAgent
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
@@ -123,7 +123,7 @@ class TestTraining:
         assert summary["complete"] is True
         assert {"return/mean", "return/team", "return/hand_0"} <= set(summary["returns"])
         assert json.loads((path / "summary.json").read_text()) == summary
-        assert folders.read_config(path) == CONFIG
+        assert contents.read_config(path) == CONFIG
         assert sorted(p.name for p in path.iterdir()) == [
             "agents.json",
             "checkpoints",

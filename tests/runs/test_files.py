@@ -6,8 +6,8 @@ from contextlib import suppress
 import pytest
 
 from kitae_marl.errors import ConfigError
-from kitae_marl.runs.store import folders
 from kitae_marl.runs.store.files import remove_unfinished, replacing, require_folder
+from kitae_marl.runs.store.folders import require_free
 from kitae_marl.runs.store.listing import list_runs
 
 
@@ -65,7 +65,7 @@ class TestFolders:
         with pytest.raises(ValueError, match="expected a folder, got"):
             require_folder(tmp_path / "runs" / below)
         with pytest.raises((ValueError, FileExistsError), match="runs"):
-            folders.require_free(tmp_path / "runs" / below, overwrite=True)
+            require_free(tmp_path / "runs" / below, overwrite=True)
         with pytest.raises(ConfigError, match="runs_dir: expected a folder, got the file"):
             list_runs(tmp_path / "runs")
 
@@ -75,4 +75,4 @@ class TestFolders:
         monkeypatch.setattr(os, "access", lambda path, mode: os.stat(path).st_mode & 0o222 != 0)
         (tmp_path / "runs").mkdir(0o555)
         with pytest.raises(ValueError, match=r"that may be written, got .*runs; choose another"):
-            folders.require_free(tmp_path / "runs" / below)
+            require_free(tmp_path / "runs" / below)

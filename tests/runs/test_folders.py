@@ -11,7 +11,7 @@ from kitae_marl.cli.options.training import Train
 from kitae_marl.config.run import Config
 from kitae_marl.data.groups import group_specs
 from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError, UnsafePathError
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store import contents, files, folders, search, strict_json
 
 
 @pytest.mark.parametrize("name", ["a", "Spread-3_x.y", "0", "x" * 100, "a..b"])
@@ -106,7 +106,7 @@ def test_create_makes_an_empty_folder_even_twice(tmp_path):
 def test_a_run_is_replaced_only_when_asked(tmp_path):
     path = tmp_path / "run"
     folders.create_run(path)
-    (path / folders.MARKER).write_text("{}")
+    (path / contents.CONFIG_FILE).write_text("{}")
     (path / "checkpoints").mkdir()
     with pytest.raises(RunExistsError, match=r"--resume.*--overwrite"):
         folders.create_run(path)
@@ -134,22 +134,22 @@ def test_a_file_in_the_way_is_named(tmp_path):
 def test_find_by_path_and_by_name(tmp_path):
     path = tmp_path / "x"
     folders.create_run(path)
-    folders.write_text(path / folders.MARKER, Config().to_json())
-    assert folders.find_run(path) == path.resolve()
-    assert folders.find_run("x", tmp_path) == path.resolve()
+    contents.write_config(path, Config())
+    assert search.find_run(path) == path.resolve()
+    assert search.find_run("x", tmp_path) == path.resolve()
     with pytest.raises(NoCheckpointError, match=r"no run at '?y'?; runs in .*: x"):
-        folders.find_run("y", tmp_path)
+        search.find_run("y", tmp_path)
     with pytest.raises(NoCheckpointError, match="none"):
-        folders.find_run("x", tmp_path / "nowhere")
+        search.find_run("x", tmp_path / "nowhere")
     with pytest.raises(NoCheckpointError):
-        folders.find_run("../x", tmp_path / "x")
+        search.find_run("../x", tmp_path / "x")
 
 
 def test_write_is_whole_or_not_at_all(tmp_path):
     path = tmp_path / "summary.json"
-    folders.write_text(path, "old")
+    files.write_text(path, "old")
     with pytest.raises(UnicodeEncodeError):
-        folders.write_text(path, "new \ud800")
+        files.write_text(path, "new \ud800")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["summary.json"]
 
@@ -163,10 +163,10 @@ def test_config_and_groups_there_and_back(tmp_path):
         lambda a: gym.spaces.Discrete(2),
         {"a*": False, "*": True},
     )
-    folders.write_text(tmp_path / folders.MARKER, config.to_json())
-    folders.write_groups(tmp_path, ["b_0", "a_0", "b_1"], groups)
-    assert folders.read_config(tmp_path) == config
-    assert folders.read_groups(tmp_path) == (["b_0", "a_0", "b_1"], groups)
+    contents.write_config(tmp_path, config)
+    contents.write_groups(tmp_path, ["b_0", "a_0", "b_1"], groups)
+    assert contents.read_config(tmp_path) == config
+    assert contents.read_groups(tmp_path) == (["b_0", "a_0", "b_1"], groups)
 
 
 @pytest.mark.parametrize(
@@ -176,19 +176,19 @@ def test_config_and_groups_there_and_back(tmp_path):
 def test_broken_agents_files_are_config_errors(tmp_path, text):
     (tmp_path / "agents.json").write_text(text)
     with pytest.raises(ConfigError, match=r"agents\.json"):
-        folders.read_groups(tmp_path)
+        contents.read_groups(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"x": 1}', "\udcff", '{"seed": NaN}'])
 def test_broken_configs_are_config_errors(tmp_path, text):
-    (tmp_path / folders.MARKER).write_text(text, errors="surrogateescape")
+    (tmp_path / contents.CONFIG_FILE).write_text(text, errors="surrogateescape")
     with pytest.raises(ConfigError):
-        folders.read_config(tmp_path)
+        contents.read_config(tmp_path)
 
 
 def test_files_over_a_megabyte_are_not_read(tmp_path):
-    (tmp_path / folders.MARKER).write_text(json.dumps({"x": "y" * 1_000_001}))
+    (tmp_path / contents.CONFIG_FILE).write_text(json.dumps({"x": "y" * 1_000_001}))
     with pytest.raises(ConfigError, match="at most 1000000 bytes"):
-        folders.read_config(tmp_path)
+        contents.read_config(tmp_path)
     with pytest.raises(ConfigError, match="expected a file in JSON"):
-        folders.read_json(tmp_path / "missing.json")
+        strict_json.read_json(tmp_path / "missing.json")

@@ -11,7 +11,7 @@ import pytest
 
 from kitae_marl.cli.main import main
 from kitae_marl.config.run import Config
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store import sets
 from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import list_runs
 
@@ -72,11 +72,11 @@ class TestStates:
     def test_sets(self, tmp_path):
         for seed, value in ((0, -1.0), (1, -2.0)):
             make_run(tmp_path / "s" / f"seed_{seed}", returns={"return/mean": value})
-        folders.write_set(tmp_path / "s", [0, 1])
+        sets.write_set(tmp_path / "s", [0, 1])
         row = only(tmp_path)
         assert (row["state"], row["seeds"], row["return"]) == ("complete", [0, 1], -1.5)
         assert [run["name"] for run in row["runs"]] == ["seed_0", "seed_1"]
-        folders.write_set(tmp_path / "s", [0, 1, 2])
+        sets.write_set(tmp_path / "s", [0, 1, 2])
         assert only(tmp_path)["state"] == "stopped"
         with locked(tmp_path / "s"):
             assert only(tmp_path)["state"] == "running"

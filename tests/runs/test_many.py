@@ -19,7 +19,7 @@ from kitae_marl import Agent, Config, PPOConfig, train_many
 from kitae_marl.cli.main import main
 from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError
 from kitae_marl.runs.many import Trained, train_together
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store import contents, search
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -53,9 +53,9 @@ def test_every_combination_has_its_run(trained: list[Trained], folder: Path) -> 
     assert sets == ["learning_rate-0.001", "learning_rate-0.003"]
     for run in trained:
         assert run.run_dir is not None
-        assert folders.read_summary(run.run_dir) == run.summary
+        assert contents.read_summary(run.run_dir) == run.summary
         assert run.summary["complete"]
-        assert folders.read_config(run.run_dir).ppo == run.agent.config.ppo
+        assert contents.read_config(run.run_dir).ppo == run.agent.config.ppo
         assert len((run.run_dir / "metrics.csv").read_text().splitlines()) == 1 + 2
         assert_close(Agent.load(run.run_dir).state, run.agent.state)
     leaves = [np.asarray(jax.tree.leaves(run.agent.state)[1]) for run in trained]
@@ -116,8 +116,8 @@ def test_the_command_trains_seeds_in_one_program(
     assert f"kitae-marl evaluate set --runs-dir {tmp_path}\n" in out  # no --allow-import for ours
     assert "for a rollout" in out  # memory, before it is allocated
     assert sorted(result["seeds"]) == ["0", "1"]
-    assert [path.name for path in folders.find_runs(tmp_path / "set")] == ["seed_0", "seed_1"]
-    assert folders.read_config(tmp_path / "set" / "seed_1").backend == "compiled"
+    assert [path.name for path in search.find_runs(tmp_path / "set")] == ["seed_0", "seed_1"]
+    assert contents.read_config(tmp_path / "set" / "seed_1").backend == "compiled"
 
 
 def test_it_ends_with_where_the_runs_are(
@@ -134,7 +134,7 @@ def test_it_ends_with_where_the_runs_are(
     assert "learning_rate-0.001" in capsys.readouterr().out
     for wrong in ("grid", "runs/grid"):
         with pytest.raises(NoCheckpointError, match=r"folder of runs.*runs/grid/learning_rate"):
-            folders.find_runs(wrong)
+            search.find_runs(wrong)
     below = ["train", GAME, "--run", "grid/learning_rate-0.001/seed_0", "--resume"]
     with pytest.raises(SystemExit):
         main(below)
@@ -142,7 +142,7 @@ def test_it_ends_with_where_the_runs_are(
     assert told in capsys.readouterr().err
     main(["train", GAME, *told.split(), "--resume", "--env-steps", str(LONGER.env_steps)])
     assert f"done: {LONGER.env_steps} steps" in capsys.readouterr().out
-    assert len(folders.find_runs("grid/learning_rate-0.001/seed_0")) == 1
+    assert len(search.find_runs("grid/learning_rate-0.001/seed_0")) == 1
 
 
 @pytest.mark.faults

@@ -45,7 +45,7 @@ from kitae_marl.loops.train import first_seed
 from kitae_marl.loops.update import NONFINITE
 from kitae_marl.runs import session
 from kitae_marl.runs.agent import Agent
-from kitae_marl.runs.store import folders, manifest
+from kitae_marl.runs.store import contents, manifest
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.files import LOCK, locked
 from kitae_marl.runs.store.listing import list_runs
@@ -576,7 +576,7 @@ class TestOtherSettings:
         assert "ppo.learning_rate: the run was trained with 0.0025, goes on with 0.0001" in said
         assert "env_steps: the run was trained with 96, goes on with 128" in said
         assert "gamma" not in said
-        assert folders.read_config(copy).ppo.learning_rate == 1e-4
+        assert contents.read_config(copy).ppo.learning_rate == 1e-4
 
     @pytest.mark.parametrize(
         ("key", "config"),
@@ -603,14 +603,10 @@ class TestOtherSettings:
 
 
 def test_a_summary_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch):
-    write = folders.write_text
+    def refuse(path: Path, summary: dict[str, Any]) -> None:
+        raise OSError(30, "Read-only file system")
 
-    def refuse(path: Path, text: str) -> None:
-        if path.name == "summary.json":
-            raise OSError(30, "Read-only file system")
-        write(path, text)
-
-    monkeypatch.setattr(folders, "write_text", refuse)
+    monkeypatch.setattr(contents, "write_summary", refuse)
     with pytest.warns(UserWarning, match=r"summary.json could not be written"):
         Agent(make_env(), CONFIG).train(make_env(), tmp_path / "run", show=False)
     assert saved(tmp_path / "run")[-1] == 48

@@ -24,7 +24,7 @@ from kitae_marl.cli.main import main
 from kitae_marl.errors import ConfigError, KitaeError, UnsafePathError
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.logger import MetricsFile
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store import contents, folders, search, sets
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.listing import list_runs
 
@@ -93,9 +93,9 @@ def read_everything(path: Path, template: Any) -> None:
     """Read a run as loading, resuming and listing do; only errors of ours may come."""
     keeper = RunCheckpointer(path / "checkpoints", save_every=1, num_envs=1)
     readers = [
-        folders.read_config,
-        folders.read_groups,
-        folders.read_summary,
+        contents.read_config,
+        contents.read_groups,
+        contents.read_summary,
         lambda p: list_runs(p.parent),
     ]
     readers += [lambda p: MetricsFile(p / "metrics.csv", resume_step=48)]
@@ -215,11 +215,11 @@ class TestConfig:
         (copy / name).write_text(text)
         started = time.perf_counter()
         if name == "summary.json":
-            assert folders.read_summary(copy) == {}
+            assert contents.read_summary(copy) == {}
         else:
-            reader = folders.read_set if name == "seeds.json" else folders.read_config
+            reader = sets.read_set if name == "seeds.json" else contents.read_config
             with pytest.raises(ConfigError):
-                (folders.read_groups if name == "agents.json" else reader)(copy)
+                (contents.read_groups if name == "agents.json" else reader)(copy)
         assert time.perf_counter() - started < 2.0
 
     def test_a_pipe_is_not_waited_for(self, copy):
@@ -229,7 +229,7 @@ class TestConfig:
 
         def read() -> None:
             with pytest.raises(ConfigError):
-                folders.read_config(copy)
+                contents.read_config(copy)
             done.set()
 
         threading.Thread(target=read, daemon=True).start()
@@ -338,4 +338,4 @@ class TestTerminal:
 
 def test_the_unsafe_is_named(tmp_path):
     with pytest.raises(UnsafePathError, match="expected a run name"):
-        folders.find_runs(folders.run_path(tmp_path, "../evil"))
+        search.find_runs(folders.run_path(tmp_path, "../evil"))

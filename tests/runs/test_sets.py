@@ -14,7 +14,7 @@ from command_line import GAME, SMALL, last_json
 from kitae_marl.cli.main import main, parse
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store import contents, folders, search, sets
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SET = ["train", GAME, "--run", "many", "--runs-dir", "here"]
@@ -31,46 +31,46 @@ def run_main(folder: Path, capsys: Any, *args: str) -> tuple[dict[str, Any], str
 
 def write_run(path: Path, seed: int = 0) -> None:
     path.mkdir(parents=True)
-    (path / folders.MARKER).write_text(Config(seed=seed).to_json())
+    (path / contents.CONFIG_FILE).write_text(Config(seed=seed).to_json())
 
 
 class TestLayout:
     def test_find_runs(self, tmp_path):
         (tmp_path / "many").mkdir()
-        folders.write_set(tmp_path / "many", [3, 10, 2])
+        sets.write_set(tmp_path / "many", [3, 10, 2])
         with pytest.raises(NoCheckpointError, match="got the set 'many'; begun are none"):
-            folders.find_runs("many", tmp_path)
+            search.find_runs("many", tmp_path)
         for seed in (10, 2):
             write_run(tmp_path / "many" / f"seed_{seed}")
         write_run(tmp_path / "one")
-        found = folders.find_runs("many", tmp_path)
+        found = search.find_runs("many", tmp_path)
         assert [path.name for path in found] == ["seed_2", "seed_10"]
-        assert found == folders.find_runs(tmp_path / "many")
-        assert folders.find_runs("one", tmp_path) == [(tmp_path / "one").resolve()]
-        assert folders.find_run("many/seed_2", tmp_path) == found[0]
+        assert found == search.find_runs(tmp_path / "many")
+        assert search.find_runs("one", tmp_path) == [(tmp_path / "one").resolve()]
+        assert search.find_run("many/seed_2", tmp_path) == found[0]
         with pytest.raises(NoCheckpointError, match=r"many'; begun are many/seed_2, many/seed_10"):
-            folders.find_run("many", tmp_path)
+            search.find_run("many", tmp_path)
         with pytest.raises(NoCheckpointError, match=r"runs in .*: many, one"):
-            folders.find_runs("other", tmp_path)
+            search.find_runs("other", tmp_path)
 
     @pytest.mark.parametrize(
         "text",
         ["", "[]", "{}", '{"seeds": []}', '{"seeds": ["../x"]}', '{"seeds": [true]}', "\xff"],
     )
     def test_a_damaged_set_is_none(self, tmp_path, text):
-        (tmp_path / folders.SET_MARKER).write_text(text, encoding="latin-1")
+        (tmp_path / sets.SET_FILE).write_text(text, encoding="latin-1")
         with pytest.raises(ConfigError):
-            folders.read_set(tmp_path)
+            sets.read_set(tmp_path)
         with pytest.raises(RunExistsError, match="holds no run"):
             folders.create_run(tmp_path, overwrite=True)
 
     def test_a_member_that_is_a_link_to_outside_is_refused(self, tmp_path):
         write_run(tmp_path / "outside")
         (tmp_path / "runs" / "many").mkdir(parents=True)
-        folders.write_set(tmp_path / "runs" / "many", [0])
+        sets.write_set(tmp_path / "runs" / "many", [0])
         (tmp_path / "runs" / "many" / "seed_0").symlink_to(tmp_path / "outside")
         with pytest.raises(ValueError, match="leads outside"):
-            folders.find_runs("many", tmp_path / "runs")
+            search.find_runs("many", tmp_path / "runs")
 
     def test_names_of_sets(self):
         assert folders.default_name(Config(seed=2), 3) == "simple_spread-v3-ippo-2-to-4"
@@ -89,8 +89,8 @@ class TestTraining:
         result, out = run_main(trained, capsys, *SET, *options)
         path = trained / "here" / "many"
         assert sorted(p.name for p in path.iterdir()) == ["seed_5", "seed_6", "seeds.json"]
-        found = folders.find_runs(path)
-        assert [folders.read_config(run).seed for run in found] == [5, 6]
+        found = search.find_runs(path)
+        assert [contents.read_config(run).seed for run in found] == [5, 6]
         assert sorted(result["seeds"]) == ["5", "6"]
         means = [result["seeds"][seed]["returns"]["mean"] for seed in ("5", "6")]
         assert means[0] != means[1]
@@ -131,7 +131,7 @@ class TestTraining:
         assert not list(tmp_path.iterdir())
 
     def test_resume_goes_on_with_every_seed_and_starts_new_ones(self, trained, capsys):
-        before = folders.find_runs(trained / "here" / "many")[0] / "checkpoints" / "16"
+        before = search.find_runs(trained / "here" / "many")[0] / "checkpoints" / "16"
         saved = before.stat().st_mtime_ns
         options = ["--resume", "--seeds", "3", "--env-steps", "48"]
         result, _ = run_main(trained, capsys, *SET, *options)
@@ -171,12 +171,12 @@ class TestTraining:
         path = tmp_path / "here" / "many"
         for old, new in {5: 5, 7: 9}.items():
             shutil.copytree(trained / "here" / "many" / f"seed_{old}", path / f"seed_{new}")
-        marker = path / "seed_9" / folders.MARKER
-        marker.write_text(replace(folders.read_config(marker.parent), seed=9).to_json())
-        folders.write_set(path, [9, 5])
+        marker = path / "seed_9" / contents.CONFIG_FILE
+        marker.write_text(replace(contents.read_config(marker.parent), seed=9).to_json())
+        sets.write_set(path, [9, 5])
         result, _ = run_main(tmp_path, capsys, *SET, "--resume", "--env-steps", "64")
         assert {seed: r["env_steps"] for seed, r in result["seeds"].items()} == {"5": 64, "9": 64}
-        assert folders.read_set(path) == [5, 9]
+        assert sets.read_set(path) == [5, 9]
         with pytest.raises(SystemExit) as caught:
             run_main(tmp_path, capsys, *SET, "--resume", "--seeds", "4")
         assert caught.value.code == 2

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from kitae_marl.config.run import Config
 from kitae_marl.data.groups import first_match, require_spaces
 from kitae_marl.errors import ConfigError
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store.contents import read_config
+from kitae_marl.runs.store.search import find_runs
 from kitae_marl.types import Policy
 
 
@@ -73,8 +74,8 @@ def find_all(
     """
     gathered: dict[str, SeedRuns] = {}
     for name in names:
-        for path in folders.find_runs(name, runs_dir):
-            config = folders.read_config(path)
+        for path in find_runs(name, runs_dir):
+            config = read_config(path)
             if seats:
                 kept = {p: seat for p, seat in config.seats.items() if not _is_hidden(p, seats)}
                 config = dataclasses.replace(config, seats={**seats, **kept})

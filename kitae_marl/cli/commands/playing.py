@@ -20,7 +20,7 @@ from kitae_marl.cli.commands.loading import (
 )
 from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate, Playing, PlayingRuns
 from kitae_marl.errors import ConfigError
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store.search import find_run
 from kitae_marl.runs.terminal import counted, say
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def _protocol(game: Game, env: Any, options: PlayingRuns) -> Protocol:
             )
         opponent = oracle.make(env)
     elif options.against is not None:
-        path = folders.find_run(options.against, options.runs_dir)
+        path = find_run(options.against, options.runs_dir)
         opponent = load_policy(path, env, sample=options.sample)
     return Protocol(options.episodes, options.seeds, opponent)
 

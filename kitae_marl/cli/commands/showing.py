@@ -20,8 +20,8 @@ from kitae_marl.cli.commands.loading import (
 )
 from kitae_marl.cli.options.showing import Export, Plot, Watch
 from kitae_marl.errors import ConfigError, EnvError, RenderError
-from kitae_marl.runs.store import folders
 from kitae_marl.runs.store.files import require_output
+from kitae_marl.runs.store.search import find_run
 from kitae_marl.runs.terminal import counted, say
 
 WIDTHS = 800, 400
@@ -175,7 +175,7 @@ def export(options: Export) -> dict[str, Any]:
     from kitae_marl.evaluation.export import export_policy, require_outputs
     from kitae_marl.runs.agent import Agent
 
-    path = folders.find_run(options.run, options.runs_dir)
+    path = find_run(options.run, options.runs_dir)
     require_outputs(options.out)
     agent = Agent.load(path, step=options.step)
     arrays, module = export_policy(agent, options.out)

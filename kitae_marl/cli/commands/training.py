@@ -21,7 +21,8 @@ from kitae_marl.cli.options.training import Runs, Train
 from kitae_marl.config.ppo import CENTRAL
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
-from kitae_marl.runs.store import folders as runs
+from kitae_marl.runs.logger import WINDOW
+from kitae_marl.runs.store import contents, folders, sets
 from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import folders_of_runs, list_runs
 from kitae_marl.runs.terminal import say
@@ -31,10 +32,10 @@ def train(options: Train) -> dict[str, Any]:
     """Train a new run or a set of runs, or resume one."""
     path = _run_folder(options)
     if not options.resumes:
-        runs.require_free(path, overwrite=options.overwrite)
+        folders.require_free(path, overwrite=options.overwrite)
     # JAX takes seconds to import; meanwhile the workers start.
     threading.Thread(target=_import_early).start()
-    if options.seeds > 1 or (options.resumes and runs.is_set(path)):
+    if options.seeds > 1 or (options.resumes and sets.is_set(path)):
         return train_set(options, path)
     result = _train_run(options, options.config(), path, resume=options.resumes)
     _say_where_to_look(options, path)
@@ -86,8 +87,8 @@ def _result(summary: dict[str, Any], path: Path, **more: Any) -> dict[str, Any]:
     """Say what a run came to, and return the JSON that says so."""
     returns = {tag.removeprefix("return/"): x for tag, x in summary["returns"].items()}
     say(f"done: {summary['env_steps']} steps, {summary['env_steps_per_s']:.0f} env steps/s")
-    say(f"return per episode, last {runs.WINDOW} episodes: {_in_words(returns)}")
-    kept = {key: summary[key] for key in runs.COUNTS}
+    say(f"return per episode, last {WINDOW} episodes: {_in_words(returns)}")
+    kept = {key: summary[key] for key in contents.COUNTS}
     return {**kept, **more, "returns": returns, "run_dir": str(path)}
 
 
@@ -108,8 +109,8 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
             seeds = _seeds_to_go_on(options, path)
         else:
             seeds = options.all_seeds()
-            runs.create_run(path, overwrite=options.overwrite)
-        runs.write_set(path, seeds)
+            folders.create_run(path, overwrite=options.overwrite)
+        sets.write_set(path, seeds)
         compiled = _is_compiled(options.config())
         results = (together if compiled else one_after_another)(options, path, seeds)
     tags = {tag for result in results.values() for tag in result["returns"]}
@@ -134,7 +135,7 @@ def together(options: Train, path: Path, seeds: list[int]) -> dict[int, dict[str
     """Train the runs of a set in one compiled program; return the result of each by its seed."""
     from kitae_marl.runs.many import train_together
 
-    members = [runs.member(path, seed) for seed in seeds]
+    members = [folders.member(path, seed) for seed in seeds]
     say(f"seeds {', '.join(map(str, seeds))} in {path}")
     config, env = _make_env(options.config())
     game = _seated(options, env).game
@@ -152,11 +153,11 @@ def one_after_another(options: Train, path: Path, seeds: list[int]) -> dict[int,
     """Train the runs of a set in turn; return the result of each by its seed."""
     results = {}
     for seed in seeds:
-        own, config = runs.member(path, seed), options.config(seed)
-        begun = runs.has_checkpoints(own)
+        own, config = folders.member(path, seed), options.config(seed)
+        begun = contents.has_checkpoints(own)
         say(f"seed {seed}: {'goes on' if begun else 'begins'} in {own}")
         if begun and options.resume_step is None and _is_over(own, config):
-            results[seed] = _result(runs.read_summary(own), own)
+            results[seed] = _result(contents.read_summary(own), own)
         else:
             results[seed] = _train_run(options, config, own, resume=begun)
     return results
@@ -164,8 +165,8 @@ def one_after_another(options: Train, path: Path, seeds: list[int]) -> dict[int,
 
 def _is_over(path: Path, config: Config) -> bool:
     """Whether a run has come to its end with these settings, so that nothing is left to do."""
-    stored = dataclasses.replace(runs.read_config(path), backend=config.backend)
-    return stored == config and bool(runs.read_summary(path).get("complete"))
+    stored = dataclasses.replace(contents.read_config(path), backend=config.backend)
+    return stored == config and bool(contents.read_summary(path).get("complete"))
 
 
 def _seeds_to_go_on(options: Train, path: Path) -> list[int]:
@@ -174,13 +175,13 @@ def _seeds_to_go_on(options: Train, path: Path) -> list[int]:
     Raises:
         ConfigError: if the folder is no set, or a seed of it is left out.
     """
-    if not runs.is_set(path):
+    if not sets.is_set(path):
         raise ConfigError(
             f"seeds: {path} is one run, got --seeds {options.seeds}; leave it out, or start a set "
             "under another name (--run).",
             "seeds",
         )
-    stored, given = runs.read_set(path), options.all_seeds()
+    stored, given = sets.read_set(path), options.all_seeds()
     if (given[0], len(given)) == (stored[0], len(stored)):  # as parsed if no others are given
         return stored
     missing = sorted({*stored} - {*given})
@@ -230,7 +231,7 @@ def _run_folder(options: Train) -> Path:
     """Choose the folder: the one named, or for a new unnamed run the first name that is free."""
     name = options.run
     if name is None:
-        name = runs.default_name(options.config(), options.seeds)
+        name = folders.default_name(options.config(), options.seeds)
     path = options.path(name)
     number = 2
     new = options.run is None and not (options.resumes or options.overwrite)
@@ -270,17 +271,17 @@ def program_as_called() -> str:
 def show_runs(options: Runs) -> dict[str, Any]:
     """List the runs of a folder."""
     rows = list_runs(options.runs_dir)
-    folders = folders_of_runs(options.runs_dir)
+    others = folders_of_runs(options.runs_dir)
     shown = [part for row in rows for part in (row, *row.get("runs", ()))]
-    names = [*(row["name"] for row in shown), *(path.name for path in folders)]
+    names = [*(row["name"] for row in shown), *(path.name for path in others)]
     width = max(map(len, names), default=0) + 2
     for row in rows:
         _say_run(row, width)
         for part in row.get("runs", ()):
             _say_run({**part, "name": f"  {part['name']}"}, width)
-    for path in folders:
+    for path in others:
         say(f"{path.name:{width}s} {'folder':9s} of runs: --runs-dir {shlex.quote(str(path))}")
-    if not rows and not folders:
+    if not rows and not others:
         say(f"no runs in {options.runs_dir}")
     return {"runs": rows}
 

@@ -1,1 +1,1 @@
-"""A run on disk: its folder, checkpoints, locks, and the list of runs."""
+"""Runs on disk: their folders and files, sets of them, checkpoints, locks, and finding them."""

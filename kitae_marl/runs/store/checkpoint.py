@@ -21,7 +21,7 @@ from kitae_marl.errors import (
     CheckpointWriteError,
     NoCheckpointError,
 )
-from kitae_marl.runs.store.folders import is_step
+from kitae_marl.runs.store.contents import is_step
 from kitae_marl.runs.store.manifest import (
     MAX_BYTES,
     describe,

@@ -1,4 +1,4 @@
-"""Files that a command writes where the user says: whole or not at all."""
+"""Files that are written whole or not at all, and the lock of a folder that is being written."""
 
 from __future__ import annotations
 
@@ -97,6 +97,12 @@ def _permissions(out: Path) -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return 0o666 & ~mask
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, its line ends as they are."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 LOCK = ".lock"

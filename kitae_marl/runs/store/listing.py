@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from kitae_marl.errors import ConfigError, UnsafePathError
-from kitae_marl.runs.store import folders
+from kitae_marl.runs.store import contents, sets
 from kitae_marl.runs.store.files import holder
+from kitae_marl.runs.store.folders import run_path
+from kitae_marl.runs.store.search import runs_in
 
-OURS = (folders.MARKER, folders.SET_MARKER, "agents.json", "checkpoints", "metrics.csv")
+OURS = (
+    contents.CONFIG_FILE,
+    sets.SET_FILE,
+    contents.AGENTS_FILE,
+    contents.CHECKPOINTS,
+    contents.METRICS_FILE,
+)
 """What makes a folder one of ours, if only a damaged one."""
 TAIL = 1 << 16
 """Bytes of metrics that are read, from the start and from the end."""
@@ -43,7 +51,7 @@ def folders_of_runs(runs_dir: str | Path) -> list[Path]:
     """Return the folders in a folder that hold runs or sets, as ``train_many`` leaves them."""
     root = Path(runs_dir)
     parts = sorted(root.iterdir()) if root.is_dir() else []
-    return [path for path in parts if not _is_ours(path) and folders.held(path)]
+    return [path for path in parts if not _is_ours(path) and runs_in(path)]
 
 
 def _is_ours(path: Path) -> bool:
@@ -57,16 +65,16 @@ def _is_ours(path: Path) -> bool:
 def _entry(root: Path, path: Path) -> dict[str, Any]:
     """Describe one folder; whatever is wrong with it is its description."""
     try:
-        folders.run_path(root, path.name)
-        return _set(path) if (path / folders.SET_MARKER).exists() else _run(path)
+        run_path(root, path.name)
+        return _set(path) if (path / sets.SET_FILE).exists() else _run(path)
     except (ConfigError, UnsafePathError, OSError) as error:
         return {"name": path.name, "state": "damaged", "reason": str(error)}
 
 
 def _run(path: Path) -> dict[str, Any]:
     """Describe one run."""
-    config, summary = folders.read_config(path), folders.read_summary(path)
-    steps, value = _progress(path / "metrics.csv")
+    config, summary = contents.read_config(path), contents.read_summary(path)
+    steps, value = _progress(path / contents.METRICS_FILE)
     if summary:  # else it is at work, or was killed
         steps, value = summary["env_steps"], summary["returns"].get(RETURN)
     process = holder(path)
@@ -86,8 +94,8 @@ def _run(path: Path) -> dict[str, Any]:
 
 def _set(path: Path) -> dict[str, Any]:
     """Describe a set of runs."""
-    seeds = folders.read_set(path)
-    members = [path / folders.member_name(seed) for seed in seeds]
+    seeds = sets.read_set(path)
+    members = [path / sets.member_name(seed) for seed in seeds]
     rows = [_entry(path, part) for part in members if part.exists()]
     states = [row["state"] for row in rows]
     if holder(path) or "running" in states:

@@ -1,0 +1,83 @@
+"""Finding runs and sets of runs by path or by name."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from kitae_marl.errors import NoCheckpointError
+from kitae_marl.runs.store.contents import CONFIG_FILE
+from kitae_marl.runs.store.folders import NAME, member
+from kitae_marl.runs.store.sets import SET_FILE, is_set, read_set
+
+
+def find_runs(run: str | Path, runs_dir: str | Path = "runs") -> list[Path]:
+    """Return the folders of a run, or of all runs of a set that have been started, by seed.
+
+    Args:
+        run: path of a folder, or its name in ``runs_dir``.
+        runs_dir: folder that holds the runs.
+
+    Raises:
+        NoCheckpointError: if there is no run; the message lists those there are.
+    """
+    for path in _candidates(run, runs_dir):
+        if is_set(path):
+            started = _started(path)
+            if started:
+                return started
+    return [find_run(run, runs_dir)]
+
+
+def _started(path: Path) -> list[Path]:
+    """Return the folders of those runs of a set that have been started, by seed."""
+    members = [member(path, seed) for seed in read_set(path)]
+    return [found for found in members if (found / CONFIG_FILE).is_file()]
+
+
+def _candidates(run: str | Path, runs_dir: str | Path) -> list[Path]:
+    """Folders that a path or a name (``x``, ``x/seed_0``) may mean."""
+    named = all(NAME.fullmatch(part) for part in str(run).split("/"))
+    return [Path(run), Path(runs_dir) / run] if named else [Path(run)]
+
+
+def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
+    """Return the folder of an existing run, given its path or its name in ``runs_dir``.
+
+    Raises:
+        NoCheckpointError: if there is no run, or a set of them; the message lists those there are.
+    """
+    for path in _candidates(run, runs_dir):
+        try:
+            found = (path / CONFIG_FILE).is_file()
+        except PermissionError:
+            raise
+        except OSError:  # a name too long to be one
+            found = False
+        if found:
+            return path.resolve()
+        if is_set(path):
+            begun = ", ".join(f"{run}/{part.name}" for part in _started(path)) or "none"
+            raise NoCheckpointError(
+                f"expected one run, got the set {str(run)!r}; begun are {begun}.", str(run)
+            )
+    for path in _candidates(run, runs_dir):
+        if names := runs_in(path):
+            folder = shlex.quote(str(path))
+            raise NoCheckpointError(
+                f"{str(run)!r} is a folder of runs ({', '.join(names)}): name one of them, such as "
+                f"{path / names[0]} (for train: --runs-dir {folder} --run {names[0]}); "
+                f"`kitae-marl runs --runs-dir {folder}` shows them.",
+                str(run),
+            )
+    listed = ", ".join(runs_in(Path(runs_dir))) or "none"
+    raise NoCheckpointError(f"no run at {str(run)!r}; runs in {runs_dir}: {listed}.", str(run))
+
+
+def runs_in(folder: Path) -> list[str]:
+    """Return the names of the runs and sets of runs that stand in a folder, none if it is none."""
+    if not os.path.isdir(folder):  # which takes a name too long to be one, too
+        return []
+    markers = (CONFIG_FILE, SET_FILE)
+    return sorted({p.parent.name for marker in markers for p in folder.glob(f"*/{marker}")})
