@@ -327,6 +327,7 @@ LOADERS = [
     "kitae_marl.runs.store.manifest",
     "kitae_marl.runs.store.contents",
     "kitae_marl.runs.store.folders",
+    "kitae_marl.runs.store.metrics",
     "kitae_marl.runs.store.search",
     "kitae_marl.runs.store.sets",
     "kitae_marl.runs.store.strict_json",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kitae_marl.evaluation.statistics import iqm, stratified_bootstrap
+from kitae_marl.runs.store.metrics import read_column
 
 POINTS = 100
 """Points of a curve; each is the mean of the updates in one part of the steps."""
@@ -72,44 +72,6 @@ def _known(column: np.ndarray) -> np.ndarray:
     return column[np.isfinite(column)]
 
 
-def read_metric(run_dir: Path, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read one column of a run's ``metrics.csv``.
-
-    Args:
-        run_dir: the run folder.
-        metric: name of the column, as in TensorBoard.
-
-    Returns:
-        Steps and values, of the rows that have both.
-
-    Raises:
-        ValueError: if there is no such file, column, or value; the message names those there are.
-    """
-    path = run_dir / "metrics.csv"
-    try:
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or [])
-            pairs = [(row.get("step"), row.get(metric)) for row in reader]
-    except (OSError, csv.Error) as error:
-        raise ValueError(f"expected the metrics of a run in {path}: {error}.") from None
-    if metric not in columns:
-        raise ValueError(f"{path} has no column {metric!r}; it has {', '.join(columns) or 'none'}.")
-    numbers = [(_number(step), _number(value)) for step, value in pairs]
-    kept = np.array([pair for pair in numbers if np.isfinite(pair).all()]).reshape(-1, 2)
-    if not len(kept):
-        raise ValueError(f"{path} has no value of {metric!r} yet; train the run for longer.")
-    return kept[:, 0], kept[:, 1]
-
-
-def _number(text: str | None) -> float:
-    """Read a cell; one that is empty, or torn by a kill, is NaN."""
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return float("nan")
-
-
 def make_curve(label: str, run_dirs: Sequence[Path], metric: str, points: int = POINTS) -> Curve:
     """Read some runs and bring them onto one grid.
 
@@ -120,9 +82,9 @@ def make_curve(label: str, run_dirs: Sequence[Path], metric: str, points: int = 
         points: parts into which the steps are cut; fewer where the runs have fewer rows.
 
     Raises:
-        ValueError: as ``read_metric``.
+        ValueError: as ``read_column``.
     """
-    columns = [read_metric(path, metric) for path in run_dirs]
+    columns = [tuple(map(np.array, read_column(path, metric))) for path in run_dirs]
     points = min(points, max(len(step) for step, _ in columns))
     end = max(float(step.max()) for step, _ in columns)
     edges = np.linspace(0, end, points + 1)

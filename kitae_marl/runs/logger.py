@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import socket
 import time
@@ -14,57 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kitae_marl.runs.store.files import write_text
+from kitae_marl.runs.store.contents import BOARD
+from kitae_marl.runs.store.metrics import METRICS_FILE, MetricsFile
 from kitae_marl.runs.terminal import make_display, say
 
 WINDOW = 100
 """Episodes in the running mean of the returns that summary and terminal show."""
 FLUSH_SECONDS = 5.0
 """Seconds between two moments at which the TensorBoard file is written out."""
-
-
-class MetricsFile:
-    """``metrics.csv``: one row per log interval, columns in order of appearance."""
-
-    def __init__(self, path: Path, resume_step: int) -> None:
-        """Open the file: empty, or on resume without the rows beyond ``resume_step``."""
-        self._path = path
-        self._columns = ["step"]
-        self._rows: list[dict[str, str]] = []
-        if resume_step and path.exists():
-            self._read(path.read_text(encoding="utf-8", errors="replace"), resume_step)
-        self._rewrite()
-
-    def _read(self, text: str, last_step: int) -> None:
-        """Take over the whole rows up to a step; a killed run may have left a torn one."""
-        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
-        columns = list(reader.fieldnames or [])
-        if "step" not in columns:
-            return
-        self._columns = columns
-        for row in reader:
-            whole = None not in row and None not in row.values() and row["step"].isdecimal()
-            if whole and int(row["step"]) <= last_step:
-                self._rows.append(row)
-
-    def append(self, row: dict[str, float]) -> None:
-        """Add one row; a column not seen before makes the file be written anew."""
-        new = [name for name in row if name not in self._columns]
-        self._rows.append({name: repr(value) for name, value in row.items()})
-        if new:
-            self._columns += new
-            self._rewrite()
-            return
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._columns).writerow(self._rows[-1])
-
-    def _rewrite(self) -> None:
-        """Write the whole file."""
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self._columns)
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_text(self._path, text.getvalue())
 
 
 class BoardFile:
@@ -165,8 +120,8 @@ class Logger:
 
     def _open(self, run_dir: Path, resume_step: int) -> None:
         """Open the files of a run folder."""
-        self._csv = MetricsFile(run_dir / "metrics.csv", resume_step)
-        self._board = BoardFile(run_dir / "logs", resume_step)
+        self._csv = MetricsFile(run_dir / METRICS_FILE, resume_step)
+        self._board = BoardFile(run_dir / BOARD, resume_step)
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Record one value; ``flush_step`` writes the mean of all that came since the last one."""
@@ -211,7 +166,7 @@ class Logger:
     def _write(self, step: int, values: dict[str, float]) -> None:
         """Write one row of metrics."""
         if self._csv is not None:
-            self._csv.append({"step": step, **values})
+            self._csv.append(step, values)
         if self._board is not None:
             self._board.append(step, values)
 

@@ -11,12 +11,13 @@ import kitae_marl
 from kitae_marl import with_seats
 from kitae_marl.evaluation import evaluate, evaluate_sides, oracle_for, play_frames, seated
 from kitae_marl.evaluation.brackets import Protocol, known_bracket, measure, table
-from kitae_marl.evaluation.curves import make_curve, metric_definition, read_metric
+from kitae_marl.evaluation.curves import make_curve, metric_definition
 from kitae_marl.evaluation.plots import plot_comparison, plot_curves
 from kitae_marl.players.policies import random_policy
 from kitae_marl.players.scripted.board_bots import connect_four_bot, tictactoe_bot
 from kitae_marl.players.scripted.oracles import ORACLES
 from kitae_marl.players.scripted.particles import plan
+from kitae_marl.runs.store.metrics import read_column
 from kitae_marl.vector.catalogue.games import catalogue
 from kitae_marl.vector.make import make_vec_env
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
@@ -367,7 +368,7 @@ class TestCurves:
         assert (curve.middle() <= high).all()
 
     def test_parts_without_a_value_are_left_out(self, tmp_path):
-        a = write_metrics(tmp_path / "a", "step,x\n10,\n20,nan\n30,5.0\n40,7.0")  # torn at the end
+        a = write_metrics(tmp_path / "a", "step,x\n10,\n20,nan\n30,4.0\n40,8.0\n50,inf\n60,7.")
         curve = make_curve("x", [a], "x", points=4)
         assert curve.step.tolist() == [40.0]
         assert curve.runs.tolist() == [[6.0]]
@@ -385,7 +386,7 @@ class TestCurves:
         path = tmp_path / "a"
         path.mkdir() if text is None else write_metrics(path, text)
         with pytest.raises(ValueError, match=message):
-            read_metric(path, "return/mean")
+            read_column(path, "return/mean")
 
     def test_definitions(self):
         assert "summed over all agents" in metric_definition("return/team")

@@ -11,7 +11,8 @@ import pytest
 
 from kitae_marl.runs import logger as module
 from kitae_marl.runs import terminal
-from kitae_marl.runs.logger import FLUSH_SECONDS, Logger, MetricsFile
+from kitae_marl.runs.logger import FLUSH_SECONDS, Logger
+from kitae_marl.runs.store.metrics import MetricsFile
 from kitae_marl.runs.terminal import PlainDisplay, make_display, say, say_error
 from kitae_marl.types import RunWriter
 
@@ -128,11 +129,6 @@ class TestLogger:
         logger.close()
         kept = rows(tmp_path)
         assert [(row["step"], row["x"]) for row in kept] == [("10", "1.0"), ("30", "2.0")]
-
-    def test_a_new_run_starts_an_empty_file(self, tmp_path):
-        (tmp_path / "metrics.csv").write_text("step\n5\n")
-        MetricsFile(tmp_path / "metrics.csv", resume_step=0)
-        assert rows(tmp_path) == []
 
 
 def records(data: bytes) -> list[bytes]:

@@ -23,10 +23,10 @@ from command_line import ENVIRONMENT, GAME, SMALL, command
 from kitae_marl.cli.main import main
 from kitae_marl.errors import ConfigError, KitaeError, UnsafePathError
 from kitae_marl.runs.agent import Agent
-from kitae_marl.runs.logger import MetricsFile
 from kitae_marl.runs.store import contents, folders, search, sets
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.listing import list_runs
+from kitae_marl.runs.store.metrics import MetricsFile
 
 pytestmark = [
     pytest.mark.faults,

@@ -16,6 +16,7 @@ from kitae_marl.config.run import Config
 from kitae_marl.data.space_json import space_from_json, space_to_json
 from kitae_marl.errors import ConfigError, UnsafePathError
 from kitae_marl.runs.store.files import write_text
+from kitae_marl.runs.store.metrics import METRICS_FILE
 from kitae_marl.runs.store.strict_json import json_text, read_json
 from kitae_marl.types import GroupSpec
 
@@ -27,8 +28,6 @@ SUMMARY_FILE = "summary.json"
 """The file that says what a run came to, while nobody trains it."""
 CHECKPOINTS = "checkpoints"
 """The folder of the checkpoints, each in a folder that is named by its joint step."""
-METRICS_FILE = "metrics.csv"
-"""The file with a row of numbers for each update."""
 BOARD = "logs"
 """The folder of the TensorBoard files."""
 

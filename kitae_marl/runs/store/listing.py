@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from kitae_marl.errors import ConfigError, UnsafePathError
 from kitae_marl.runs.store import contents, sets
 from kitae_marl.runs.store.files import holder
 from kitae_marl.runs.store.folders import run_path
+from kitae_marl.runs.store.metrics import METRICS_FILE, last_values
 from kitae_marl.runs.store.search import runs_in
 
 OURS = (
@@ -18,12 +18,11 @@ OURS = (
     sets.SET_FILE,
     contents.AGENTS_FILE,
     contents.CHECKPOINTS,
-    contents.METRICS_FILE,
+    METRICS_FILE,
 )
 """What makes a folder one of ours, if only a damaged one."""
-TAIL = 1 << 16
-"""Bytes of metrics that are read, from the start and from the end."""
 RETURN = "return/mean"
+"""The metric that is listed."""
 
 
 def list_runs(runs_dir: str | Path) -> list[dict[str, Any]]:
@@ -74,7 +73,7 @@ def _entry(root: Path, path: Path) -> dict[str, Any]:
 def _run(path: Path) -> dict[str, Any]:
     """Describe one run."""
     config, summary = contents.read_config(path), contents.read_summary(path)
-    steps, value = _progress(path / contents.METRICS_FILE)
+    steps, value = last_values(path / METRICS_FILE, RETURN)
     if summary:  # else it is at work, or was killed
         steps, value = summary["env_steps"], summary["returns"].get(RETURN)
     process = holder(path)
@@ -108,41 +107,3 @@ def _set(path: Path) -> dict[str, Any]:
     values = [row["return"] for row in rows if row.get("return") is not None]
     mean = math.fsum(values) / len(values) if values else None
     return {"name": path.name, "state": state, "seeds": seeds, "return": mean, "runs": rows}
-
-
-def _progress(path: Path) -> tuple[int, float | None]:
-    """Return the last step and the last return of the metrics, as far as they can be read."""
-    if not path.is_file():
-        return 0, None
-    with path.open("rb") as file:
-        head = file.readline(TAIL)
-        file.seek(max(len(head), path.stat().st_size - TAIL))
-        tail = file.read(TAIL)
-    columns = _cells(head)
-    lines = tail[: tail.rfind(b"\n") + 1].splitlines()
-    steps, value = 0, None
-    for line in reversed(lines):
-        row = dict(zip(columns, _cells(line), strict=False))
-        if not steps and row.get("step", "").isdecimal():
-            steps = int(row["step"])
-        value = _number(row.get(RETURN, ""))
-        if steps and value is not None:
-            break
-    return steps, value
-
-
-def _cells(line: bytes) -> list[str]:
-    """Read one line of a CSV file."""
-    try:
-        return next(csv.reader([line.decode(errors="replace")]), [])
-    except csv.Error:
-        return []
-
-
-def _number(text: str) -> float | None:
-    """Read a finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
