@@ -674,7 +674,7 @@ class TestNobodyReads:
     def test_a_chunk_that_was_given_up_is_not_waited_for(self, end, code, told):
         script = f"""
 import sys, time
-from kitae_marl import cli
+from kitae_marl.cli import main as cli
 from kitae_marl.loops.compiling import GivenUpError, LongCall
 def run(args):
     sys.stdin.readline()
