@@ -61,6 +61,8 @@ PURE = [
     "data.keys",
     "data.lifting",
     "data.rollout",
+    "data.space_json",
+    "data.space_kinds",
     "data.spaces",
     "data.stacking",
     "loops.compiled",
@@ -252,7 +254,8 @@ def test_public_names_are_told_to_type_checkers_too():
 
 
 WITHOUT_JAX = ("errors", "types", "config", "vector", "cli.options")
-WITHOUT_JAX += ("data.groups", "data.stacking", "data.spaces", "data.space_json")
+WITHOUT_JAX += ("data.groups", "data.stacking", "data.spaces", "data.space_kinds")
+WITHOUT_JAX += ("data.space_json",)
 LIGHT = [m for m in sources() if f"{m}.".startswith(tuple(f"kitae_marl.{n}." for n in WITHOUT_JAX))]
 LIGHT += ["kitae_marl"]
 JAX = {"jax", "flax", "optax"}
@@ -333,6 +336,7 @@ LOADERS = [
     "kitae_marl.runs.store.strict_json",
     "kitae_marl.config.run",
     "kitae_marl.data.space_json",
+    "kitae_marl.data.space_kinds",
 ]
 
 
@@ -366,6 +370,22 @@ def test_nothing_is_imported_from_a_file_of_tests():
         names = imports(ast.parse(path.read_text(encoding="utf-8")))
         found += [f"{path.name}: {name}" for name in names if name.startswith("test_")]
     assert not found
+
+
+def nested_kinds(code: ast.AST) -> list[str]:
+    """Where code asks whether something is a Dict or a Tuple space."""
+    asked = []
+    for node in ast.walk(code):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            asked.append(ast.unparse(node.args[1]))
+        elif isinstance(node, ast.MatchClass):
+            asked.append(ast.unparse(node.cls))
+    return [text for text in asked if "spaces.Dict" in text or "spaces.Tuple" in text]
+
+
+def test_one_module_walks_over_spaces():
+    walkers = [module for module in sources() if nested_kinds(tree(module))]
+    assert walkers == ["kitae_envs.spaces"]
 
 
 def test_there_is_no_drawer_for_odds_and_ends():

@@ -21,16 +21,20 @@ import gymnasium as gym
 import numpy as np
 from kitae_envs.spaces import fold_space, nested
 
-from kitae_marl.data.space_kinds import KINDS
-from kitae_marl.data.spaces import leaves
+from kitae_marl.data.space_kinds import KINDS, kind_of
+from kitae_marl.data.spaces import unknown_kind
 from kitae_marl.errors import ConfigError
 
 MAX_NUMBERS = 10**8
 """The most that an observation or an action may hold; a large picture has a hundredth of it."""
 
 
-def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
+def space_to_json(space: gym.Space[Any], what: str = "a space") -> dict[str, Any]:
     """Describe a space by plain dicts, lists, strings and numbers.
+
+    Args:
+        space: the space.
+        what: whose it is, for the message: ``"an observation space of agent 'a_0'"``.
 
     Raises:
         TypeError: for a space of another kind than Box, Discrete, MultiDiscrete, MultiBinary, Dict
@@ -42,8 +46,14 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
         >>> space_to_json(gym.spaces.Box(0, float("inf"), (2,)))
         {'type': 'Box', 'shape': [2], 'dtype': 'float32', 'low': 0.0, 'high': 'inf'}
     """
-    leaves(space)  # raises where a part is of no known kind
-    return fold_space(_array_to_json, _nested_to_json, space)
+
+    def array_to_json(part: gym.Space[Any]) -> dict[str, Any]:
+        kind = kind_of(part)
+        if kind is None:
+            raise unknown_kind(space, what)
+        return {"type": kind, **KINDS[kind].to_json(part)}
+
+    return fold_space(array_to_json, _nested_to_json, space)
 
 
 def space_from_json(data: dict[str, Any], max_numbers: int | None = MAX_NUMBERS) -> gym.Space[Any]:
@@ -71,12 +81,6 @@ def space_from_json(data: dict[str, Any], max_numbers: int | None = MAX_NUMBERS)
         raise ConfigError(
             f"expected the description of a space, got {str(data)[:200]}: {str(error)[:200]}."
         ) from None
-
-
-def _array_to_json(space: gym.Space[Any]) -> dict[str, Any]:
-    """Describe what is not nested."""
-    (leaf,) = leaves(space)
-    return {"type": leaf.kind, **KINDS[leaf.kind].to_json(space)}
 
 
 def _nested_to_json(space: gym.Space[Any], described: dict[Any, Any]) -> dict[str, Any]:

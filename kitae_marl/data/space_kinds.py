@@ -8,14 +8,16 @@ run folders follow from it. Kinds that are nested, Dict and Tuple, are those of
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-MANY = 10_000
+MANY = 1000
 """From so many unequal bounds on they are written as bytes: nobody reads them as numbers."""
 
 
@@ -63,10 +65,16 @@ def kind_of(space: gym.Space[Any]) -> str | None:
     return next((name for name, kind in KINDS.items() if isinstance(space, kind.space)), None)
 
 
+@cache
+def _dtype_to_json(dtype: np.dtype) -> str:
+    """The name of a dtype, which NumPy puts together slowly."""
+    return str(dtype)
+
+
 def _box_to_json(space: spaces.Box) -> dict[str, Any]:
     return {
         "shape": list(space.shape),
-        "dtype": str(space.dtype),
+        "dtype": _dtype_to_json(space.dtype),
         "low": _bound_to_json(space.low),
         "high": _bound_to_json(space.high),
     }
@@ -82,19 +90,20 @@ def _bound_to_json(bound: np.ndarray) -> Any:
     """One number where all are equal, else nested lists, or bytes of very many."""
     if not bound.size:
         return 0
-    if (bound == bound.flat[0]).all():
-        return _plain(bound.flat[0].item())
+    first = bound.flat[0]
+    if (bound == first).all():
+        return _plain(first.item())
     if bound.size > MANY:
         little = np.ascontiguousarray(bound, bound.dtype.newbyteorder("<"))
         return {"base64": base64.b64encode(little.tobytes()).decode()}
-    return _plain(bound.tolist())
+    return bound.tolist() if np.isfinite(bound).all() else _plain(bound.tolist())
 
 
 def _plain(values: Any) -> Any:
     """Write infinities, which JSON does not have, as text."""
     if isinstance(values, list):
         return [_plain(value) for value in values]
-    return str(values) if isinstance(values, float) and not np.isfinite(values) else values
+    return str(values) if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def _bound_from_json(data: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -112,7 +121,7 @@ def _bound_from_json(data: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.n
 
 def _discrete_to_json(space: spaces.Discrete) -> dict[str, Any]:
     data = {"n": int(space.n), "start": int(space.start)}
-    return data if space.dtype == np.int64 else data | {"dtype": str(space.dtype)}
+    return data if space.dtype == np.int64 else data | {"dtype": _dtype_to_json(space.dtype)}
 
 
 def _discrete_from_json(data: dict[str, Any]) -> spaces.Discrete:
@@ -124,7 +133,7 @@ def _multi_discrete_to_json(space: spaces.MultiDiscrete) -> dict[str, Any]:
     return {
         "nvec": space.nvec.tolist(),
         "start": np.broadcast_to(space.start, space.nvec.shape).tolist(),
-        "dtype": str(space.dtype),
+        "dtype": _dtype_to_json(space.dtype),
     }
 
 

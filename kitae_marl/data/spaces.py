@@ -115,15 +115,21 @@ def leaves(space: gym.Space[Any], what: str = "a space") -> list[Leaf]:
     for path, part in flat_space(space):
         kind = kind_of(part)
         if kind is None:
-            place = f" at {_name(path)}" if path else ""
-            raise TypeError(
-                f"expected {what} made of {', '.join(KINDS)}, Dict and Tuple, got "
-                f"{str(part)[:200]}{place}; wrap the environment so that it has arrays of a fixed "
-                "size there."
-            )
+            raise unknown_kind(space, what)
         dtype = np.dtype(part.dtype)
         found.append(Leaf(path, part.shape or (), dtype, *KINDS[kind].range_of(part), kind))
     return found
+
+
+def unknown_kind(space: gym.Space[Any], what: str) -> TypeError:
+    """Say which part of a space is of no known kind; ``what`` as of ``leaves``."""
+    path, part = next(pair for pair in flat_space(space) if kind_of(pair[1]) is None)
+    place = f" at {_name(path)}" if path else ""
+    return TypeError(
+        f"expected {what} made of {', '.join(KINDS)}, Dict and Tuple, got "
+        f"{str(part)[:200]}{place}; "
+        "wrap the environment so that it has arrays of a fixed size there."
+    )
 
 
 def action_leaf(space: gym.Space[Any], what: str = "an action space") -> Leaf:

@@ -3,12 +3,13 @@
 import warnings
 from typing import Any
 
+import gymnasium as gym
 import jax
 import kitae_envs
 import numpy as np
 import pytest
 from kitae_envs import render
-from kitae_envs.core import reset_batch, step_batch
+from kitae_envs.core import View, reset_batch, step_batch
 from kitae_envs.games.tictactoe import TicTacToe
 from kitae_envs.parallel import GameParallelEnv
 
@@ -118,6 +119,28 @@ def test_who_waits_is_told_though_the_game_does_not_call_itself_turn_based() -> 
     assert infos == {"player_1": {"active": False}, "player_2": {}}
     report = check_parallel_env(lambda: GameParallelEnv(Unsaid()), episodes=2, max_steps=50)
     assert report.ok, "\n".join(report.lines())
+
+
+class MaskApart(TicTacToe):
+    """Tic-tac-toe whose observations are nested and hold no mask."""
+
+    def observation_space(self, agent: str) -> gym.Space:
+        board = super().observation_space(agent)["observation"]
+        return gym.spaces.Dict(seen=gym.spaces.Tuple([board, gym.spaces.Box(0, 1, (3, 3, 2))]))
+
+    def observe(self, state: Any) -> View:
+        view = super().observe(state)
+        board = view.observation["player"]["observation"]
+        return view._replace(observation={"player": {"seen": (board, board.astype("float32"))}})
+
+
+def test_masks_that_nested_observations_do_not_hold_are_in_the_infos() -> None:
+    env = GameParallelEnv(MaskApart())
+    observations, infos = env.reset(seed=0)
+    assert env.observation_space("player_1").contains(observations["player_1"])
+    assert infos["player_1"]["action_mask"].tolist() == [1] * 9
+    *_, infos = env.step({"player_1": 4})
+    assert infos["player_2"]["action_mask"].tolist() == [1, 1, 1, 1, 0, 1, 1, 1, 1]
 
 
 OWN = "kitae_envs.games.rps:RockPaperScissors"  # as a user names a game of his own

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from lockstep import WARNINGS
+from vector_games import SpaceGame
 
 from kitae_marl.players.policies import FirstLegal
 from kitae_marl.vector.make import make_parallel_env, make_vec_env
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
 
@@ -49,4 +52,19 @@ def test_a_vector_chooses_as_its_environments(id: str) -> None:
         result, one = vec.step(actions), env.step(plain)
         if not env.agents:
             break
+    vec.close()
+
+
+def test_each_part_of_several_choices_has_a_mask_of_its_own() -> None:
+    action = gym.spaces.MultiDiscrete([2, 3], start=[0, 10])
+    env = SpaceGame(gym.spaces.Box(0, 1), action)
+    mask = np.array([0, 1, 0, 0, 1], np.int8)
+    observations, _ = env.reset(seed=0)
+    chosen = FirstLegal(env)(observations, {agent: {"action_mask": mask} for agent in env.agents})
+    assert [chosen[agent].tolist() for agent in env.agents] == [[1, 12]] * 3
+    make = lambda: SpaceGame(gym.spaces.Box(0, 1), action)  # noqa: E731
+    vec = SubProcVecParallelEnv([make] * 2, n_workers=0)
+    masks = {agent: np.stack([mask, mask[::-1]]) for agent in vec.possible_agents}
+    chosen = FirstLegal(vec)({}, {"action_mask": masks})
+    assert chosen["a_1"].tolist() == [[1, 12], [0, 11]]
     vec.close()

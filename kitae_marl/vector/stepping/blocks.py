@@ -20,7 +20,7 @@ from kitae_envs.spaces import map_space
 
 from kitae_marl.data.groups import group_specs
 from kitae_marl.data.space_json import space_from_json, space_to_json
-from kitae_marl.data.spaces import action_leaf, leaves, mask_width
+from kitae_marl.data.spaces import action_leaf, mask_width
 from kitae_marl.data.stacking import mask_in
 from kitae_marl.types import GroupSpec
 
@@ -140,25 +140,26 @@ def describe(env: Any) -> str:
     """Describe a parallel environment as canonical JSON: equal texts mean equal agents and spaces.
 
     Raises:
-        TypeError: if a space is none of those that :func:`leaves` and :func:`action_leaf` know.
+        TypeError: if a space is none of those that :func:`space_to_json` and :func:`action_leaf`
+            know.
     """
     agents = [str(agent) for agent in env.possible_agents]
-    known: dict[tuple[int, int], int] = {}
+    observed: dict[int, tuple[gym.Space[Any], Any]] = {}
+    acted: dict[int, tuple[gym.Space[Any], Any]] = {}  # with the space: ids of the dead repeat
     table: list[Any] = []
     numbers = []
-    keep = []  # spaces made on the fly must live, or ids would repeat
     for agent in agents:
-        pair = (env.observation_space(agent), env.action_space(agent))
-        keep.append(pair)
-        key = (id(pair[0]), id(pair[1]))
-        if key not in known:
-            leaves(pair[0], f"an observation space of agent {agent!r}")
-            action_leaf(pair[1], f"an action space of agent {agent!r}")
-            encoded = [space_to_json(pair[0]), space_to_json(pair[1])]
-            known[key] = table.index(encoded) if encoded in table else len(table)
-            if known[key] == len(table):
-                table.append(encoded)
-        numbers.append(known[key])
+        observation, action = env.observation_space(agent), env.action_space(agent)
+        if id(observation) not in observed:
+            what = f"an observation space of agent {agent!r}"
+            observed[id(observation)] = observation, space_to_json(observation, what)
+        if id(action) not in acted:
+            action_leaf(action, f"an action space of agent {agent!r}")
+            acted[id(action)] = action, space_to_json(action)
+        pair = [observed[id(observation)][1], acted[id(action)][1]]
+        if pair not in table:
+            table.append(pair)
+        numbers.append(table.index(pair))
     state = getattr(env, "state_space", None)
     return json.dumps(
         {
