@@ -1,4 +1,4 @@
-"""After every test with worker processes nothing may be left behind."""
+"""Every transport in turn; after tests with worker processes nothing may be left behind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from thread_worker import ThreadWorker
 from vector_leaks import children, descriptors
+
+from kitae_marl import SubProcVecParallelEnv
 
 
 @pytest.fixture
@@ -21,3 +24,11 @@ def nothing_left() -> Iterator[None]:
     assert not after[0] - before[0]
     assert after[1] <= before[1]
     assert not after[2] - before[2]
+
+
+@pytest.fixture(params=["inline", "processes", "threads"])
+def n_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Number of workers of a vector, one time for each transport; with threads they are such."""
+    if request.param == "threads":
+        monkeypatch.setattr(SubProcVecParallelEnv, "transport", ThreadWorker)
+    return 0 if request.param == "inline" else 2

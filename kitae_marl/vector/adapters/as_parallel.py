@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -97,22 +96,7 @@ def as_vector(env: Any, *, with_state: bool = False) -> VecParallelEnv:
         return require_vector(env)
     from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
-    _HANDED_OVER[id(env)] = env
-    try:
-        return SubProcVecParallelEnv(
-            [partial(_handed_over, id(env))], n_workers=0, with_state=with_state
-        )
-    finally:
-        del _HANDED_OVER[id(env)]
-
-
-_HANDED_OVER: dict[int, Any] = {}
-"""Environments on their way into a vector, which takes functions and copies what they hold."""
-
-
-def _handed_over(key: int) -> Any:
-    """Return the environment itself, not a copy."""
-    return _HANDED_OVER[key]
+    return SubProcVecParallelEnv([env], n_workers=0, with_state=with_state)
 
 
 def _is_envpool(env: Any) -> bool:

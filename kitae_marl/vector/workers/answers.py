@@ -13,7 +13,7 @@ from kitae_marl.vector.stepping.faults import error_from
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.channel import Frame
 from kitae_marl.vector.workers.pool import Pool
-from kitae_marl.vector.workers.process import Worker
+from kitae_marl.vector.workers.transport import Worker
 
 logger = logging.getLogger("kitae_marl.vector")
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 
 from kitae_marl.errors import printable
+
+if TYPE_CHECKING:
+    from kitae_marl.vector.options import VectorOptions
 
 HEADER = struct.Struct("<IBBHQ")
 """Payload bytes, kind, flags, reserved, sequence number."""
@@ -31,6 +34,22 @@ PAYLOAD = 2
 """Flag of an answer: a JSON report follows."""
 MASKED = 4
 """Flag of an answer: infos of these environments carry action masks."""
+
+
+class StartOrder(NamedTuple):
+    """The order to make a worker's environments.
+
+    Attributes:
+        makers: what :func:`pack` returned, or, within one process, the environments themselves.
+        first: index of the first environment.
+        number: which worker it is.
+        options: the options of the vector.
+    """
+
+    makers: bytes | Sequence[Any]
+    first: int
+    number: int
+    options: VectorOptions
 
 
 class Frame(NamedTuple):
@@ -92,11 +111,11 @@ def receive_exactly(sock: socket.socket, length: int) -> bytearray:
     return buffer
 
 
-def pack(env_fns: Sequence[Callable[[], Any]], first: int) -> bytes:
+def pack(env_fns: Sequence[Any], first: int) -> bytes:
     """Pickle the makers of one worker's environments together: what they share stays shared.
 
     Args:
-        env_fns: the makers.
+        env_fns: the makers, functions without arguments.
         first: index of the first environment.
 
     Raises:
@@ -113,7 +132,7 @@ def pack(env_fns: Sequence[Callable[[], Any]], first: int) -> bytes:
         ) from error
 
 
-def _first_to_fail(env_fns: Sequence[Callable[[], Any]], first: int) -> int:
+def _first_to_fail(env_fns: Sequence[Any], first: int) -> int:
     """Return the index of the first environment whose maker cannot be pickled by itself."""
     for i, env_fn in enumerate(env_fns):
         try:

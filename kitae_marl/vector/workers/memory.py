@@ -15,11 +15,15 @@ class Memory:
 
     Args:
         kind: ``"private"``, ``"memfd"`` or ``"named"``; None picks memfd where there is one.
+
+    Attributes:
+        array: the bytes, once they are allocated and until the block is closed.
     """
 
     def __init__(self, kind: str | None = None) -> None:
         self.kind = kind or ("memfd" if hasattr(os, "memfd_create") else "named")
         self.fd = os.memfd_create("kitae_marl") if self.kind == "memfd" else -1
+        self.array: np.ndarray | None = None
         self._named: shared_memory.SharedMemory | None = None
 
     @property
@@ -30,15 +34,18 @@ class Memory:
     def allocate(self, size: int) -> np.ndarray:
         """Return ``size`` zero bytes. Pages take no room until they are written."""
         if self.kind == "private":
-            return np.zeros(size, np.uint8)
-        if self.kind == "memfd":
+            self.array = np.zeros(size, np.uint8)
+        elif self.kind == "memfd":
             os.ftruncate(self.fd, size)
-            return map_descriptor(self.fd, size)
-        self._named = shared_memory.SharedMemory(create=True, size=size)
-        return _bytes_of(self._named, size)
+            self.array = map_descriptor(self.fd, size)
+        else:
+            self._named = shared_memory.SharedMemory(create=True, size=size)
+            self.array = _bytes_of(self._named, size)
+        return self.array
 
     def close(self) -> None:
         """Give back descriptor and name. Arrays that are still held stay readable."""
+        self.array = None
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -7,29 +7,22 @@ import json
 import logging
 import os
 import select
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
 import numpy as np
+from pettingzoo import ParallelEnv
 
 from kitae_marl.errors import VectorEnvError, WorkerDiedError, WorkerTimeoutError, printable
 from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.workers import channel
-from kitae_marl.vector.workers.channel import Frame, pack
+from kitae_marl.vector.workers.channel import Frame, StartOrder, pack
 from kitae_marl.vector.workers.memory import Memory
-from kitae_marl.vector.workers.process import (
-    SLICE,
-    InlineWorker,
-    Worker,
-    WorkerProcess,
-    describe_exit,
-    signal_name,
-)
+from kitae_marl.vector.workers.process import SLICE, WorkerProcess, describe_exit, signal_name
+from kitae_marl.vector.workers.transport import InlineWorker, Worker
 
 logger = logging.getLogger("kitae_marl.vector")
 
@@ -43,24 +36,29 @@ class Pool:
     Args:
         env_fns: makers of the environments.
         options: number of workers, and what these need to know.
+        transport: class of the workers, where there are any; None: processes.
 
     Attributes:
         workers: one per process, or one that carries everything out at once.
         blocks: the shared arrays, once they are mapped.
     """
 
-    def __init__(self, env_fns: Sequence[Callable[[], Any]], options: VectorOptions) -> None:
+    def __init__(
+        self,
+        env_fns: Sequence[Callable[[], Any] | ParallelEnv[str, Any, Any]],
+        options: VectorOptions,
+        transport: type[Worker] | None = None,
+    ) -> None:
         n_workers = options.count_workers(len(env_fns))
+        self._transport = (transport or WorkerProcess) if n_workers else InlineWorker
         bounds = np.linspace(0, len(env_fns), max(1, n_workers) + 1).astype(int).tolist()
         pairs = list(itertools.pairwise(bounds))
-        self._packed = [pack(env_fns[first:stop], first) for first, stop in pairs]
+        self._makers = [self._packed(env_fns[first:stop], first) for first, stop in pairs]
         self.n_envs, self.options = len(env_fns), options
-        self.memory = Memory("private" if n_workers == 0 else None)
-        self.buffer: np.ndarray | None = None
+        self.memory = Memory(self._transport.memory_kind)
         self.blocks: Blocks | None = None
         self.sequence = 0
         self.map_order = b""
-        self.inline = n_workers == 0
         self.workers: list[Worker] = []
         self._poller = select.poll()
         self._creator = os.getpid()
@@ -74,20 +72,32 @@ class Pool:
             self.release()
             raise
 
+    def _packed(
+        self, env_fns: Sequence[Callable[[], Any] | ParallelEnv[str, Any, Any]], first: int
+    ) -> bytes | Sequence[Any]:
+        """Pickle the makers of one worker's environments; environments themselves are kept."""
+        given = [env for env in env_fns if isinstance(env, ParallelEnv)]
+        if not given:
+            return pack(env_fns, first)
+        if len(given) < len(env_fns) or not self._transport.immediate:
+            raise TypeError(
+                f"expected functions that make environments, got a {type(given[0]).__name__}; "
+                "only with n_workers=0 environments themselves may be given, and then all."
+            )
+        return given
+
     def _spawn(self, number: int, rows: range) -> Worker:
         """Start one worker; it does not make its environments yet."""
-        if self.inline:
-            return InlineWorker(number, rows, lambda name, size: self._own_buffer())
-        worker = WorkerProcess(number, rows, self.memory.fd, self.options.worker_env)
-        self._poller.register(worker.sock, select.POLLIN)
-        self._by_fd[worker.sock.fileno()] = worker
-        worker.send(channel.START, 0, "\0".join(path or "." for path in sys.path).encode())
+        worker = self._transport(number, rows, self.memory, self.options)
+        if not worker.immediate:
+            self._poller.register(worker.fileno(), select.POLLIN)
+            self._by_fd[worker.fileno()] = worker
         return worker
 
-    def _own_buffer(self) -> np.ndarray:
-        if self.buffer is None:
-            raise RuntimeError("expected the memory to be allocated before it is mapped.")
-        return self.buffer
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that have one of their own."""
+        return [worker.pid for worker in self.workers if worker.pid != self._creator]
 
     def respawn(self, worker: Worker) -> Worker:
         """Replace a worker by a new process."""
@@ -105,21 +115,16 @@ class Pool:
 
     def _forget(self, worker: Worker) -> None:
         """Listen to a worker no longer."""
-        if isinstance(worker, WorkerProcess) and worker.sock.fileno() in self._by_fd:
-            del self._by_fd[worker.sock.fileno()]
-            self._poller.unregister(worker.sock)
+        fd = worker.fileno()
+        if fd in self._by_fd:
+            del self._by_fd[fd]
+            self._poller.unregister(fd)
 
     def order_start(self, worker: Worker, timeout: float) -> None:
         """Tell a worker to make its environments."""
-        payload = cloudpickle.dumps(
-            {
-                "env_fns": self._packed[worker.number],
-                "first": worker.rows.start,
-                "number": worker.number,
-                "options": self.options,
-            }
-        )
-        self.send(worker, channel.START, payload, timeout)
+        number = worker.number
+        order = StartOrder(self._makers[number], worker.rows.start, number, self.options)
+        worker.order_start(order, self.sequence, timeout)
 
     def send(self, worker: Worker, kind: int, payload: bytes = b"", timeout: float = 10.0) -> None:
         """Send one command with the present sequence number."""
@@ -147,13 +152,13 @@ class Pool:
         """
         answers: list[tuple[Worker, Frame]] = []
         failures: list[Failure] = []
-        if self.inline:
+        if self._transport.immediate:
             return [(worker, worker.receive(timeout)) for worker in workers], failures
         deadline = time.monotonic() + timeout
         pending: dict[Worker, None] = {}
         for worker in workers:
             if worker.lost:
-                failures.append(self._bury(worker, None, phase))
+                failures.append(self._end(worker, None, phase))
             else:
                 pending[worker] = None
         self._take_in_order(pending, answers, failures, phase)
@@ -221,7 +226,7 @@ class Pool:
             logger.debug("worker %d: %r", worker.number, error)
             committed = self._committed(worker) if phase == "step" else None
             if committed is None:
-                failures.append(self._bury(worker, None, phase))
+                failures.append(self._end(worker, None, phase))
             else:
                 answers.append((worker, committed))
         del pending[worker]
@@ -241,16 +246,16 @@ class Pool:
         for worker in pending:
             if self.blocks is not None:
                 self.blocks.cancelled[worker.number] = True
-            if isinstance(worker, WorkerProcess) and phase != "close":
+            if phase != "close":
                 worker.ask_stack()
-        return [self._bury(worker, timeout, phase) for worker in pending]
+        return [self._end(worker, timeout, phase) for worker in pending]
 
     def _look_at(self, pending: dict[Worker, None], failures: list[Failure], phase: str) -> None:
         """Find processes that ended although somebody still holds their socket."""
         for worker in list(pending):
-            if isinstance(worker, WorkerProcess) and worker.popen.poll() is not None:
+            if worker.has_ended():
                 del pending[worker]
-                failures.append(self._bury(worker, None, phase))
+                failures.append(self._end(worker, None, phase))
 
     def _warn_slow(self, pending: Iterable[Worker], timeout: float, phase: str) -> None:
         """Say once per environment that half of the time is over."""
@@ -272,19 +277,18 @@ class Pool:
         index = int(self.blocks.current[worker.number]) - 1 if self.blocks is not None else -1
         return index if index in worker.rows else worker.rows.start
 
-    def _bury(self, worker: Worker, timeout: float | None, phase: str) -> Failure:
-        """Kill a worker and write down how it ended."""
-        if not isinstance(worker, WorkerProcess):
-            raise RuntimeError("the in-process worker cannot fail this way.")
+    def _end(self, worker: Worker, timeout: float | None, phase: str) -> Failure:
+        """Make sure that a worker has ended, and write down how."""
         worker.lost = True
         self._forget(worker)
         if timeout is not None:
-            stack = worker.stack() if phase != "close" else ""
+            stack = worker.stack(patient=True) if phase != "close" else ""
             exitcode = worker.kill()
         else:
+            # It ended by itself: its own exit code says why, that of a kill would not.
             exitcode = worker.wait(1.0)
             exitcode = worker.kill() if exitcode is None else exitcode
-            stack = worker.last_words()
+            stack = worker.stack(patient=False)
         return Failure(worker, timeout, exitcode, stack, self._running(worker), phase)
 
     def close(self, timeout: float) -> None:
@@ -301,8 +305,7 @@ class Pool:
         for failure in failures:
             logger.warning("env %d: %s (in close)", failure.env_index, failure.cause())
         for worker, _ in answers:
-            if isinstance(worker, WorkerProcess):
-                worker.wait(max(0.05, deadline - time.monotonic()))
+            worker.wait(max(0.05, deadline - time.monotonic()))
         self.release()
 
     def release(self) -> None:

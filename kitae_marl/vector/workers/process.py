@@ -20,11 +20,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import cloudpickle
+
+from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.workers import channel
-from kitae_marl.vector.workers.channel import Frame
-from kitae_marl.vector.workers.servant import Servant
+from kitae_marl.vector.workers.channel import Frame, StartOrder
+from kitae_marl.vector.workers.memory import Memory
 
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -56,27 +59,22 @@ class WorkerProcess:
     """One worker process and the parent's end of its socket.
 
     Args:
-        number: which worker it is.
-        rows: the environments it holds.
-        memory_fd: descriptor of the shared memory, -1 if that has a name.
-        variables: environment variables, over ours.
-
-    Attributes:
-        lost: the connection broke; the process is dead or about to be killed.
+        number, rows, memory, options: see :class:`kitae_marl.vector.workers.transport.Worker`.
     """
 
-    def __init__(
-        self, number: int, rows: range, memory_fd: int, variables: Mapping[str, str]
-    ) -> None:
+    immediate: ClassVar[bool] = False
+    memory_kind: ClassVar[str | None] = None
+
+    def __init__(self, number: int, rows: range, memory: Memory, options: VectorOptions) -> None:
         self.number, self.rows, self.lost = number, rows, False
         self.sock, other = socket.socketpair()
         slice_ = struct.pack("ll", 0, round(1e6 * SLICE))
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, slice_)
         self._stack_fd = _unnamed_file()
-        pass_fds = [other.fileno(), self._stack_fd, *([memory_fd] if memory_fd >= 0 else [])]
-        arguments = [other.fileno(), memory_fd, self._stack_fd, os.getpid()]
+        pass_fds = [other.fileno(), self._stack_fd, *([memory.fd] if memory.fd >= 0 else [])]
+        arguments = [other.fileno(), memory.fd, self._stack_fd, os.getpid()]
         try:
-            self.popen = in_lasting_thread(lambda: _spawn(arguments, pass_fds, variables))
+            self.popen = in_lasting_thread(lambda: _spawn(arguments, pass_fds, options.worker_env))
         except BaseException:
             self.sock.close()
             os.close(self._stack_fd)
@@ -84,6 +82,15 @@ class WorkerProcess:
         finally:
             other.close()
         self.pid = self.popen.pid
+        self.send(channel.START, 0, "\0".join(path or "." for path in sys.path).encode())
+
+    def fileno(self) -> int:
+        """Descriptor of the socket."""
+        return self.sock.fileno()
+
+    def order_start(self, order: StartOrder, sequence: int, timeout: float) -> None:
+        """Send the order to make the environments."""
+        self.send(channel.START, sequence, cloudpickle.dumps(order), timeout)
 
     def send(self, kind: int, sequence: int, payload: bytes = b"", timeout: float = 10.0) -> None:
         """Send a command; a broken connection shows when the answer is read."""
@@ -123,21 +130,25 @@ class WorkerProcess:
 
     def ask_stack(self) -> None:
         """Ask the process what it is doing; works in C code that holds the GIL too."""
-        if self.popen.poll() is None:
+        if not self.has_ended():
             os.kill(self.pid, signal.SIGUSR1)
 
-    def stack(self) -> str:
-        """Return what the process answered to :meth:`ask_stack`, waiting half a second for it."""
+    def has_ended(self) -> bool:
+        """Whether the process ended; a grandchild may hold its end of the socket open."""
+        return self.popen.poll() is not None
+
+    def stack(self, patient: bool) -> str:
+        """Return what ``faulthandler`` wrote, asked by a signal or by a segmentation fault.
+
+        Args:
+            patient: wait up to half a second for the answer to :meth:`ask_stack`.
+        """
         size = -1
-        for _ in range(25):
+        for _ in range(25 if patient else 0):
             time.sleep(0.02)
             before, size = size, os.fstat(self._stack_fd).st_size
             if size > 0 and size == before:
                 break
-        return self.last_words()
-
-    def last_words(self) -> str:
-        """Return what ``faulthandler`` wrote, for instance on a segmentation fault."""
         return os.pread(self._stack_fd, 1 << 16, 0).decode(errors="replace")
 
     def kill(self) -> int:
@@ -160,35 +171,6 @@ class WorkerProcess:
         if self._stack_fd >= 0:
             os.close(self._stack_fd)
             self._stack_fd = -1
-
-
-class InlineWorker:
-    """The same interface without a process: commands are carried out when they are sent."""
-
-    def __init__(self, number: int, rows: range, attach: Callable[[str, int], Any]) -> None:
-        self.number, self.rows, self.lost = number, rows, False
-        self.pid = os.getpid()
-        self._servant = Servant(attach)
-        self._answer: Frame | None = None
-
-    def send(self, kind: int, sequence: int, payload: bytes = b"", timeout: float = 10.0) -> None:
-        """Carry out a command."""
-        flags, answer = self._servant.handle(kind, payload)
-        self._answer = Frame(kind, flags, sequence, answer)
-
-    def order_step(self, sequence: int) -> None:
-        """Step."""
-        self.send(channel.STEP, sequence)
-
-    def receive(self, timeout: float, patient: bool = True) -> Frame:
-        """Return the answer to the last command."""
-        if self._answer is None:
-            raise EOFError("expected a command before its answer.")
-        return self._answer
-
-    def release(self) -> None:
-        """Let the environments go."""
-        self._servant = Servant(lambda name, size: (_ for _ in ()).throw(RuntimeError("closed")))
 
 
 def _spawn(
@@ -277,6 +259,3 @@ def describe_exit(exitcode: int | None) -> str:
     if name == "SIGKILL":
         return "killed by SIGKILL; out of memory?"
     return f"killed by {name}" if name else f"exited with code {exitcode}"
-
-
-Worker = WorkerProcess | InlineWorker

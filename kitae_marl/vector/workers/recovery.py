@@ -19,8 +19,8 @@ from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.answers import Reports
 from kitae_marl.vector.workers.channel import Frame
 from kitae_marl.vector.workers.pool import Failure, Pool
-from kitae_marl.vector.workers.process import Worker
 from kitae_marl.vector.workers.start import compare
+from kitae_marl.vector.workers.transport import Worker
 
 logger = logging.getLogger("kitae_marl.vector")
 

@@ -14,10 +14,12 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
+from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.stepping.blocks import Blocks, decode, describe
 from kitae_marl.vector.stepping.collector import Collector
 from kitae_marl.vector.stepping.faults import plain, report_exception
 from kitae_marl.vector.workers import channel
+from kitae_marl.vector.workers.channel import StartOrder
 
 
 class Servant:
@@ -34,10 +36,11 @@ class Servant:
         self._own_process = own_process
         self._env_fns: list[Callable[[], Any]] = []
         self._envs: list[Any] = []
-        self._start: dict[str, Any] = {}
+        self._first = self._number = 0
+        self._options = VectorOptions()
         self._collector: Collector | None = None
         self._handlers = {
-            channel.START: self._make,
+            channel.START: self._start,
             channel.MAP: self._map,
             channel.RESET: self._reset,
             channel.STATE: self._write_state,
@@ -49,14 +52,20 @@ class Servant:
         """Carry out one command and return flags and payload of the answer."""
         if kind != channel.STEP:
             return self._handlers[kind](payload)
-        collector = self._collector
-        assert_mapped(collector)
-        ended = collector.step()  # pyright: ignore[reportOptionalMemberAccess]
+        collector = self._mapped
+        ended = collector.step()
         flags, answer = self._answer(channel.ENDED if ended else 0)
         if not flags & ~channel.ENDED:
             # From here on the step counts, even if this process dies before it answers.
-            collector.blocks.committed[self._start["number"]] = 1 + flags  # pyright: ignore[reportOptionalMemberAccess]
+            collector.blocks.committed[self._number] = 1 + flags
         return flags, answer
+
+    @property
+    def _mapped(self) -> Collector:
+        """The collector; an error before the shared memory is mapped."""
+        if self._collector is None:
+            raise RuntimeError("expected MAP before this command; the protocol was not followed.")
+        return self._collector
 
     def _answer(self, flags: int = 0) -> tuple[int, bytes]:
         """Answer with what the collector has to report, usually nothing."""
@@ -81,19 +90,23 @@ class Servant:
             return flags | channel.PAYLOAD, json.dumps(report).encode()
         return flags, b""
 
-    def _make(self, payload: bytes | bytearray) -> tuple[int, bytes]:
+    def _start(self, payload: bytes | bytearray) -> tuple[int, bytes]:
+        """Carry out an order that was pickled."""
+        return self.make(cloudpickle.loads(payload))
+
+    def make(self, order: StartOrder) -> tuple[int, bytes]:
         """Make the environments and describe them."""
-        start = self._start = cloudpickle.loads(payload)
+        self._first, self._number, self._options = order.first, order.number, order.options
         reports, descriptions = [], []
 
         def report(error: Exception, index: int) -> None:
             reports.append(report_exception(error, env_index=index, phase="start", step=0, seed=0))
 
         try:
-            self._env_fns = cloudpickle.loads(start.pop("env_fns"))
+            self._env_fns = _makers(order)
         except Exception as error:  # mostly a module that cannot be imported here
-            report(error, start["first"])
-        for index, env_fn in enumerate(self._env_fns, start["first"]):
+            report(error, order.first)
+        for index, env_fn in enumerate(self._env_fns, order.first):
             try:
                 env = env_fn()
                 self._envs.append(env)
@@ -116,15 +129,14 @@ class Servant:
         order = json.loads(payload)
         memory = self._attach(order["name"], order["size"])
         blocks = Blocks(decode(order["description"]), order["n_envs"], memory)
-        first = self._start["first"]
-        number = self._start["number"]
+        first = self._first
         self._collector = Collector(
             blocks,
             slice(first, first + len(self._envs)),
             self._env_fns,
             self._envs,
-            self._start["options"],
-            number,
+            self._options,
+            self._number,
         )
         self._envs = []  # the records hold them from here on
         return 0, b""
@@ -132,30 +144,27 @@ class Servant:
     def _reset(self, payload: bytes | bytearray) -> tuple[int, bytes]:
         """Begin episodes, of all or of some environments."""
         order = cloudpickle.loads(payload)
-        collector = self._collector
-        assert_mapped(collector)
+        collector = self._mapped
         if self._own_process and order["whole"]:
             # Games that wrongly draw from the global generators become reproducible at least for
             # the same number of workers.
-            random.seed(order["seed"] + self._start["first"])
-            np.random.seed((order["seed"] + self._start["first"]) % 2**32)  # noqa: NPY002
-        collector.reset(order["seed"], order["episodes"], order["options"])  # pyright: ignore[reportOptionalMemberAccess]
+            random.seed(order["seed"] + self._first)
+            np.random.seed((order["seed"] + self._first) % 2**32)  # noqa: NPY002
+        collector.reset(order["seed"], order["episodes"], order["options"])
         return self._answer()
 
     def _write_state(self, payload: bytes | bytearray) -> tuple[int, bytes]:
         """Write the global states into the shared block."""
-        collector = self._collector
-        assert_mapped(collector)
-        collector.begin_reports()  # pyright: ignore[reportOptionalMemberAccess]
-        collector.write_states()  # pyright: ignore[reportOptionalMemberAccess]
+        collector = self._mapped
+        collector.begin_reports()
+        collector.write_states()
         return self._answer()
 
     def _render(self, payload: bytes | bytearray) -> tuple[int, bytes]:
         """Answer with a frame: a line of JSON with its shape, then its bytes."""
         index = json.loads(payload)["env_index"]
-        collector = self._collector
-        assert_mapped(collector)
-        record = collector.records[index - collector.rows.start]  # pyright: ignore[reportOptionalMemberAccess]
+        collector = self._mapped
+        record = collector.records[index - collector.rows.start]
         try:
             frame = record.env.render()
         except Exception as error:
@@ -181,10 +190,11 @@ class Servant:
         return channel.PAYLOAD, json.dumps({"logs": logs}).encode()
 
 
-def assert_mapped(collector: Collector | None) -> None:
-    """Refuse commands that come before the shared memory."""
-    if collector is None:
-        raise RuntimeError("expected MAP before this command; the protocol was not followed.")
+def _makers(order: StartOrder) -> list[Callable[[], Any]]:
+    """Unpack the makers of environments; one that was given is made by returning it."""
+    if isinstance(order.makers, bytes):
+        return cloudpickle.loads(order.makers)
+    return [lambda env=env: env for env in order.makers]
 
 
 def _plain_items(values: dict[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
-
 from kitae_marl.errors import SpaceMismatchError, printable
 from kitae_marl.vector.stepping.blocks import Blocks, decode, make_blocks
 from kitae_marl.vector.stepping.faults import error_from
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.channel import Frame
 from kitae_marl.vector.workers.pool import Pool
-from kitae_marl.vector.workers.process import Worker
+from kitae_marl.vector.workers.transport import Worker
 
 
 def start(pool: Pool, timeout: float) -> tuple[Blocks, dict[str, Any], str]:
@@ -37,13 +35,7 @@ def start(pool: Pool, timeout: float) -> tuple[Blocks, dict[str, Any], str]:
     description = data[0][1]["descriptions"][data[0][1]["of"][0]]
     for worker, answer in data:
         compare(description, worker, answer)
-    pool.buffer = None
-
-    def allocate(size: int) -> np.ndarray:
-        pool.buffer = pool.memory.allocate(size)
-        return pool.buffer
-
-    blocks = make_blocks(decode(description), pool.n_envs, allocate)
+    blocks = make_blocks(decode(description), pool.n_envs, pool.memory.allocate)
     pool.blocks = blocks
     pool.map_order = json.dumps(
         {

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from pettingzoo import ParallelEnv
 
 from kitae_marl.data.stacking import AgentDict
 from kitae_marl.types import GroupSpec
@@ -19,9 +20,9 @@ from kitae_marl.vector.stepping.dicts import ActionWriter, Views, metrics
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.answers import Inbox, fetch_states, render_one
 from kitae_marl.vector.workers.pool import Pool
-from kitae_marl.vector.workers.process import WorkerProcess
 from kitae_marl.vector.workers.recovery import Recovery
 from kitae_marl.vector.workers.start import start
+from kitae_marl.vector.workers.transport import Worker
 
 _HINTS = {
     "new": "call reset() first",
@@ -45,6 +46,7 @@ class SubProcVecParallelEnv(OwnVector):
     Args:
         env_fns: one function per environment, each returning a PettingZoo ``ParallelEnv``; lambdas
             and closures are fine, as they are now: later changes of what they use do not count.
+            With ``n_workers=0`` environments themselves, which are stepped as they are.
 
     Attributes:
         num_envs: number of environments.
@@ -60,9 +62,12 @@ class SubProcVecParallelEnv(OwnVector):
         VectorEnvError: one of its kinds, if environments cannot be made or differ in spaces.
     """
 
+    transport: type[Worker] | None = None
+    """Class of the workers, to be named by a subclass; None: processes."""
+
     def __init__(
         self,
-        env_fns: Sequence[Callable[[], Any]],
+        env_fns: Sequence[Callable[[], Any] | ParallelEnv[str, Any, Any]],
         *,
         n_workers: int | None = None,
         with_state: bool | None = False,
@@ -95,7 +100,7 @@ class SubProcVecParallelEnv(OwnVector):
             strict_bounds=strict_bounds,
             worker_env=dict(worker_env or {}),
         )
-        self._pool = Pool(env_fns, options)
+        self._pool = Pool(env_fns, options, self.transport)
         self._finalizer = weakref.finalize(self, self._pool.release_unless_forked)
         try:
             blocks, self.metadata, description = start(self._pool, start_timeout)
@@ -132,7 +137,7 @@ class SubProcVecParallelEnv(OwnVector):
     @property
     def worker_pids(self) -> list[int]:
         """Process ids of the workers; empty for the in-process vector."""
-        return [w.pid for w in self._pool.workers if isinstance(w, WorkerProcess)]
+        return self._pool.pids
 
     @property
     def metrics(self) -> dict[str, float]:
