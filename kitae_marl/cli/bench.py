@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,31 +14,9 @@ import psutil
 from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
 from kitae_envs.sampling import sample_actions
 
+from kitae_marl.cli.options.games import Bench
 from kitae_marl.config.run import Config
 from kitae_marl.vector.options import n_cores
-
-
-class BenchOptions(Protocol):
-    """What the measurements need to know; the options of ``kitae-marl bench``."""
-
-    @property
-    def env_id(self) -> str: ...
-    @property
-    def env_kwargs(self) -> dict[str, Any]: ...
-    @property
-    def n_envs(self) -> int: ...
-    @property
-    def n_workers(self) -> int | None: ...
-    @property
-    def repeats(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def stock(self) -> bool: ...
-    @property
-    def train(self) -> bool: ...
-    @property
-    def seed(self) -> int: ...
 
 
 def cpu_seconds() -> float:
@@ -48,20 +26,36 @@ def cpu_seconds() -> float:
     return sum(t.user + t.system for t in times)
 
 
-class Rate(list[tuple[float, float]]):
-    """Measurements ``(env steps per second, CPU microseconds per env step)``."""
+class Speeds:
+    """What was measured of one loop, a number for each repeat.
+
+    Attributes:
+        steps_per_s: env steps per second.
+        cpu_us: CPU microseconds per env step, of this process and its children.
+    """
+
+    def __init__(self) -> None:
+        self.steps_per_s: list[float] = []
+        self.cpu_us: list[float] = []
 
     def measure(self, run: Callable[[], int]) -> None:
         """Measure one call that returns the env steps it took."""
         cpu, clock = cpu_seconds(), time.perf_counter()
         steps = run()
-        wall, used = time.perf_counter() - clock, cpu_seconds() - cpu
-        self.append((steps / wall, 1e6 * used / steps))
+        self.add(steps, time.perf_counter() - clock, cpu_seconds() - cpu)
+
+    def add(self, steps: int, wall: float, cpu: float) -> None:
+        """Add a measurement of so many env steps, in seconds of both kinds."""
+        self.steps_per_s.append(steps / wall)
+        self.cpu_us.append(1e6 * cpu / steps)
 
     def medians(self) -> tuple[float, float]:
         """Median of each."""
-        rates, costs = zip(*self, strict=True)
-        return statistics.median(rates), statistics.median(costs)
+        return statistics.median(self.steps_per_s), statistics.median(self.cpu_us)
+
+    def spread(self) -> list[float]:
+        """Lowest and highest env steps per second."""
+        return [round(min(self.steps_per_s), 1), round(max(self.steps_per_s), 1)]
 
 
 class RawLoop:
@@ -72,7 +66,7 @@ class RawLoop:
     conversion, all its wrappers included.
     """
 
-    def __init__(self, options: BenchOptions) -> None:
+    def __init__(self, options: Bench) -> None:
         from kitae_marl.players.policies import FirstLegal
         from kitae_marl.vector.make import make_parallel_env
 
@@ -99,11 +93,12 @@ class RawLoop:
         self._env.close()
 
 
-def _report(raw: Rate, own: Rate, extra: dict[str, Any]) -> dict[str, Any]:
+def _report(raw: Speeds, own: Speeds, extra: dict[str, Any]) -> dict[str, Any]:
     """The figures every bench prints."""
     raw_rate, raw_cpu = raw.medians()
     rate, cpu = own.medians()
-    ratios = [o[0] / (r[0] * n_cores()) for r, o in zip(raw, own, strict=True)]
+    pairs = zip(raw.steps_per_s, own.steps_per_s, strict=True)
+    ratios = [ours / (theirs * n_cores()) for theirs, ours in pairs]
     return {
         "raw_env_steps_per_s": round(raw_rate, 1),
         "env_steps_per_s": round(rate, 1),
@@ -113,13 +108,13 @@ def _report(raw: Rate, own: Rate, extra: dict[str, Any]) -> dict[str, Any]:
         "raw_cpu_us_per_env_step": round(raw_cpu, 1),
         "cpu_us_per_env_step": round(cpu, 1),
         "cpu_us_beyond_raw": round(cpu - raw_cpu, 1),
-        "raw_env_steps_per_s_spread": [round(f([r for r, _ in raw]), 1) for f in (min, max)],
-        "env_steps_per_s_spread": [round(f([r for r, _ in own]), 1) for f in (min, max)],
+        "raw_env_steps_per_s_spread": raw.spread(),
+        "env_steps_per_s_spread": own.spread(),
         **extra,
     }
 
 
-def _vec_env(options: BenchOptions) -> Any:
+def _vec_env(options: Bench) -> Any:
     """Our environments, in worker processes."""
     from kitae_marl.vector.make import make_vec_env
 
@@ -132,7 +127,7 @@ def _vec_env(options: BenchOptions) -> Any:
     )
 
 
-def _config(options: BenchOptions) -> Config:
+def _config(options: Bench) -> Config:
     """Default settings, for more steps than will be taken."""
     return Config(
         env_id=options.env_id,
@@ -143,7 +138,7 @@ def _config(options: BenchOptions) -> Config:
     )
 
 
-def bench_vector(options: BenchOptions) -> dict[str, Any]:
+def bench_vector(options: Bench) -> dict[str, Any]:
     """Measure stepping alone, with constant (or first legal) actions.
 
     Returns:
@@ -152,7 +147,7 @@ def bench_vector(options: BenchOptions) -> dict[str, Any]:
     """
     from kitae_marl.players.policies import FirstLegal
 
-    raw_loop, raw, own = RawLoop(options), Rate(), Rate()
+    raw_loop, raw, own = RawLoop(options), Speeds(), Speeds()
     env = _vec_env(options)
     act = FirstLegal(env)
     last: Any = env.reset(seed=options.seed)
@@ -180,10 +175,10 @@ def bench_vector(options: BenchOptions) -> dict[str, Any]:
 
 
 class _Meter:
-    """Measures training between updates: it stands where the checkpointer stands."""
+    """Measures training between updates; it is passed as the checkpointer, and saves nothing."""
 
-    def __init__(self, options: BenchOptions, raw_loop: RawLoop) -> None:
-        self.raw, self.own = Rate(), Rate()
+    def __init__(self, options: Bench, raw_loop: RawLoop) -> None:
+        self.raw, self.own = Speeds(), Speeds()
         self._options, self._raw_loop = options, raw_loop
         self._mark: tuple[int, float, float] | None = None
         self._updates = 0
@@ -200,14 +195,14 @@ class _Meter:
             if wall < self._options.seconds:
                 return
             steps = (step - first_step) * self._options.n_envs
-            self.own.append((steps / wall, 1e6 * (cpu - first_cpu) / steps))
+            self.own.add(steps, wall, cpu - first_cpu)
             self.raw.measure(self._raw_loop)
-        if len(self.own) == self._options.repeats:
+        if len(self.own.steps_per_s) == self._options.repeats:
             agent.stopping = True
         self._mark = (step, time.perf_counter(), cpu_seconds())
 
 
-def bench_train(options: BenchOptions) -> dict[str, Any]:
+def bench_train(options: Bench) -> dict[str, Any]:
     """Measure the whole of training by IPPO with default settings, logging left out.
 
     Returns:
@@ -231,7 +226,7 @@ def bench_train(options: BenchOptions) -> dict[str, Any]:
     return _report(meter.raw, meter.own, extra)
 
 
-def bench_compiled(options: BenchOptions) -> dict[str, Any]:
+def bench_compiled(options: Bench) -> dict[str, Any]:
     """Measure a compiled game: stepping by random actions, or with ``train`` IPPO's whole loop.
 
     Returns:
@@ -258,20 +253,21 @@ def bench_compiled(options: BenchOptions) -> dict[str, Any]:
 
     run(1)
     compile_s = time.perf_counter() - clock
-    rate, n = Rate(), 1
-    while len(rate) < options.repeats:
+    speeds, n = Speeds(), 1
+    while len(speeds.steps_per_s) < options.repeats:
         clock = time.perf_counter()
-        rate.measure(partial(measured, n))
+        speeds.measure(partial(measured, n))
         wall = time.perf_counter() - clock
+        # One call is to last about as long as was asked for; with training at most 64 updates.
         if wall < options.seconds / 2 and (not options.train or n < 64):
-            rate.clear()
+            speeds = Speeds()
             n = min(2 * n, 64) if options.train else 2 * n
-    steps, cpu = rate.medians()
+    steps, cpu = speeds.medians()
     return {
         "env_steps_per_s": round(steps, 1),
         "cpu_us_per_env_step": round(cpu, 3),
         "compile_s": round(compile_s, 2),
-        "env_steps_per_s_spread": [round(f([r for r, _ in rate]), 1) for f in (min, max)],
+        "env_steps_per_s_spread": speeds.spread(),
         "n_envs": options.n_envs,
         "train": options.train,
         "device": _device(),

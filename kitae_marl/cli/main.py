@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import select
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGINT, SIGPIPE, Signals
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn, Union
 
 import tyro
 from tyro.conf import subcommand
@@ -31,29 +33,53 @@ from kitae_marl.errors import (
     TrainingDivergedError,
     VectorEnvError,
 )
+from kitae_marl.loops.long_calls import is_busy
 from kitae_marl.runs.store.files import remove_unfinished
-from kitae_marl.runs.terminal import pass_on, stop_on_signal
+from kitae_marl.runs.terminal import pass_on, plain_warnings, say_error, stop_on_signal
 
-Command = (
-    Annotated[Train, subcommand("train")]
-    | Annotated[Runs, subcommand("runs")]
-    | Annotated[Evaluate, subcommand("evaluate")]
-    | Annotated[Compare, subcommand("compare")]
-    | Annotated[Brackets, subcommand("brackets")]
-    | Annotated[Watch, subcommand("watch")]
-    | Annotated[Plot, subcommand("plot")]
-    | Annotated[Export, subcommand("export")]
-    | Annotated[List, subcommand("list")]
-    | Annotated[Doctor, subcommand("doctor")]
-    | Annotated[Verify, subcommand("verify")]
-    | Annotated[Bench, subcommand("bench")]
-)
+
+class Command(NamedTuple):
+    """A command of the program.
+
+    Attributes:
+        options: the dataclass of what it takes.
+        function: ``module:function`` below ``kitae_marl.cli.commands``: what it does with them. It
+            is imported when it is called, so that the command line is parsed without it.
+    """
+
+    options: type
+    function: str
+
+
+COMMANDS = {
+    "train": Command(Train, "training:train"),
+    "runs": Command(Runs, "training:show_runs"),
+    "evaluate": Command(Evaluate, "playing:evaluate"),
+    "compare": Command(Compare, "playing:compare"),
+    "brackets": Command(Brackets, "playing:brackets"),
+    "watch": Command(Watch, "showing:watch"),
+    "plot": Command(Plot, "showing:plot"),
+    "export": Command(Export, "showing:export"),
+    "list": Command(List, "games:list_games"),
+    "doctor": Command(Doctor, "games:doctor"),
+    "verify": Command(Verify, "games:verify"),
+    "bench": Command(Bench, "games:bench"),
+}
+"""All commands by name, in the order in which ``--help`` lists them."""
+
+
+def load_function(options: type) -> Callable[[Any], dict[str, Any]]:
+    """Import what a command does: a function that takes its options and returns its JSON."""
+    functions = {command.options: command.function for command in COMMANDS.values()}
+    module, _, name = functions[options].partition(":")
+    return getattr(importlib.import_module(f"kitae_marl.cli.commands.{module}"), name)
 
 
 def parse(args: list[str]) -> Any:
     """Parse a command line; ``train --resume`` takes the run's settings as defaults."""
+    commands: Any = Union[*(Annotated[c.options, subcommand(name)] for name, c in COMMANDS.items())]
     parsed: Any = tyro.cli(
-        Command, args=args, prog="kitae-marl", description=__doc__, registry=REGISTRY
+        commands, args=args, prog="kitae-marl", description=__doc__, registry=REGISTRY
     )
     if not isinstance(parsed, Train) or not parsed.resumes:
         return parsed
@@ -106,12 +132,10 @@ def main(args: list[str] | None = None) -> None:
 
     def end(number: int) -> None:
         early.append(number)
-        if _is_importing():
-            _stop_at_once(number, args)
         pass_on(number)
 
     try:
-        with stop_on_signal(end):
+        with stop_on_signal(end, amid_import=lambda number: _stop_at_once(number, args)):
             code = _run(args)
     except BaseException as error:
         if early:
@@ -123,8 +147,6 @@ def main(args: list[str] | None = None) -> None:
             sys.exit(128 + SIGPIPE)
         known = isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError)
         if known:
-            from kitae_marl.runs.terminal import say_error
-
             say_error(f"error: {error}")
         _end_json(args, str(error) if known else _REASONS.get(code, repr(error)), code)
         _leave_if_busy(code, None if known else error)
@@ -151,17 +173,6 @@ def _end_json(args: list[str], reason: str, code: Any) -> None:
             print(json.dumps({"error": reason, "exit_code": code}), flush=True)
 
 
-def _is_importing() -> bool:
-    """Whether the main thread is in the middle of an import.
-
-    To raise there is to crash: modules in C take it badly, and the module's lock stays held.
-    """
-    frame = sys._getframe()
-    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
-        frame = frame.f_back
-    return frame is not None
-
-
 def _stop_at_once(number: int, args: list[str]) -> NoReturn:
     """End the process after a signal.
 
@@ -182,8 +193,7 @@ def _leave_if_busy(code: Any, untold: BaseException | None = None) -> None:
     All is saved and closed by now; Python would wait for the chunk's end. An error that was not
     told yet is told as Python would.
     """
-    waiting = sys.modules.get("kitae_marl.loops.compiling")
-    if waiting is not None and waiting.is_busy():
+    if is_busy():
         if isinstance(untold, Exception):
             sys.excepthook(type(untold), untold, untold.__traceback__)
         sys.stdout.flush()
@@ -206,13 +216,11 @@ def _run(args: list[str]) -> int:
     """Parse and run a command, with warnings as single lines; print its JSON; return exit code."""
     command = parse(args)
     _set_up_xla()
-    from kitae_marl.cli import commands
-    from kitae_marl.runs.store.strict_json import json_text
-    from kitae_marl.runs.terminal import plain_warnings
-
     with plain_warnings():
-        result = commands.RUN[type(command)](command)
+        result = load_function(type(command))(command)
     if command.json:
+        from kitae_marl.runs.store.strict_json import json_text
+
         print(json_text(result), flush=True)
     return int(result.get("ok") is False)
 

@@ -24,7 +24,8 @@ from kitae_marl.loops.compiled import (
     rollout_factory,
     start_loop,
 )
-from kitae_marl.loops.compiling import GivenUpError, LongCall, Once
+from kitae_marl.loops.compiling import Once
+from kitae_marl.loops.long_calls import GivenUpError, LongCall
 from kitae_marl.loops.metrics import count_skipped, log_compiled
 from kitae_marl.types import Checkpointer, Writer
 

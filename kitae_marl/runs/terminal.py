@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from kitae_marl.errors import printable
@@ -106,24 +107,34 @@ def make_display(total: int, done: int) -> PlainDisplay | RichDisplay:
 
 
 HANDLED = (signal.SIGINT, signal.SIGTERM)
+"""The signals by which a user or a system asks a program to end."""
 
 
 @contextmanager
-def stop_on_signal(stop: Callable[[int], None]) -> Iterator[None]:
+def stop_on_signal(
+    stop: Callable[[int], None], amid_import: Callable[[int], None] | None = None
+) -> Iterator[None]:
     """Call ``stop(number)`` at the first SIGINT or SIGTERM; a second one ends the process at once.
 
     Outside the main thread, where Python has no signal handlers, nothing changes.
+
+    Args:
+        stop: called between two steps of the main thread; it may raise.
+        amid_import: called instead where the signal came in the middle of an import, if given. To
+            raise there is to crash: modules in C take it badly, and the module's lock stays held.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in HANDLED}
 
-    def handle(number: int, frame: Any) -> None:
-        del frame
+    def handle(number: int, frame: FrameType | None) -> None:
         for handled in HANDLED:
             signal.signal(handled, signal.SIG_DFL)
-        stop(number)
+        if amid_import is not None and _is_of_an_import(frame):
+            amid_import(number)
+        else:
+            stop(number)
 
     for number in HANDLED:
         signal.signal(number, handle)
@@ -132,6 +143,13 @@ def stop_on_signal(stop: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_of_an_import(frame: FrameType | None) -> bool:
+    """Whether a frame, which every handler of a signal is given, was called by an import."""
+    while frame is not None and frame.f_globals.get("__name__") != "importlib._bootstrap":
+        frame = frame.f_back
+    return frame is not None
 
 
 def pass_on(number: int) -> None:

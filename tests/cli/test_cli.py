@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from command_line import ENVIRONMENT, GAME, SMALL, last_json, program, start, wait_until
 
 from kitae_marl.cli.commands.training import program_as_called
-from kitae_marl.cli.main import main, parse
+from kitae_marl.cli.main import COMMANDS, load_function, main, parse
 from kitae_marl.cli.options.training import Train
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.store import contents
@@ -104,6 +105,35 @@ class TestParsing:
         with pytest.raises(SystemExit):
             main(["train", "mpe/simple_spred-v3", *SMALL])
         assert "mpe/simple_spread-v3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_a_function_and_options_that_say_what_it_does(name):
+    options = COMMANDS[name].options
+    assert callable(load_function(options))
+    assert options.__doc__
+    assert "json" in {field.name for field in dataclasses.fields(options)}
+
+
+class TestBench:
+    """Figures of both loops; what they are depends on the machine."""
+
+    QUICK = ("--n-envs", "2", "--repeats", "2", "--seconds", "0.02", "--json")
+
+    @pytest.mark.parametrize("what", ["vector", "train"])
+    def test_beside_the_loop_of_the_game(self, what, capsys):
+        main(["bench", what, "mpe/simple-v3", "--n-workers", "0", *self.QUICK])
+        result = last_json(capsys.readouterr().out)
+        low, high = result["ratio_spread"]
+        assert 0 < low <= high
+        low, high = result["env_steps_per_s_spread"]
+        assert 0 < low <= result["env_steps_per_s"] <= high
+
+    def test_of_a_compiled_game(self, capsys):
+        main(["bench", "compiled", "mpe/simple_spread-v3", *self.QUICK])
+        result = last_json(capsys.readouterr().out)
+        low, high = result["env_steps_per_s_spread"]
+        assert 0 < low <= result["env_steps_per_s"] <= high
 
 
 def test_list(capsys):

@@ -14,11 +14,11 @@ import pytest
 from kitae_marl import Agent, Config, PPOConfig
 from kitae_marl.config.run import differing, with_traced
 from kitae_marl.errors import ConfigError
-from kitae_marl.loops import compiling, devices
-from kitae_marl.loops import compiling as memory_module
+from kitae_marl.loops import compiling, devices, long_calls
 from kitae_marl.loops.chunks import CompiledLoop, train_in_chunks
 from kitae_marl.loops.compiled import chunk_factory, rollout_factory, start_loop
-from kitae_marl.loops.compiling import LongCall, n_bytes, program_bytes
+from kitae_marl.loops.compiling import n_bytes, program_bytes
+from kitae_marl.loops.long_calls import LongCall
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -57,12 +57,12 @@ def test_a_signal_is_heard_while_the_program_is_compiled(monkeypatch: pytest.Mon
     agent = Agent(env, settings)
     agent.stopping = signal.SIGINT
     train_in_chunks([0], [agent], env, 26, 1, [None], [None])
-    assert compiling.is_busy()
+    assert long_calls.is_busy()
     assert agent.learned_step == 0
     for thread in threading.enumerate():
-        if thread.name == compiling.GIVEN_UP:
+        if thread.name == long_calls.GIVEN_UP:
             thread.join(60.0)
-    assert not compiling.is_busy()
+    assert not long_calls.is_busy()
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
@@ -169,14 +169,14 @@ def test_what_does_not_fit_is_refused_with_a_number_that_does(
 ) -> None:
     settings = dataclasses.replace(config(), n_envs=64)
     needed = loop_of(settings).program_bytes
-    monkeypatch.setattr(memory_module, "free_bytes", lambda: needed)
+    monkeypatch.setattr(compiling, "free_bytes", lambda: needed)
     with pytest.raises(ConfigError, match=r"for 64 environments; 32 environments fit") as refused:
         loop_of(settings)
     assert refused.value.key == "n_envs"
     loop_of(dataclasses.replace(settings, n_envs=32))
     env = CompiledVecParallelEnv(GAME, 64)
     agent = Agent(env, settings)
-    monkeypatch.setattr(memory_module, "free_bytes", lambda: 100)
+    monkeypatch.setattr(compiling, "free_bytes", lambda: 100)
     with pytest.raises(ConfigError, match="not even one environment fits"):
         CompiledLoop(env.game, [agent], [0])
 
@@ -185,4 +185,4 @@ def test_bytes_are_counted() -> None:
     assert n_bytes({"a": np.zeros((3, 2), np.int16), "b": jax.ShapeDtypeStruct((5,), "f4")}) == 32
     double = jax.jit(lambda x: 2 * x).lower(jax.ShapeDtypeStruct((250,), "f4")).compile()
     assert 2000 <= program_bytes(double) < 2200
-    assert 2**20 < memory_module.free_bytes() < 2**50
+    assert 2**20 < compiling.free_bytes() < 2**50

@@ -675,7 +675,7 @@ class TestNobodyReads:
         script = f"""
 import sys, time
 from kitae_marl.cli import main as cli
-from kitae_marl.loops.compiling import GivenUpError, LongCall
+from kitae_marl.loops.long_calls import GivenUpError, LongCall
 def run(args):
     sys.stdin.readline()
     print("lost")

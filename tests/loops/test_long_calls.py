@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from kitae_marl.loops.compiling import GivenUpError, LongCall, is_busy
+from kitae_marl.loops.long_calls import GivenUpError, LongCall, is_busy
 from kitae_marl.runs.terminal import stop_on_signal
 
 
