@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -88,8 +87,9 @@ class CompiledVecParallelEnv(OwnVector):
         self._root: Any = None
         self._games: Any = None
         self._summary: Any = ()
-        self._writer: ActionWriter | None = None
         self._action = {g.name: _empty_actions(g, n_envs) for g in self.groups}
+        self._active = {g.name: np.zeros((n_envs, g.n_agents), np.bool_) for g in self.groups}
+        self._writer = ActionWriter(self.groups, self._action, self._active)
         self._stepping = False
 
     # ------------------------------------------------------------ description
@@ -150,13 +150,14 @@ class CompiledVecParallelEnv(OwnVector):
     def step_async(self, actions: Mapping[str, Any]) -> None:
         """Begin a step; see :meth:`step`."""
         self._refuse_closed()
-        if self._writer is None or self._stepping:
+        if self._games is None or self._stepping:
             raise RuntimeError(
                 "expected reset() before the first step, and one step_wait() for each step_async()."
             )
         self._writer.write(actions)
         self._time += 1
         self._stepping = True
+        # JAX may still read the arrays after this call, when the next actions are written.
         action = {name: block.copy() for name, block in self._action.items()}
         self._games, self._pending = self._advance(self._key(), self._games, action)
 
@@ -186,11 +187,8 @@ class CompiledVecParallelEnv(OwnVector):
 
         step = jax.device_get(step)
         self._summary = step.state
-        active = {name: step.active[name] for name in self._agents}
-        target: Any = SimpleNamespace(
-            groups=self.groups, action=self._action, active=active, per_group=lambda by: by
-        )
-        self._writer = ActionWriter(target)
+        for name, active in self._active.items():
+            active[...] = step.active[name]
         return step
 
     def _split(self, by_group: Mapping[str, Any]) -> AgentDict:
@@ -244,7 +242,7 @@ class CompiledVecParallelEnv(OwnVector):
     def close(self) -> None:
         """Forget the games; calling it again does nothing."""
         self.closed = True
-        self._games = self._writer = None
+        self._games = None
 
 
 def _empty_actions(group: GroupSpec, n_envs: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +14,6 @@ from kitae_marl.data.groups import group_specs
 from kitae_marl.data.spaces import action_leaf, leaves, nest
 from kitae_marl.data.stacking import AgentDict, mask_in
 from kitae_marl.vector.protocol import OwnVector, Step
-from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.stepping.dicts import ActionWriter
 
 
@@ -42,19 +41,6 @@ class Outcome:
     active: np.ndarray
     mask: np.ndarray | None = None
     final: Any = None
-
-
-@dataclass
-class _ActionBlocks:
-    """The part of the shared blocks that an ``ActionWriter`` uses, in plain memory."""
-
-    groups: tuple[Any, ...]
-    action: dict[str, np.ndarray]
-    active: np.ndarray
-
-    def per_group(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """All agents are one group."""
-        return {self.groups[0].name: numbers}
 
 
 class ForeignVecEnv(OwnVector):
@@ -89,8 +75,8 @@ class ForeignVecEnv(OwnVector):
         shape = (num_envs, len(agents))
         self._active = np.zeros(shape, np.bool_)
         self._action = np.zeros((*shape, *leaf.shape), leaf.dtype)
-        blocks = _ActionBlocks(self.groups, {self.groups[0].name: self._action}, self._active)
-        self._writer = ActionWriter(cast(Blocks, blocks))
+        name = self.groups[0].name
+        self._writer = ActionWriter(self.groups, {name: self._action}, {name: self._active})
         self._return, self._length = np.zeros(shape), np.zeros(shape, np.int64)
         self._state = "new"  # new, ready or stepping
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,22 @@ class ActionReader:
 
 
 class ActionWriter:
-    """Writes ``{agent: [E, ...]}`` into the blocks ``{group: [E, A, ...]}``."""
+    """Writes ``{agent: [E, ...]}`` into arrays stacked by group.
 
-    def __init__(self, blocks: Blocks) -> None:
-        active = blocks.per_group(blocks.active)
+    Args:
+        groups: which agents are stacked together.
+        action: where to write, ``{group: [E, A, ...]}``.
+        active: who is to act now, ``{group: [E, A]}``; read at every :meth:`write`.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[GroupSpec],
+        action: Mapping[str, np.ndarray],
+        active: Mapping[str, np.ndarray],
+    ) -> None:
         self._groups = [
-            _GroupWriter(group, blocks.action[group.name], active[group.name])
-            for group in blocks.groups
+            _GroupWriter(group, action[group.name], active[group.name]) for group in groups
         ]
 
     def write(self, actions: Mapping[str, Any]) -> None:

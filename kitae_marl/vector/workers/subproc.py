@@ -116,7 +116,7 @@ class SubProcVecParallelEnv(OwnVector):
         self.closed = False
         self.with_state = with_state is not False and blocks.state is not None
         self._views = Views(blocks, self.with_state)
-        self._actions = ActionWriter(blocks)
+        self._actions = ActionWriter(blocks.groups, blocks.action, blocks.per_group(blocks.active))
         self._inbox, self._seeds = Inbox(self.num_envs), Seeds(self.num_envs)
         self._recovery = Recovery(self._pool, blocks, self._views, options, self._inbox.read)
         self._n_steps, self._state = 0, "new"
