@@ -1,4 +1,4 @@
-"""Many copies of a multi-agent game, stepped together; importing any of it imports no JAX.
+"""This room steps many copies of a game together; importing any of it imports no JAX.
 
 ``protocol`` says what training and evaluation need from a vector of environments; ``make`` makes
 one by its id; ``workers`` step games in processes, ``stepping`` is what happens inside one of them;

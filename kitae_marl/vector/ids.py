@@ -1,4 +1,4 @@
-"""Names of environments: parsing, the list of known ones, and the nearest to a misspelt one.
+"""This file reads ids of environments, lists the known ones, and finds those near a misspelt one.
 
 An id is one of
 

@@ -1,4 +1,4 @@
-"""Make environments by id: one parallel environment, or a vector of them in worker processes."""
+"""This file makes environments by their ids: a parallel one, or a vector of them in workers."""
 
 from __future__ import annotations
 

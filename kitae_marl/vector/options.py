@@ -1,4 +1,4 @@
-"""The options of a vector of environments in worker processes, and how many workers it gets."""
+"""This file holds the options of a vector in worker processes, and counts its workers."""
 
 from __future__ import annotations
 
@@ -84,12 +84,10 @@ class VectorOptions:
 
 
 def _check_choice(name: str, value: str, *choices: str) -> None:
-    """Refuse an unknown option."""
     if value not in choices:
         raise ValueError(f"expected {name} to be one of {choices}, got {value!r}.")
 
 
 def _check_positive(name: str, value: float) -> None:
-    """Refuse numbers that are not above zero."""
     if not value > 0:
         raise ValueError(f"expected {name} above 0, got {value}.")

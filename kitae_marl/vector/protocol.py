@@ -1,4 +1,4 @@
-"""The protocol that all vectors of environments speak, the part they share, and their seeds."""
+"""This file is the protocol of all vectors of environments, what ours share, and their seeds."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ from kitae_marl.data.spaces import (
     space_text,
     zeros,
 )
-from kitae_marl.vector.stepping.blocks import decode, describe, make_blocks
+from kitae_marl.vector.stepping.blocks import decode, describe_env, make_blocks
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 
@@ -146,7 +146,7 @@ def test_observations_are_normalised_where_they_are_amounts(space, sample):
 
 def test_workers_and_blocks(space):
     game = SpaceGame(space, spaces.Discrete(2))
-    description = decode(describe(game))
+    description = decode(describe_env(game))
     assert description.observation_spaces["a_0"] == space
     blocks = make_blocks(description, 3, lambda size: np.zeros(size, np.uint8))
     assert lead_shape(space, blocks.observation["a"]) == (3, 2)
@@ -194,6 +194,6 @@ def test_what_cannot_be_learned_is_refused_by_the_name_of_the_agent(name):
 
 def test_workers_refuse_by_the_name_of_the_agent():
     with pytest.raises(TypeError, match=r"observation space of agent 'a_0' .* at \['told'\]"):
-        describe(SpaceGame(UNKNOWN, spaces.Discrete(2)))
+        describe_env(SpaceGame(UNKNOWN, spaces.Discrete(2)))
     with pytest.raises(TypeError, match=r"action space of agent 'a_0'.*flatten it"):
-        describe(SpaceGame(BOX, spaces.Tuple([BOX])))
+        describe_env(SpaceGame(BOX, spaces.Tuple([BOX])))

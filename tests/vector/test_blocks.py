@@ -8,7 +8,7 @@ import pytest
 from vector_games import SpaceGame
 
 from kitae_marl.data.spaces import leaves, nest
-from kitae_marl.vector.stepping.blocks import decode, describe
+from kitae_marl.vector.stepping.blocks import decode, describe_env
 
 SPACES = [
     gym.spaces.Box(-np.inf, np.inf, (2, 3), np.float32),
@@ -28,7 +28,7 @@ SPACES = [
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_round_trip(space: gym.Space) -> None:
     game = SpaceGame(space, gym.spaces.Discrete(3))
-    description = decode(describe(game))
+    description = decode(describe_env(game))
     assert description.agents == ("a_0", "a_1", "b_0")
     assert all(other == space for other in description.observation_spaces.values())
     assert description.action_spaces["a_0"] == gym.spaces.Discrete(3)
@@ -37,7 +37,7 @@ def test_round_trip(space: gym.Space) -> None:
 
 def test_equal_games_have_equal_descriptions_and_others_not() -> None:
     boxes = [gym.spaces.Box(0, high, (2,)) for high in (1, 1, 2)]
-    texts = [describe(SpaceGame(box, gym.spaces.Discrete(2))) for box in boxes]
+    texts = [describe_env(SpaceGame(box, gym.spaces.Discrete(2))) for box in boxes]
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -63,9 +63,9 @@ def test_a_tree_of_leaves_is_nested_as_the_space() -> None:
 @pytest.mark.parametrize("space", [gym.spaces.Text(3), gym.spaces.Sequence(SPACES[0])], ids=str)
 def test_spaces_without_fixed_size(space: gym.Space) -> None:
     with pytest.raises(TypeError, match="expected an observation space of agent 'a_0' made of Box"):
-        describe(SpaceGame(space, gym.spaces.Discrete(2)))
+        describe_env(SpaceGame(space, gym.spaces.Discrete(2)))
 
 
 def test_nested_actions_are_refused() -> None:
     with pytest.raises(TypeError, match=r"action space.*flatten it"):
-        describe(SpaceGame(SPACES[0], gym.spaces.Tuple((gym.spaces.Discrete(2),))))
+        describe_env(SpaceGame(SPACES[0], gym.spaces.Tuple((gym.spaces.Discrete(2),))))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import gymnasium as gym
 import pytest
 from lockstep import WARNINGS
 
-from kitae_marl.data.spaces import space_text
+from kitae_marl.data.groups import group_specs
+from kitae_marl.data.spaces import has_mask, space_text
 from kitae_marl.vector.catalogue import games as module
-from kitae_marl.vector.catalogue.games import catalogue, describe_game, table
+from kitae_marl.vector.catalogue.games import catalogue, table
 from kitae_marl.vector.ids import known_ids
 from kitae_marl.vector.make import make_parallel_env
 
@@ -101,6 +103,34 @@ def test_the_whole_table_is_what_the_games_are(id: str) -> None:
     if "Pusher-v4" in id:
         pytest.skip("needs an old mujoco")
     compare_with_game(id)
+
+
+def describe_game(env: Any) -> dict[str, Any]:
+    """Describe a parallel environment the way ``catalogue.json`` does: so its lines are made.
+
+    Args:
+        env: the environment; it is reset.
+
+    Returns:
+        ``agents``, ``observation``, ``action``, ``turn_based`` and ``masked`` of a line.
+    """
+    _, infos = env.reset(seed=0)
+    groups = group_specs(env.possible_agents, env.observation_space, env.action_space)
+    masked = any("action_mask" in info for info in infos.values()) or any(
+        has_mask(group.observation_space) for group in groups
+    )
+    return {
+        "agents": len(env.possible_agents),
+        "observation": _distinct([space_text(group.observation_space) for group in groups]),
+        "action": _distinct([space_text(group.action_space) for group in groups]),
+        "turn_based": any("active" in info for info in infos.values()),
+        "masked": masked,
+    }
+
+
+def _distinct(texts: list[str]) -> str:
+    """Join texts, each once."""
+    return " | ".join(dict.fromkeys(texts))
 
 
 def compare_with_game(id: str) -> None:

@@ -63,7 +63,7 @@ def tenants(env: SubProcVecParallelEnv) -> list[bool]:
     """Which environments write in place."""
     (worker,) = env._pool.workers
     collector: Any = worker._servant._collector  # type: ignore[union-attr]
-    return [record.tenant is not None for record in collector.records]
+    return [record.in_place is not None for record in collector.records]
 
 
 def draw(observations: Any, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import pytest
 from vector_games import CountGame, SpaceGame
 
 from kitae_marl.vector.make import make_vec_env
-from kitae_marl.vector.stepping.blocks import Blocks, decode, describe, make_blocks
+from kitae_marl.vector.stepping.blocks import Blocks, decode, describe_env, make_blocks
 from kitae_marl.vector.workers.memory import Memory, attach
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
@@ -60,7 +60,7 @@ def test_named_memory_works_where_there_is_no_memfd(monkeypatch: pytest.MonkeyPa
 
 def test_no_two_arrays_overlap_and_all_fit() -> None:
     space = gym.spaces.Dict({"x": gym.spaces.Box(0, 1, (3,)), "n": gym.spaces.Discrete(4)})
-    description = decode(describe(SpaceGame(space, gym.spaces.Discrete(3))))
+    description = decode(describe_env(SpaceGame(space, gym.spaces.Discrete(3))))
     blocks = make_blocks(description, 5, lambda size: np.zeros(size, np.uint8))
     arrays = [value for value in vars(blocks).values() if isinstance(value, np.ndarray)]
     for name in ("a", "b"):
@@ -80,7 +80,7 @@ def test_the_blocks_take_no_more_than_twice_the_data(shape: tuple[int, ...]) -> 
     space = gym.spaces.Box(0, 255, shape, np.uint8 if len(shape) > 1 else np.float32)
     agents = tuple(f"a_{i}" for i in range(8))
     game = SpaceGame(space, gym.spaces.Box(-1, 1, (2,)), agents=agents)
-    size = Blocks(decode(describe(game)), 64).size
+    size = Blocks(decode(describe_env(game)), 64).size
     numbers = 2 * 4 + 8 + 3 + 16  # action, reward, flags, return and length of the episode
     assert size <= 2 * 64 * len(agents) * (int(np.prod(shape)) * space.dtype.itemsize + numbers)
 

@@ -1,1 +1,1 @@
-"""Environments of other kinds as parallel environments and vectors of them."""
+"""This room makes parallel environments, and vectors of them, of environments of other kinds."""

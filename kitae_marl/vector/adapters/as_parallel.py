@@ -1,4 +1,8 @@
-"""Environments of other interfaces as parallel ones: what ``check_env`` and the makers build on."""
+"""This file takes any environment that a user gives and returns one that training understands.
+
+``check_env``, the makers, evaluation and self-play build on it. It is the edge: behind it
+everything speaks the protocol of PettingZoo's ``ParallelEnv`` or of ``VecParallelEnv``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A vector of compiled games: every environment in one jitted call."""
+"""This file is the vector of compiled games: one jitted call steps every environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled games by their ids, and whether one can stand in for a game of Python."""
+"""This file makes compiled games by their ids, and says whether one stands in for a Python game."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors of a user's own that speak only the part of the protocol that training must have."""
+"""This file completes a user's own vector that has only what training cannot do without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EnvPool's vectors, single- and multi-player, as vectors of parallel environments.
+"""This file makes vectors of parallel environments of EnvPool's, single- and multi-player.
 
 ``envpool`` imports JAX and takes seconds to load, so it is imported when a pool is made.
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.errors import UnknownEnvironmentError
-from kitae_marl.vector.adapters.foreign import ForeignVecEnv, Outcome
+from kitae_marl.vector.adapters.foreign import ForeignStep, ForeignVecEnv
 from kitae_marl.vector.adapters.gymnasium import AGENT
 from kitae_marl.vector.ids import nearest_ids
 from kitae_marl.vector.options import n_cores
@@ -63,7 +63,7 @@ class EnvPoolVecParallelEnv(ForeignVecEnv):
         self._ending = np.zeros(self.num_envs, np.bool_)
         self._mover: np.ndarray | None = None
 
-    def _reset(self, seed: int | None, options: dict[str, Any] | None) -> Outcome:
+    def _reset(self, seed: int | None, options: dict[str, Any] | None) -> ForeignStep:
         if seed is not None and self._remake is not None:
             self.pool.close()
             self.pool = self._remake(seed)
@@ -81,7 +81,7 @@ class EnvPoolVecParallelEnv(ForeignVecEnv):
             chosen = actions.reshape(self.num_envs * self._players, *actions.shape[2:])
         self.pool.send(np.ascontiguousarray(chosen))
 
-    def _receive(self) -> Outcome:
+    def _receive(self) -> ForeignStep:
         observation, reward, terminated, truncated, info = self.pool.recv()
         order = np.argsort(np.asarray(info["env_id"]), kind="stable")
         terminated = np.asarray(terminated, bool)[order]
@@ -103,7 +103,7 @@ class EnvPoolVecParallelEnv(ForeignVecEnv):
         truncated: np.ndarray,
         fresh: np.ndarray,
         info: dict[str, Any],
-    ) -> Outcome:
+    ) -> ForeignStep:
         """Bring the rows of environments and players into order."""
         shape = (self.num_envs, self._players)
         envs = np.argsort(np.asarray(info["env_id"]), kind="stable")
@@ -115,7 +115,7 @@ class EnvPoolVecParallelEnv(ForeignVecEnv):
             active &= self._mover[:, None] == np.arange(self._players)
         mask = self._mask(info, envs)
         reward = np.asarray(reward, np.float64)[rows].reshape(shape)
-        return Outcome(stacked, reward, terminated, truncated, fresh, active, mask)
+        return ForeignStep(stacked, reward, terminated, truncated, fresh, active, mask)
 
     def _player_rows(self, info: dict[str, Any], envs: np.ndarray) -> np.ndarray:
         """The order of rows that sorts them by environment, and by player in each."""

@@ -1,4 +1,4 @@
-"""What vectors made by other packages share once they follow our protocol."""
+"""This file is what the adapters of vectors made by other packages share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kitae_marl.vector.stepping.dicts import ActionWriter
 
 
 @dataclass
-class Outcome:
+class ForeignStep:
     """One step of a foreign vector of E environments with N equal agents.
 
     Attributes:
@@ -157,7 +157,7 @@ class ForeignVecEnv(OwnVector):
     # --------------------------------------------------- left to the adapters
 
     @abstractmethod
-    def _reset(self, seed: int | None, options: dict[str, Any] | None) -> Outcome:
+    def _reset(self, seed: int | None, options: dict[str, Any] | None) -> ForeignStep:
         """Begin new episodes; only observation, active and mask of the outcome count."""
 
     @abstractmethod
@@ -165,7 +165,7 @@ class ForeignVecEnv(OwnVector):
         """Begin a step with actions ``[E, N, ...]``."""
 
     @abstractmethod
-    def _receive(self) -> Outcome:
+    def _receive(self) -> ForeignStep:
         """End the step."""
 
     @abstractmethod
@@ -178,7 +178,7 @@ class ForeignVecEnv(OwnVector):
 
     # ---------------------------------------------------------------- helpers
 
-    def _infos(self, outcome: Outcome) -> dict[str, Any]:
+    def _infos(self, outcome: ForeignStep) -> dict[str, Any]:
         """Say who is active, and what they may do."""
         infos: dict[str, Any] = {"active": self._by_agent(self._active.copy())}
         mask = mask_in(outcome.observation) if outcome.mask is None else outcome.mask
@@ -188,7 +188,7 @@ class ForeignVecEnv(OwnVector):
             )
         return infos
 
-    def _add_episodes(self, infos: dict[str, Any], outcome: Outcome, ended: np.ndarray) -> None:
+    def _add_episodes(self, infos: dict[str, Any], outcome: ForeignStep, ended: np.ndarray) -> None:
         """Report the episodes that ended and begin to count anew."""
         final = outcome.observation if outcome.final is None else outcome.final
         infos["_final_observation"] = ended

@@ -1,4 +1,4 @@
-"""A vector of Gymnasium environments as a vector of one-agent parallel environments."""
+"""This file makes one-agent parallel environments of Gymnasium's, single ones and vectors."""
 
 from __future__ import annotations
 
@@ -11,127 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from pettingzoo import ParallelEnv
 
-from kitae_marl.vector.adapters.foreign import ForeignVecEnv, Outcome
-
-
-class GymnasiumVecParallelEnv(ForeignVecEnv):
-    """A Gymnasium ``VectorEnv`` with the one agent ``agent_0``.
-
-    Both ways of resetting finished environments are understood. In SAME_STEP mode the observation
-    of the step that ends an episode is the new episode's first one, as in our own vectors. In
-    NEXT_STEP mode it is the old episode's last one; the step after it only resets, so nobody is
-    active then: ``infos["active"]`` is False beside the last observation and the action is
-    ignored.
-
-    Args:
-        env: the vector. It is closed with this one.
-
-    Raises:
-        ValueError: if its autoreset is disabled.
-        TypeError: if a space is of a kind that has no arrays of fixed size.
-    """
-
-    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
-        self.env = env
-        self._next_step = _resets_on_next_step(env)
-        super().__init__(
-            [AGENT],
-            env.num_envs,
-            env.single_observation_space,
-            env.single_action_space,
-            {**env.metadata, "autoreset_mode": "NextStep" if self._next_step else "SameStep"},
-        )
-        self._ending = np.zeros(self.num_envs, np.bool_)
-        self._pending: Any = None
-
-    def _reset(self, seed: int | None, options: dict[str, Any] | None) -> Outcome:
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._ending[...] = False
-        zero, no = np.zeros((self.num_envs, 1)), np.zeros(self.num_envs, np.bool_)
-        active, mask = np.ones((self.num_envs, 1), np.bool_), self._mask(info)
-        return Outcome(self._stacked(observation), zero, no, no, no, active, mask)
-
-    def _send(self, actions: np.ndarray) -> None:
-        self._pending = actions[:, 0].copy()
-        if isinstance(self.env, AsyncVectorEnv):
-            self.env.step_async(self._pending)
-
-    def _receive(self) -> Outcome:
-        if isinstance(self.env, AsyncVectorEnv):
-            observation, reward, terminated, truncated, info = self.env.step_wait()
-        else:
-            observation, reward, terminated, truncated, info = self.env.step(self._pending)
-        fresh = self._ending.copy()
-        terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
-        ended = terminated | truncated
-        if self._next_step:
-            self._ending[...] = ended
-        return Outcome(
-            observation=self._stacked(observation),
-            reward=np.asarray(reward, np.float64)[:, None],
-            terminated=terminated,
-            truncated=truncated,
-            fresh=fresh,
-            active=~self._ending[:, None],
-            mask=self._mask(info),
-            final=None if self._next_step or not ended.any() else self._final(observation, info),
-        )
-
-    def _frame(self, env_index: int) -> Any:
-        frames = self.env.render()
-        return () if frames is None else frames[env_index]
-
-    def _close(self) -> None:
-        self.env.close()
-
-    def _stacked(self, observation: Any) -> Any:
-        """Give the batch an axis for its one agent."""
-        return self._as_declared(self._flat(observation), (self.num_envs, 1))
-
-    def _final(self, observation: Any, info: dict[str, Any]) -> Any:
-        """Put the last observations of ended episodes, objects one by one, into arrays."""
-        finals = [array.copy() for array in self._flat(observation)]
-        if "final_obs" not in info:
-            raise ValueError(
-                "expected infos['final_obs'] on the step that ends an episode, got "
-                f"{sorted(info)}; the vector environment says that it resets in the same step."
-            )
-        for row in np.flatnonzero(
-            info.get("_final_obs", [x is not None for x in info["final_obs"]])
-        ):
-            for array, last in zip(finals, self._flat(info["final_obs"][row]), strict=True):
-                array[row] = last
-        return self._as_declared(finals, (self.num_envs, 1))
-
-    def _mask(self, info: dict[str, Any]) -> np.ndarray | None:
-        """Action masks ``[E, 1, n]`` from the infos; everything is allowed where there is none."""
-        if "action_mask" not in info or not isinstance(self._action_space, spaces.Discrete):
-            return None
-        mask = np.ones((self.num_envs, int(self._action_space.n)), np.int8)
-        rows = np.asarray(info.get("_action_mask", np.ones(self.num_envs, np.bool_)), bool)
-        for row in np.flatnonzero(rows):
-            mask[row] = info["action_mask"][row]
-        return mask[:, None]
-
-
-def _resets_on_next_step(env: VectorEnv[Any, Any, Any]) -> bool:
-    """Read the autoreset mode; refuse the one that does not reset."""
-    mode = env.metadata.get("autoreset_mode")
-    if mode is None:
-        warnings.warn(
-            f"{type(env).__name__} does not say in metadata['autoreset_mode'] how it resets "
-            "finished environments; taking it for NEXT_STEP, as Gymnasium does.",
-            stacklevel=4,
-        )
-        return True
-    mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
-    if mode is AutoresetMode.DISABLED:
-        raise ValueError(
-            "expected a vector environment that resets finished environments by itself, got "
-            "autoreset_mode DISABLED; make it with AutoresetMode.SAME_STEP or NEXT_STEP."
-        )
-    return mode is AutoresetMode.NEXT_STEP
-
+from kitae_marl.vector.adapters.foreign import ForeignStep, ForeignVecEnv
 
 AGENT = "agent_0"
 """Name of the only agent of a single-agent environment."""
@@ -209,3 +89,122 @@ class GymnasiumParallelEnv(ParallelEnv[str, Any, Any]):
 def _name_of(env: gym.Env[Any, Any]) -> str:
     """The registered id of a Gymnasium environment, else the name of its class."""
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
+class GymnasiumVecParallelEnv(ForeignVecEnv):
+    """A Gymnasium ``VectorEnv`` with the one agent ``agent_0``.
+
+    Both ways of resetting finished environments are understood. In SAME_STEP mode the observation
+    of the step that ends an episode is the new episode's first one, as in our own vectors. In
+    NEXT_STEP mode it is the old episode's last one; the step after it only resets, so nobody is
+    active then: ``infos["active"]`` is False beside the last observation and the action is
+    ignored.
+
+    Args:
+        env: the vector. It is closed with this one.
+
+    Raises:
+        ValueError: if its autoreset is disabled.
+        TypeError: if a space is of a kind that has no arrays of fixed size.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
+        self.env = env
+        self._next_step = _resets_on_next_step(env)
+        super().__init__(
+            [AGENT],
+            env.num_envs,
+            env.single_observation_space,
+            env.single_action_space,
+            {**env.metadata, "autoreset_mode": "NextStep" if self._next_step else "SameStep"},
+        )
+        self._ending = np.zeros(self.num_envs, np.bool_)
+        self._pending: Any = None
+
+    def _reset(self, seed: int | None, options: dict[str, Any] | None) -> ForeignStep:
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._ending[...] = False
+        zero, no = np.zeros((self.num_envs, 1)), np.zeros(self.num_envs, np.bool_)
+        active, mask = np.ones((self.num_envs, 1), np.bool_), self._mask(info)
+        return ForeignStep(self._stacked(observation), zero, no, no, no, active, mask)
+
+    def _send(self, actions: np.ndarray) -> None:
+        self._pending = actions[:, 0].copy()
+        if isinstance(self.env, AsyncVectorEnv):
+            self.env.step_async(self._pending)
+
+    def _receive(self) -> ForeignStep:
+        if isinstance(self.env, AsyncVectorEnv):
+            observation, reward, terminated, truncated, info = self.env.step_wait()
+        else:
+            observation, reward, terminated, truncated, info = self.env.step(self._pending)
+        fresh = self._ending.copy()
+        terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
+        ended = terminated | truncated
+        if self._next_step:
+            self._ending[...] = ended
+        return ForeignStep(
+            observation=self._stacked(observation),
+            reward=np.asarray(reward, np.float64)[:, None],
+            terminated=terminated,
+            truncated=truncated,
+            fresh=fresh,
+            active=~self._ending[:, None],
+            mask=self._mask(info),
+            final=None if self._next_step or not ended.any() else self._final(observation, info),
+        )
+
+    def _frame(self, env_index: int) -> Any:
+        frames = self.env.render()
+        return () if frames is None else frames[env_index]
+
+    def _close(self) -> None:
+        self.env.close()
+
+    def _stacked(self, observation: Any) -> Any:
+        """Give the batch an axis for its one agent."""
+        return self._as_declared(self._flat(observation), (self.num_envs, 1))
+
+    def _final(self, observation: Any, info: dict[str, Any]) -> Any:
+        """Put the last observations of ended episodes, objects one by one, into arrays."""
+        finals = [array.copy() for array in self._flat(observation)]
+        if "final_obs" not in info:
+            raise ValueError(
+                "expected infos['final_obs'] on the step that ends an episode, got "
+                f"{sorted(info)}; the vector environment says that it resets in the same step."
+            )
+        for row in np.flatnonzero(
+            info.get("_final_obs", [x is not None for x in info["final_obs"]])
+        ):
+            for array, last in zip(finals, self._flat(info["final_obs"][row]), strict=True):
+                array[row] = last
+        return self._as_declared(finals, (self.num_envs, 1))
+
+    def _mask(self, info: dict[str, Any]) -> np.ndarray | None:
+        """Action masks ``[E, 1, n]`` from the infos; everything is allowed where there is none."""
+        if "action_mask" not in info or not isinstance(self._action_space, spaces.Discrete):
+            return None
+        mask = np.ones((self.num_envs, int(self._action_space.n)), np.int8)
+        rows = np.asarray(info.get("_action_mask", np.ones(self.num_envs, np.bool_)), bool)
+        for row in np.flatnonzero(rows):
+            mask[row] = info["action_mask"][row]
+        return mask[:, None]
+
+
+def _resets_on_next_step(env: VectorEnv[Any, Any, Any]) -> bool:
+    """Read the autoreset mode; refuse the one that does not reset."""
+    mode = env.metadata.get("autoreset_mode")
+    if mode is None:
+        warnings.warn(
+            f"{type(env).__name__} does not say in metadata['autoreset_mode'] how it resets "
+            "finished environments; taking it for NEXT_STEP, as Gymnasium does.",
+            stacklevel=4,
+        )
+        return True
+    mode = mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
+    if mode is AutoresetMode.DISABLED:
+        raise ValueError(
+            "expected a vector environment that resets finished environments by itself, got "
+            "autoreset_mode DISABLED; make it with AutoresetMode.SAME_STEP or NEXT_STEP."
+        )
+    return mode is AutoresetMode.NEXT_STEP

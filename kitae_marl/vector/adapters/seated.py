@@ -1,4 +1,4 @@
-"""A vector of environments some of whose agents are played by given policies."""
+"""This file is the vector of environments some of whose agents are played by given policies."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What games there are, and whether one behaves as it should."""
+"""This room says what games there are, and whether one behaves as it should."""

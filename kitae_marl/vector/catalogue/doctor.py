@@ -1,4 +1,6 @@
-"""Check a parallel game by playing it: who dies, joins, waits; what breaks; what to train with."""
+"""This file checks a parallel game by playing it: who dies, joins and waits, what breaks, and how
+to train on it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from kitae_marl.data.groups import group_specs
 from kitae_marl.data.spaces import leaves, space_text
 from kitae_marl.vector.adapters.as_parallel import SingleParallelEnv, as_parallel
 from kitae_marl.vector.adapters.compiled_games import twin_serves
-from kitae_marl.vector.catalogue.playout import Observed, Player
+from kitae_marl.vector.catalogue.playout import Observed, RandomPlayer
 from kitae_marl.vector.lean.build import QUIRKS
 from kitae_marl.vector.make import make_parallel_env
 from kitae_marl.vector.options import n_cores
@@ -64,7 +66,7 @@ def check_parallel_env(
             f"expected one parallel environment, got {type(game).__name__}; check a single "
             "environment of the vector instead."
         )
-    player, clock = Player(game), time.perf_counter()
+    player, clock = RandomPlayer(game), time.perf_counter()
     for episode in range(episodes):
         player.play(seed + episode, max_steps, action_seed=episode)
         if time.perf_counter() - clock > patience:
@@ -97,7 +99,7 @@ def _affordable(max_steps: int, budget: float, seconds: float, seen: Observed) -
 
 def _digests(game: Any, seed: int, max_steps: int) -> list[bytes]:
     """Everything said in an episode from this seed, always with the same actions."""
-    player = Player(game)
+    player = RandomPlayer(game)
     player.play(seed, max_steps, action_seed=seed)
     return player.observed.digests
 
@@ -126,7 +128,7 @@ def _check_seeding(
 
 def _profile(game: Any, seed: int, max_steps: int) -> tuple[tuple[str, int], ...]:
     """Where the time of some steps goes, by package."""
-    profiler, player = cProfile.Profile(), Player(game)
+    profiler, player = cProfile.Profile(), RandomPlayer(game)
     original = game.step
     profiled: Callable[..., Any] = lambda actions: profiler.runcall(original, actions)  # noqa: E731
     player.env = _Stepping(game, profiled)

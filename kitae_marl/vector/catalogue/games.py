@@ -1,4 +1,8 @@
-"""The catalogue of games: every id, whether it can run here, who plays, what they see and do."""
+"""This file lists the games: every id, whether it can run here, who plays, what they see and do.
+
+``catalogue.json`` holds what the games look like, so that none must be made for the list; the tests
+compare each of its lines with the game.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kitae_marl.data.groups import group_specs
-from kitae_marl.data.spaces import has_mask, space_text
+from kitae_marl.data.spaces import space_text
 from kitae_marl.vector.ids import MAMUJOCO, gymnasium_ids, install_hint, known_ids
 
 _TABLE = Path(__file__).with_name("catalogue.json")
@@ -35,7 +38,7 @@ _GAMES_NEED = {
 _GYMNASIUM_NEEDS = {"box2d": "Box2D", "mujoco": "mujoco", "phys2d": "jax", "tabular": "jax"}
 
 
-class Game(NamedTuple):
+class ListedGame(NamedTuple):
     """One row of the catalogue.
 
     Attributes:
@@ -59,7 +62,7 @@ class Game(NamedTuple):
     masked: bool = False
 
 
-def catalogue(match: str = "") -> list[Game]:
+def catalogue(match: str = "") -> list[ListedGame]:
     """List the games, sorted by id.
 
     Ids of Gymnasium are those of its own environments; others that are installed work as well.
@@ -75,7 +78,7 @@ def catalogue(match: str = "") -> list[Game]:
     return sorted(game for game in games if match in game.id)
 
 
-def _games() -> Iterator[Game]:
+def _games() -> Iterator[ListedGame]:
     """Generate the rows."""
     listed = {id for id in _table() if id.partition(":")[0] not in ("gymnasium", "openspiel")}
     listed.update(known_ids(), (f"mamujoco:{scenario}" for scenario in MAMUJOCO))
@@ -93,10 +96,10 @@ def _games() -> Iterator[Game]:
             yield _row(f"gymnasium:{name}", needs, extra)._replace(agents=1)
 
 
-def _row(id: str, needs: tuple[str, ...], install: str) -> Game:
+def _row(id: str, needs: tuple[str, ...], install: str) -> ListedGame:
     """Put together what the table and the installed packages say."""
     here = _is_installed(needs)
-    return Game(id, here, "" if here else install, **_table().get(id, {}))
+    return ListedGame(id, here, "" if here else install, **_table().get(id, {}))
 
 
 def _needs(id: str) -> tuple[str, ...]:
@@ -110,7 +113,7 @@ def _is_installed(modules: tuple[str, ...]) -> bool:
     return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
-def _envpool_games(text: str) -> Iterator[Game]:
+def _envpool_games(text: str) -> Iterator[ListedGame]:
     """Generate the rows of EnvPool's ids that contain a text, as their specifications have them."""
     envpool: Any = importlib.import_module("envpool")  # an extra
 
@@ -120,10 +123,10 @@ def _envpool_games(text: str) -> Iterator[Game]:
         try:
             spec = envpool.make_spec(name)
         except ImportError as error:  # a library of the system that some games need
-            yield Game(f"envpool:{name}", False, str(error).partition(". ")[0])
+            yield ListedGame(f"envpool:{name}", False, str(error).partition(". ")[0])
             continue
         told = spec.state_array_spec
-        yield Game(
+        yield ListedGame(
             f"envpool:{name}",
             True,
             agents=int(spec.config.max_num_players),
@@ -163,35 +166,7 @@ def _table() -> dict[str, dict[str, Any]]:
     return json.loads(_TABLE.read_text())
 
 
-def describe_game(env: Any) -> dict[str, Any]:
-    """Describe a parallel environment the way the table does.
-
-    Args:
-        env: the environment; it is reset.
-
-    Returns:
-        ``agents``, ``observation``, ``action``, ``turn_based`` and ``masked``, as in ``Game``.
-    """
-    _, infos = env.reset(seed=0)
-    groups = group_specs(env.possible_agents, env.observation_space, env.action_space)
-    masked = any("action_mask" in info for info in infos.values()) or any(
-        has_mask(group.observation_space) for group in groups
-    )
-    return {
-        "agents": len(env.possible_agents),
-        "observation": _distinct([space_text(group.observation_space) for group in groups]),
-        "action": _distinct([space_text(group.action_space) for group in groups]),
-        "turn_based": any("active" in info for info in infos.values()),
-        "masked": masked,
-    }
-
-
-def _distinct(texts: list[str]) -> str:
-    """Join texts, each once."""
-    return " | ".join(dict.fromkeys(texts))
-
-
-def table(games: Sequence[Game]) -> list[str]:
+def table(games: Sequence[ListedGame]) -> list[str]:
     """Write games as the lines of a table for people, with a heading and as wide as it must be."""
     heading = ("id", "agents", "act", "they see", "they do", "here")
     rows = [
@@ -208,27 +183,3 @@ def table(games: Sequence[Game]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
     padded = (zip(row, widths, strict=True) for row in (heading, *rows))
     return ["  ".join(cell.ljust(width) for cell, width in row).rstrip() for row in padded]
-
-
-def write_table(path: Path = _TABLE) -> dict[str, str]:
-    """Make every game that can run here, but EnvPool's, and write the table anew.
-
-    Returns:
-        The ids that could not be made, with their errors. They are not in the table.
-    """
-    from kitae_marl.vector.make import make_parallel_env
-
-    table, failed = dict(_table()) if path.exists() else {}, {}
-    for game in catalogue():
-        if not game.runs_here or game.id.startswith("envpool"):
-            continue
-        try:
-            env = make_parallel_env(game.id)
-            table[game.id] = describe_game(env)
-            env.close()
-        except Exception as error:
-            table.pop(game.id, None)
-            failed[game.id] = f"{type(error).__name__}: {error}"
-    lines = (f"{json.dumps(id)}: {json.dumps(table[id])}" for id in sorted(table))
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    return failed

@@ -1,4 +1,4 @@
-"""Random play that watches a parallel environment keep, or break, the rules."""
+"""This file plays a parallel environment at random and watches it keep, or break, the rules."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Observed:
     digests: list[bytes] = field(default_factory=list)
 
 
-class Player:
+class RandomPlayer:
     """Plays random legal actions and notes what it sees.
 
     Args:

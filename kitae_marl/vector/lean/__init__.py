@@ -1,1 +1,1 @@
-"""PettingZoo's games, built without the wrappers that only check."""
+"""This room builds PettingZoo's games without the wrappers that only check."""

@@ -1,4 +1,4 @@
-"""AEC games as parallel ones, without the wrappers that only check.
+"""This file makes parallel games of AEC ones, without the wrappers that only check.
 
 PettingZoo's chain observes every agent twice a step and sends each action through up to four
 wrappers. Here the core is stepped directly and observed once. What the wrappers did beyond checking
@@ -50,8 +50,12 @@ def peel(env: AECEnv[str, Any, Any]) -> Peeled:
         env = env.env  # type: ignore[attr-defined]  # all four are BaseWrapper
 
 
-class _LeanBase(ParallelEnv[str, Any, Any]):
-    """What the lean environments share: everything that is asked of the core unchanged."""
+class LeanEnv(ParallelEnv[str, Any, Any]):
+    """What all lean environments share: everything that is asked of the core unchanged.
+
+    Args:
+        core: the game inside the wrappers.
+    """
 
     def __init__(self, core: Any) -> None:
         self.core = core
@@ -105,7 +109,7 @@ class _LeanBase(ParallelEnv[str, Any, Any]):
         return self.core.unwrapped
 
 
-class LeanParallelEnv(_LeanBase):
+class LeanParallelEnv(LeanEnv):
     """An AEC game whose agents act in a fixed cycle, one joint step a cycle.
 
     Args:
@@ -153,11 +157,10 @@ class LeanParallelEnv(_LeanBase):
         return observations, rewards, *flags, infos
 
     def _observe(self, agents: list[str]) -> dict[str, Any]:
-        """Observe for these agents."""
         return {agent: self.core.observe(agent) for agent in agents}
 
 
-class LeanNativeParallelEnv(_LeanBase):
+class LeanNativeParallelEnv(LeanEnv):
     """A game that is parallel by nature, freed from the way through AEC and back (Atari's way).
 
     An agent that is truncated leaves the game, as it does in the stock chain.

@@ -1,8 +1,8 @@
-"""Board games with their dearest small computations replaced by equal, cheaper ones.
+"""This file replaces the costliest small computations of board games by equal, cheaper ones.
 
 They are used with the versions of the games that are fingerprinted; with any other the game
-computes by itself. The game's own objects hold the position all the same: what is done to them, by
-whom ever, counts.
+computes by itself. The position stays in the game's own objects, so a change that anybody makes to
+these is seen.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _BoardGameEnv(InPlaceTurnsEnv):
         self._known = not shown and is_as_written(self.core) and all(map(is_known_source, sources))
         if self._known:
             self.core.step = self._play
-        self._looked = 0  # the squares as they were last looked at, a byte each
+        self._shown = 0  # the squares as they were last written down, a byte each
         self._empty = np.ones(self.shape[0] * self.shape[1], np.int8)
 
     @abstractmethod
@@ -81,7 +81,7 @@ class _BoardGameEnv(InPlaceTurnsEnv):
             core.terminations = dict.fromkeys(core.agents, True)
 
     def _write_to(self, views: dict[str, np.ndarray]) -> None:
-        """Look at the two numbers of a square as one."""
+        # The two numbers of a square, which change together, are seen as one of 16 bits.
         flat = [views[a].reshape(self._empty.size, 2).view(np.int16) for a in self.possible_agents]
         self._flat = [pairs[:, 0] for pairs in flat]
 
@@ -90,14 +90,16 @@ class _BoardGameEnv(InPlaceTurnsEnv):
         for board in self._flat:
             board[...] = 0
         self._empty[...] = 1
-        self._looked = 0
+        self._shown = 0
         self._show()
 
     def _show(self) -> None:
         """Write down the squares that have changed."""
         squares = bytes(self._squares())
         now = int.from_bytes(squares, "little")
-        changed, self._looked = now ^ self._looked, now
+        # A byte of ``changed`` is not zero where a square is not what was shown last; the loop
+        # jumps from one such byte to the next lower one.
+        changed, self._shown = now ^ self._shown, now
         first, second = self._flat
         while changed:
             square = (changed.bit_length() - 1) >> 3

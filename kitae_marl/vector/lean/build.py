@@ -1,4 +1,6 @@
-"""What some games get wrong, put right in the lean construction. ``stock=True`` leaves it as it is.
+"""This file builds lean games, and puts right what some of them get wrong.
+
+``stock=True`` leaves all this as it is:
 
 * ``sisl/multiwalker`` reports its time limit as termination: here it is truncation, so that a value
   function bootstraps there. A walker that falls on that very step is terminated. Its ``state()``

@@ -1,4 +1,4 @@
-"""The butterfly games, seen by all agents at once.
+"""This file lets all agents of the butterfly games observe at once.
 
 Pistonball and cooperative pong copy the screen pixel by pixel for every agent; here one frame is
 read out and every agent gets a **read-only view** of its part. Knights, archers and zombies

@@ -1,4 +1,6 @@
-"""RLCard's games (Leduc, Texas hold'em), each state read once and seeds set without rebuilding.
+"""This file reads each state of RLCard's card games once and seeds them without rebuilding them.
+
+Leduc hold'em, a game of few cards, is played here as a whole, on RLCard's own objects.
 
 What is replaced is equal to the games' own and used with the versions that are fingerprinted; with
 any other the game computes by itself.
@@ -17,6 +19,16 @@ from kitae_marl.vector.lean.fingerprints import is_as_written, is_known_source
 from kitae_marl.vector.lean.turn_based import InPlaceTurnsEnv
 
 _RLCARD_SOURCES = ("rlcard.envs.env", "rlcard.utils.seeding")
+_LEDUC_SOURCES = (
+    "rlcard.envs.leducholdem",
+    "rlcard.games.leducholdem.game",
+    "rlcard.games.leducholdem.player",
+    "rlcard.games.leducholdem.round",
+    "rlcard.games.limitholdem.game",
+    "rlcard.games.limitholdem.round",
+)
+_CALL, _RAISE, _FOLD, _CHECK = range(4)
+_WORDS = ("call", "raise", "fold", "check")
 _KEEP_NOTHING = ("leduc-holdem", "limit-holdem")
 """Games that keep nothing from one deal to the next but the random generator."""
 
@@ -79,22 +91,6 @@ class CardGameEnv(InPlaceTurnsEnv):
         """The moves that the rules allow."""
         for action in self.core.next_legal_moves:
             mask[action] = 1
-
-
-_LEDUC_SOURCES = (
-    "rlcard.envs.leducholdem",
-    "rlcard.games.leducholdem.game",
-    "rlcard.games.leducholdem.player",
-    "rlcard.games.leducholdem.round",
-    "rlcard.games.limitholdem.game",
-    "rlcard.games.limitholdem.round",
-)
-
-
-_CALL, _RAISE, _FOLD, _CHECK = range(4)
-
-
-_WORDS = ("call", "raise", "fold", "check")
 
 
 class LeducEnv(CardGameEnv):

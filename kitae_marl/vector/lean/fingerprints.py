@@ -1,4 +1,4 @@
-"""Which versions of the games the rewritten parts of them are equal to.
+"""This file knows the versions of the games that the rewritten parts of them are equal to.
 
 Where the lean construction computes something by itself that a game computes too, it does so only
 if the game's source is the one it was compared with. With any other the game's own code runs:

@@ -1,4 +1,8 @@
-"""MPE games in one pass: actions in, one world step, observations out."""
+"""This file steps MPE games in one pass: actions in, one step of the world, observations out.
+
+``mpe_physics`` moves the world in plain floats, and :class:`SpreadView` observes and rewards
+simple_spread so; both only for the versions of mpe2 that they were compared with.
+"""
 
 from __future__ import annotations
 

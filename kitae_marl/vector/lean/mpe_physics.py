@@ -1,4 +1,4 @@
-"""The physics of mpe2's particle worlds in plain floats, equal to mpe2's own to the last bit.
+"""This file is the physics of mpe2's particle worlds in plain floats, equal to it in every bit.
 
 mpe2 computes with arrays of two numbers, where nearly all the time goes into calling NumPy. The
 same operations in the same order on Python's floats give the same IEEE doubles. The one function

@@ -1,4 +1,4 @@
-"""Multiwalker and pursuit with their dearest small computations done in fewer calls of NumPy.
+"""This file does the costliest small computations of multiwalker and pursuit in fewer NumPy calls.
 
 The replaced parts are equal to the games' own to the last bit. They are used with the versions of
 the games that are fingerprinted; with any other the game computes by itself.

@@ -1,4 +1,8 @@
-"""Turn-based games as parallel ones: in each step one agent is to act, the others wait."""
+"""This file makes parallel games of turn-based ones: one agent is to act, the others wait.
+
+:class:`TurnBasedParallelEnv` does so for any game. :class:`InPlaceTurnsEnv` is the base of the
+games that write into the collector's arrays, see :mod:`kitae_marl.vector.stepping.in_place`.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,14 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.data.spaces import zeros
-from kitae_marl.vector.lean.aec import Peeled, Step, _LeanBase, action_check, remove_dead
-from kitae_marl.vector.stepping.in_place import InPlaceEnv, Place, Told
+from kitae_marl.vector.lean.aec import LeanEnv, Peeled, Step, action_check, remove_dead
+from kitae_marl.vector.stepping.in_place import InPlaceEnv, PlayResult, RowArrays
+
+_PARTS = ("observation", "action_mask")
+"""What the agents of games that write in place observe."""
 
 
-class TurnBasedParallelEnv(_LeanBase):
+class TurnBasedParallelEnv(LeanEnv):
     """An AEC game in which one agent moves at a time.
 
     * All agents in the game are in every dict. ``infos[agent]["active"]`` says who is to act on
@@ -99,7 +106,6 @@ class TurnBasedParallelEnv(_LeanBase):
             observations.update(self._observe(self.agents))
 
     def _observe(self, agents: list[str]) -> dict[str, Any]:
-        """Observe for these agents."""
         return {agent: self.core.observe(agent) for agent in agents}
 
     def _mark(self, observations: dict[str, Any], infos: dict[str, dict[str, Any]]) -> None:
@@ -175,9 +181,6 @@ class ContinuedSeedEnv(TurnBasedParallelEnv):
         return super().reset(seed, options)
 
 
-_PARTS = ("observation", "action_mask")
-
-
 class InPlaceTurnsEnv(TurnBasedParallelEnv, InPlaceEnv):
     """A turn-based game in which all stay to the end and see an ``observation`` and their moves.
 
@@ -217,10 +220,10 @@ class InPlaceTurnsEnv(TurnBasedParallelEnv, InPlaceEnv):
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Start an episode."""
-        if not self._is_told_in_place():
+        if not self._writes_in_place():
             return super().reset(seed, options)
         if not self._views:
-            self._keep_house()
+            self._use_own_arrays()
         self.begin(seed, options)
         return self._copies()
 
@@ -230,36 +233,37 @@ class InPlaceTurnsEnv(TurnBasedParallelEnv, InPlaceEnv):
         if not agents or not self._known:
             return super().step(actions)
         self._refuse_missing(actions)
-        told = self.play([actions.get(agent) for agent in self._names])
+        result = self.play([actions.get(agent) for agent in self._names])
         rewards: dict[str, Any] = dict.fromkeys(agents, 0)
         terminated = truncated = False
-        if told is not None:
-            given, terminated, truncated = told
+        if result is not None:
+            given, terminated, truncated = result
             rewards = {agent: given[self._columns[agent]] for agent in agents}
         observations, infos = self._copies()
         terminations = dict.fromkeys(agents, terminated)
         return observations, rewards, terminations, dict.fromkeys(agents, truncated), infos
 
-    def _is_told_in_place(self) -> bool:
-        """Whether nobody has put another ``observe`` into the game since it was made."""
+    def _writes_in_place(self) -> bool:
+        """Whether the game is known and nobody has put another ``observe`` into it since."""
         self._known = self._known and "observe" not in vars(self.core)
         return self._known
 
     def __deepcopy__(self, memo: dict[int, Any]) -> InPlaceTurnsEnv:
         """A copy is to be reset first, as copies of PettingZoo's games are."""
-        twin = object.__new__(type(self))
-        memo[id(self)] = twin
+        new = object.__new__(type(self))
+        memo[id(self)] = new
+        # Not the arrays: the copy would write to private copies of them that nobody reads.
         own = {"_views": {}, "_masks": {}, "agents": [], "_was_reset": False}
         for name, value in {**vars(self), **own}.items():
-            setattr(twin, name, copy.deepcopy(value, memo))
-        return twin
+            setattr(new, name, copy.deepcopy(value, memo))
+        return new
 
-    def _keep_house(self) -> None:
-        """Write to arrays of our own: nobody has given any."""
+    def _use_own_arrays(self) -> None:
+        """Write to arrays of this environment's own, outside a vector, where none were given."""
         agents = self.possible_agents
         views = {agent: zeros(self.observation_space(agent)) for agent in agents}
         columns = {agent: i for i, agent in enumerate(agents)}
-        self.move_in(Place(views, np.ones(len(agents), np.bool_), columns))
+        self.use_arrays(RowArrays(views, np.ones(len(agents), np.bool_), columns))
 
     def _copies(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """What all see, and the infos, which are empty but for the mark."""
@@ -271,11 +275,11 @@ class InPlaceTurnsEnv(TurnBasedParallelEnv, InPlaceEnv):
             infos[agent] = {"active": agent == mover}
         return observations, infos
 
-    def move_in(self, place: Place) -> bool:
-        """Take arrays to write to."""
-        if not self._is_told_in_place():
+    def use_arrays(self, arrays: RowArrays) -> bool:
+        """Write to these arrays from the next ``begin`` on, if the game is one that is known."""
+        if not self._writes_in_place():
             return False
-        self._views, self._idle, self._columns = place
+        self._views, self._idle, self._columns = arrays
         self._names = sorted(self._columns, key=self._columns.__getitem__)
         self._masks = {agent: view["action_mask"] for agent, view in self._views.items()}
         self._write_to({agent: view["observation"] for agent, view in self._views.items()})
@@ -292,7 +296,7 @@ class InPlaceTurnsEnv(TurnBasedParallelEnv, InPlaceEnv):
         self._idle[...] = True
         self._give_turn()
 
-    def play(self, actions: Sequence[Any]) -> Told | None:
+    def play(self, actions: Sequence[Any]) -> PlayResult | None:
         """Make the active agent's move."""
         core = self.core
         mover = core.agent_selection
@@ -309,14 +313,14 @@ class InPlaceTurnsEnv(TurnBasedParallelEnv, InPlaceEnv):
             self._give_turn()
             if not any(core.rewards.values()):
                 return None
-        return Told([core.rewards[agent] for agent in self._names], over, False)
+        return PlayResult([core.rewards[agent] for agent in self._names], over, False)
 
-    def _forfeit(self, mover: str, action: Any) -> Told:
+    def _forfeit(self, mover: str, action: Any) -> PlayResult:
         """End the game because of an illegal move."""
         penalty = self._penalty(mover, action, self._masks[mover])
         self._take_turn()
         self.agents = []
-        return Told([penalty if agent == mover else 0 for agent in self._names], True, True)
+        return PlayResult([penalty if agent == mover else 0 for agent in self._names], True, True)
 
     def _give_turn(self) -> None:
         """Say who is to move, and how."""

@@ -1,1 +1,1 @@
-"""What happens inside one worker: games are stepped, their values checked and written."""
+"""This room steps the games of one worker, checks what they return and writes it down."""

@@ -1,9 +1,13 @@
-"""The memory that the parent and its workers share, and where everything lies in it.
+"""This file says where everything lies in the memory that the parent and its workers share.
 
-On Linux it is one ``memfd`` per vector environment: it has no name, so nothing can be left behind
-in ``/dev/shm`` however the processes end. Elsewhere it is a named block of
-``multiprocessing.shared_memory``, removed by ``close``; if the parent is killed with SIGKILL the
-resource tracker removes it, and if that is killed as well the block stays until the next boot.
+The layout follows from the agents and spaces alone. So these are all that parent and workers tell
+each other, as text (:func:`describe_env`), and each side lays the same arrays over the same bytes.
+
+Who writes what, and when: the parent writes ``action`` before it sends a step. A worker writes its
+own rows of everything else, at the end of the step, when no code of a game runs any more (see
+:meth:`Collector._commit`); only what tells about the running step (``seconds``, ``steps``,
+``running_return``, ``current``) it writes at once. Two workers never write the same bytes, so there
+are no locks; the message that a step is done orders the writes before the parent's reads.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from kitae_marl.data.stacking import mask_in
 from kitae_marl.types import GroupSpec
 
 ALIGNMENT = 64
+"""Every array begins on a cache line of its own, so that NumPy's loops read whole vectors."""
 
 
 class Blocks:
@@ -37,7 +42,16 @@ class Blocks:
     Args:
         description: agents and spaces.
         n_envs: number of environments.
-        buffer: the bytes, of the size that :meth:`size` gives; None only measures.
+        buffer: the bytes, of the size that ``size`` gives; None only measures.
+
+    Attributes:
+        groups, names, n_envs: how agents are stacked, their names by column, and how many
+            environments there are.
+        observation, final, action: by group, nested as the space is: ``[E, A, ...]``.
+        mask: by group, ``[E, A, n]``, for masks that do not stand in the observation.
+        columns: by group, its columns of all arrays ``[E, N]``.
+        state, final_state: global states ``[E, ...]``, None where the game has none.
+        size: bytes of all arrays together.
     """
 
     def __init__(
@@ -94,22 +108,27 @@ class Blocks:
         self.running_return = self._array(agents, real)
         self.episode_return = self._array(agents, real)
         self.episode_length = self._array(agents, count)
-        self.ended = self._array(envs, flag)
-        self.finished = self._array(envs, flag)
-        self.seconds = self._array(envs, real)
+        self.ended = self._array(envs, flag)  # by a flag of the game, a limit, a cut or a restart
+        self.finished = self._array(envs, flag)  # by the game or the limit: its return counts
+        self.seconds = self._array(envs, real)  # of the last step
         self.steps = self._array(envs, count)  # of the running episode
         self.episode = self._array(envs, count)  # its number
-        self.cancelled = self._array(
-            envs, flag
-        )  # by worker: it was given up, nothing may be written
-        self.committed = self._array(envs, count)  # by worker: 1 + flags of the answer to a step
+        # The next three have an entry for each worker, of which there are at most as many.
+        # cancelled: the parent has given the worker up, so it may no longer commit what it wrote.
+        self.cancelled = self._array(envs, flag)
+        # committed: 1 + flags of the answer to a step, 0 before it is complete. A worker that dies
+        # after its commit and before its answer has stepped all the same.
+        self.committed = self._array(envs, count)
+        # masked: which groups' infos have carried a mask, by environment.
         self.masked = self._array((self.n_envs, len(self.groups)), flag)
-        self.current = self._array(envs, count)  # by worker: 1 + environment whose code is running
+        # current: 1 + environment whose code is running, so that a dead worker can be blamed on it.
+        self.current = self._array(envs, count)
 
     def _array(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """Take the next array."""
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         start = self._offset
+        # Rounded up, also when it only measures: both times the offsets must be the same.
         self._offset += -(-size // ALIGNMENT) * ALIGNMENT
         if self._buffer is None:
             return np.broadcast_to(np.zeros((), dtype), shape)
@@ -136,7 +155,7 @@ def make_blocks(
     return Blocks(description, n_envs, allocate(max(1, Blocks(description, n_envs).size)))
 
 
-def describe(env: Any) -> str:
+def describe_env(env: Any) -> str:
     """Describe a parallel environment as canonical JSON: equal texts mean equal agents and spaces.
 
     Raises:
@@ -173,7 +192,7 @@ def describe(env: Any) -> str:
 
 @dataclass(frozen=True)
 class Description:
-    """Agents and spaces of an environment, decoded from :func:`describe`."""
+    """Agents and spaces of an environment, decoded from :func:`describe_env`."""
 
     agents: tuple[str, ...]
     observation_spaces: dict[str, gym.Space]
@@ -182,7 +201,7 @@ class Description:
 
 
 def decode(description: str) -> Description:
-    """Turn the text of :func:`describe` back into spaces; agents with equal spaces share them."""
+    """Turn the text of :func:`describe_env` back into spaces; agents alike share them."""
     data = json.loads(description)
     # A game made these spaces, so none is too large.
     table = [[space_from_json(space, None) for space in pair] for pair in data["spaces"]]

@@ -1,7 +1,13 @@
-"""Stepping one worker's environments: the hot path, auto-reset and statistics.
+"""This file steps the environments of one worker: the hot path, auto-reset and statistics.
 
 The same collector runs in a worker process and in the in-process vector environment. Everything
 that can be done once per worker and step, instead of once per environment or agent, is.
+
+The order of a step is fixed. First all games are stepped, into private arrays. Then all that they
+returned is checked at once. Then episodes that ended are stored and the next ones begun, so that
+reward and flags are the old episode's and the observation is the new one's. Only then everything is
+copied into shared memory (:meth:`Collector._commit`). A worker that dies before leaves there what
+the step before delivered, which the parent can then show as the end of an episode.
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ from kitae_marl.vector.protocol import episode_seed
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.stepping.dicts import ActionReader
 from kitae_marl.vector.stepping.faults import report_exception
-from kitae_marl.vector.stepping.in_place import InPlaceEnv, Place, Told
+from kitae_marl.vector.stepping.in_place import InPlaceEnv, PlayResult, RowArrays
 from kitae_marl.vector.stepping.inspection import Inspector
 from kitae_marl.vector.stepping.observations import ObservationStage
 from kitae_marl.vector.stepping.records import Record
@@ -69,17 +75,19 @@ class Collector:
         self._base_seed = 0
         self._unrewarded = [0.0] * len(blocks.names)
         for row, record in enumerate(self.records):
-            self._move_in(row, record)
+            self._offer_arrays(row, record)
 
-    def _move_in(self, row: int, record: Record) -> None:
-        """Give an environment that writes in place its arrays."""
+    def _offer_arrays(self, row: int, record: Record) -> None:
+        """Let an environment that can write in place do so from now on."""
         env, views = record.env, None
-        if isinstance(env, InPlaceEnv) and env.may_move_in() and not self.infos.keep:
-            views = self.stage.place(row)
-        record.tenant = None
-        if views is not None and env.move_in(Place(views, self.infos.place(row), record.column)):
-            record.tenant = env
-        self.stage.leave_to_game(row, record.tenant is not None)
+        # Infos that are kept are made by ``step`` alone, so there the long way is taken.
+        if isinstance(env, InPlaceEnv) and env.can_write_in_place() and not self.infos.keep:
+            views = self.stage.arrays_of(row)
+        record.in_place = None
+        if views is not None:
+            arrays = RowArrays(views, self.infos.idle_of(row), record.column)
+            record.in_place = env if env.use_arrays(arrays) else None
+        self.stage.set_in_place(row, record.in_place is not None)
 
     def reset(
         self, seed: int, episodes: dict[int, int], options: dict[str, Any] | None = None
@@ -148,23 +156,25 @@ class Collector:
     def _step_row(self, row: int, record: Record, actions: list[Any], rewards: list[Any]) -> bool:
         """Step one environment; return whether its episode ended."""
         record.steps += 1
-        if record.tenant is not None:
-            self._play(row, record, record.tenant.play(actions), rewards)
+        if record.in_place is not None:
+            self._play(row, record, record.in_place.play(actions), rewards)
         else:
             self._read(row, record, actions, rewards)
         if record.steps >= self._limit and record.alive:
             self._reach_limit(row, record)
         return not record.alive
 
-    def _play(self, row: int, record: Record, told: Told | None, rewards: list[Any]) -> None:
-        """Take note of what an environment said beside what it wrote."""
-        if told is None:
+    def _play(
+        self, row: int, record: Record, result: PlayResult | None, rewards: list[Any]
+    ) -> None:
+        """Take what a step returned beside the observations that it has written."""
+        if result is None:
             rewards += self._unrewarded
             return
-        rewards += told.rewards
-        if told.terminated or told.truncated:
+        rewards += result.rewards
+        if result.terminated or result.truncated:
             record.alive = ()
-            self.numbers.leave(row, told.terminated, told.truncated)
+            self.numbers.leave(row, result.terminated, result.truncated)
 
     def _read(self, row: int, record: Record, actions: list[Any], rewards: list[Any]) -> None:
         """Step an environment and take its dicts apart."""
@@ -257,11 +267,13 @@ class Collector:
         begun = [*ended, *cut]
         for row in begun:
             self.numbers.end(row, finished=row not in cut)
+            # Before _restart, which puts the new episode's observation in the same place.
             self.stage.keep_final(row)
             self._keep_final_state(row, row in cut)
             self.infos.kept_final[row] = self.infos.kept[row]
             self.records[row].episode += 1
             self._restart(row)
+        # Checked as of a reset: an episode that has just begun cannot be cut in its turn.
         self._check_first(begun, begun)
 
     def _keep_final_state(self, row: int, last: bool) -> None:
@@ -288,9 +300,9 @@ class Collector:
             if record.broken:
                 record.env = self._env_fns[row]()
                 record.broken = False
-                self._move_in(row, record)
-            if record.tenant is not None:
-                record.tenant.begin(record.seed, options)
+                self._offer_arrays(row, record)
+            if record.in_place is not None:
+                record.in_place.begin(record.seed, options)
                 record.begin_in_place()
                 self.numbers.enter(row, record)
                 self._current[0] = 0
@@ -309,7 +321,11 @@ class Collector:
         self._current[0] = 0
 
     def _commit(self) -> None:
-        """Copy everything into shared memory; no code of an environment runs here."""
+        """Copy everything into shared memory.
+
+        No code of an environment runs from the look at ``cancelled`` on. So a worker that dies or
+        is given up leaves what the step before delivered, but for the microseconds of the copy.
+        """
         if self._with_state:
             self.write_states()
         if self._cancelled[0]:  # the parent lost patience; what it has seen must stay as it is

@@ -1,4 +1,9 @@
-"""Actions on their way from the trainer to the games, checked before anything is sent."""
+"""This file stands between the trainer's dicts by agent and the arrays stacked by group.
+
+On the way to the games :class:`ActionWriter` checks actions in the parent, before anything is sent,
+and :class:`ActionReader` takes them out in a worker. On the way back :class:`Views` shows what the
+workers wrote, by agent and without a copy.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +16,6 @@ from kitae_marl.data.spaces import action_leaf
 from kitae_marl.data.stacking import AgentDict, map_leaves
 from kitae_marl.types import GroupSpec
 from kitae_marl.vector.stepping.blocks import Blocks, observed_mask
-
-
-class ActionReader:
-    """Reads the actions of one worker's rows, in the worker."""
-
-    def __init__(self, blocks: Blocks, rows: slice) -> None:
-        self._blocks = [blocks.action[group.name][rows] for group in blocks.groups]
-
-    def read(self) -> list[list[Any]]:
-        """Return every row's actions by column: Python numbers, or arrays the game may keep."""
-        parts = [
-            block.tolist() if block.ndim == 2 else [list(row) for row in block.copy()]
-            for block in self._blocks
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return [[a for part in row for a in part] for row in zip(*parts, strict=True)]
 
 
 class ActionWriter:
@@ -149,6 +137,23 @@ class _GroupWriter:
         )
 
 
+class ActionReader:
+    """Reads the actions of one worker's rows, in the worker."""
+
+    def __init__(self, blocks: Blocks, rows: slice) -> None:
+        self._blocks = [blocks.action[group.name][rows] for group in blocks.groups]
+
+    def read(self) -> list[list[Any]]:
+        """Return every row's actions by column: Python numbers, or arrays the game may keep."""
+        parts = [
+            block.tolist() if block.ndim == 2 else [list(row) for row in block.copy()]
+            for block in self._blocks
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return [[a for part in row for a in part] for row in zip(*parts, strict=True)]
+
+
 class Views:
     """The per-agent dicts over the shared blocks.
 
@@ -237,15 +242,3 @@ class Views:
             map_leaves(keep, blocks.final[name], block)
         if blocks.final_state is not None and blocks.state is not None:
             blocks.final_state[rows] = blocks.state[rows]
-
-
-def metrics(blocks: Blocks, restarts: int, cuts: int) -> dict[str, float]:
-    """Return the metrics of a vector environment; see ``SubProcVecParallelEnv.metrics``."""
-    return {
-        "faults/worker_restarts": float(restarts),
-        "faults/nonfinite": float(cuts),
-        "env/step_ms_mean": 1e3 * float(blocks.seconds.mean()),
-        "env/step_ms_max": 1e3 * float(blocks.seconds.max()),
-        "episode/running_steps_max": float(blocks.steps.max()),
-        "episode/running_return_mean": float(blocks.running_return.mean()),
-    }

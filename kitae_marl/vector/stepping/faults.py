@@ -1,4 +1,4 @@
-"""What a worker tells about faults: plain texts and numbers, never objects.
+"""This file says how a worker reports faults: by plain texts and numbers, never by objects.
 
 An exception of an environment may not be picklable, may be huge, or may be made to harm whoever
 unpickles it; so only its type's name, its text and its traceback travel, cut to a sane length.

@@ -1,8 +1,9 @@
-"""Environments that write what has changed to where the collector wants it.
+"""This file is the interface of games that write what agents see into the collector's arrays.
 
 The usual way, ``step`` returns five dicts of fresh arrays, which the collector takes apart and
 copies together. A small game spends more time on that than on its rules. One that implements
-:class:`InPlaceEnv` is given its rows of the collector's arrays instead, and changes them.
+:class:`InPlaceEnv` is given its rows of the collector's arrays instead, and changes there only what
+a move has changed.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 
-class Place(NamedTuple):
-    """The arrays of one environment.
+class RowArrays(NamedTuple):
+    """The arrays that one environment writes to.
 
     Attributes:
-        observations: what each agent sees, nested as its space is; views that hold until the next
-            move what the last one left in them.
+        observations: by agent, what it sees, nested as its space is; the arrays keep what a move
+            left in them until the next one.
         idle: ``[N]``, who is in the game and not to act.
         columns: by agent, its index in ``idle`` and in actions and rewards.
     """
@@ -29,8 +30,8 @@ class Place(NamedTuple):
     columns: Mapping[str, int]
 
 
-class Told(NamedTuple):
-    """What a step says beside its observations.
+class PlayResult(NamedTuple):
+    """What a step returns beside the observations that it has written.
 
     Attributes:
         rewards: by column.
@@ -46,12 +47,15 @@ class Told(NamedTuple):
 class InPlaceEnv(ABC):
     """An environment whose agents are all there from the start to the end of an episode.
 
-    Between :meth:`move_in` and the end of its life it is only begun and played, unless somebody
-    has changed ``reset`` or ``step`` alone, in a subclass or in one object.
+    From :meth:`use_arrays` on only :meth:`begin` and :meth:`play` are called, no longer ``reset``
+    and ``step``.
     """
 
-    def may_move_in(self) -> bool:
-        """Whether ``reset`` and ``step`` are still what ``begin`` and ``play`` stand for."""
+    def can_write_in_place(self) -> bool:
+        """Whether ``begin`` and ``play`` still do what ``reset`` and ``step`` do.
+
+        They do not where somebody has changed one of these alone, in a subclass or in one object.
+        """
         classes = type(self).__mro__
         for called, instead in (("reset", "begin"), ("step", "play")):
             if called in vars(self):
@@ -62,15 +66,15 @@ class InPlaceEnv(ABC):
         return True
 
     @abstractmethod
-    def move_in(self, place: Place) -> bool:
-        """Take these arrays from the next ``begin`` on; False if this game cannot be played so."""
+    def use_arrays(self, arrays: RowArrays) -> bool:
+        """Write to these arrays from the next ``begin`` on; False if this game cannot do so."""
 
     @abstractmethod
     def begin(self, seed: int | None, options: dict[str, Any] | None) -> None:
         """Start an episode: write everything anew, whatever the arrays hold."""
 
     @abstractmethod
-    def play(self, actions: Sequence[Any]) -> Told | None:
+    def play(self, actions: Sequence[Any]) -> PlayResult | None:
         """Step with these actions, by column; None if the game goes on and nobody is rewarded.
 
         On the last step nobody is to act.

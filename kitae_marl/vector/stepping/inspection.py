@@ -1,4 +1,4 @@
-"""Checks of what the environments of one worker returned, all rows at once."""
+"""This file checks what the environments of one worker returned, all rows at once."""
 
 from __future__ import annotations
 

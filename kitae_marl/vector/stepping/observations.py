@@ -1,4 +1,4 @@
-"""Observations on their way from the environments into shared memory, checked as they pass.
+"""This file takes observations from the environments into shared memory and checks them on the way.
 
 A worker first lets all its environments step, gathers what they returned in private arrays, checks
 these, and only then copies them into the shared blocks. So a worker that dies inside an
@@ -21,57 +21,10 @@ from kitae_marl.types import GroupSpec
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.stepping.faults import DataFault, data_fault
 
+LARGE = 4096
+"""Values of so many bytes, such as images, are not copied twice: they wait as they are."""
 
-class GroupStage:
-    """All observation arrays of one group, and the observations that wait for them.
-
-    Attributes:
-        waiting: by row, one observation per agent, set anew on every step.
-        nothing: the observation of an agent that is not in the game: zeros.
-    """
-
-    def __init__(self, group: GroupSpec, block: Any, final: Any, rows: slice) -> None:
-        self.spec, self.n_agents = group, group.n_agents
-        self.waiting: list[Sequence[Any]] = []
-        self._block = block
-        self._first, self._n_rows = rows.start, rows.stop - rows.start
-        self.leaves = [
-            LeafStage(leaf, group, leaf.of(block)[rows], leaf.of(final)[rows])
-            for leaf in leaves(group.observation_space)
-        ]
-        self.nothing = zeros(group.observation_space)
-
-    def last(self, row: int) -> list[Any]:
-        """Copy what the shared blocks hold for one row: the last observations delivered."""
-        at = self._first + row
-        return [
-            map_leaves(lambda array, j=j: array[at, j].copy(), self._block)
-            for j in range(self.n_agents)
-        ]
-
-    def begin(self) -> None:
-        """Forget the step before."""
-        self.waiting = [()] * self._n_rows
-
-    def place(self, row: int, column: int) -> Any:
-        """The arrays in which an agent's observation is gathered; None if some wait instead."""
-        places = [leaf.place(row, column) for leaf in self.leaves]
-        if any(place is None for place in places):
-            return None
-        return nest(self.spec.observation_space, places)
-
-    def fill(self, rows: Sequence[int] | None) -> dict[int, DataFault]:
-        """Gather what waits, of some rows or all at once (None); return what is wrong, by row."""
-        faults: dict[int, DataFault] = {}
-        if rows is None:
-            observations = list(itertools.chain.from_iterable(self.waiting))
-            for leaf in self.leaves:
-                faults.update(leaf.fill(observations))
-            return faults
-        for row in rows:
-            for leaf in self.leaves:
-                faults.update(leaf.fill(self.waiting[row], row))
-        return faults
+_kind_of = attrgetter("shape", "dtype")
 
 
 class ObservationStage:
@@ -102,18 +55,18 @@ class ObservationStage:
             for group, _ in self._groups:
                 group.begin()
 
-    def place(self, row: int) -> dict[str, Any] | None:
+    def arrays_of(self, row: int) -> dict[str, Any] | None:
         """By agent, the arrays in which a row is gathered; None where large ones wait instead."""
-        places = {
-            agent: group.place(row, column)
+        arrays = {
+            agent: group.arrays_of(row, column)
             for group, _ in self._groups
             for column, agent in enumerate(group.spec.agents)
         }
-        return None if any(place is None for place in places.values()) else places
+        return None if any(array is None for array in arrays.values()) else arrays
 
-    def leave_to_game(self, row: int, left: bool) -> None:
-        """Whether a row's game writes into its :meth:`place` itself, or lets observations wait."""
-        if left:
+    def set_in_place(self, row: int, in_place: bool) -> None:
+        """Say whether a row's game writes into :meth:`arrays_of` it, or lets observations wait."""
+        if in_place:
             self._in_place.add(row)
         else:
             self._in_place.discard(row)
@@ -178,11 +131,56 @@ class ObservationStage:
         self.begin()
 
 
-_kind_of = attrgetter("shape", "dtype")
+class GroupStage:
+    """All observation arrays of one group, and the observations that wait for them.
 
+    Attributes:
+        waiting: by row, one observation per agent, set anew on every step.
+        nothing: the observation of an agent that is not in the game: zeros.
+    """
 
-LARGE = 4096
-"""Values of so many bytes, such as images, are not copied twice: they wait as they are."""
+    def __init__(self, group: GroupSpec, block: Any, final: Any, rows: slice) -> None:
+        self.spec, self.n_agents = group, group.n_agents
+        self.waiting: list[Sequence[Any]] = []
+        self._block = block
+        self._first, self._n_rows = rows.start, rows.stop - rows.start
+        self.leaves = [
+            LeafStage(leaf, group, leaf.of(block)[rows], leaf.of(final)[rows])
+            for leaf in leaves(group.observation_space)
+        ]
+        self.nothing = zeros(group.observation_space)
+
+    def last(self, row: int) -> list[Any]:
+        """Copy what the shared blocks hold for one row: the last observations delivered."""
+        at = self._first + row
+        return [
+            map_leaves(lambda array, j=j: array[at, j].copy(), self._block)
+            for j in range(self.n_agents)
+        ]
+
+    def begin(self) -> None:
+        """Forget the step before."""
+        self.waiting = [()] * self._n_rows
+
+    def arrays_of(self, row: int, column: int) -> Any:
+        """The arrays in which an agent's observation is gathered; None if some wait instead."""
+        arrays = [leaf.array_of(row, column) for leaf in self.leaves]
+        if any(array is None for array in arrays):
+            return None
+        return nest(self.spec.observation_space, arrays)
+
+    def fill(self, rows: Sequence[int] | None) -> dict[int, DataFault]:
+        """Gather what waits, of some rows or all at once (None); return what is wrong, by row."""
+        faults: dict[int, DataFault] = {}
+        if rows is None:
+            observations = list(itertools.chain.from_iterable(self.waiting))
+            for leaf in self.leaves:
+                faults.update(leaf.fill(observations))
+            return faults
+        for row in rows:
+            for leaf in self.leaves:
+                faults.update(leaf.fill(self.waiting[row], row))
+        return faults
 
 
 class LeafStage:
@@ -334,8 +332,8 @@ class LeafStage:
         """Look up one bound of one element."""
         return np.broadcast_to(bound, self.leaf.shape)[tuple(inside)]
 
-    def place(self, row: int, column: int) -> np.ndarray | None:
-        """Where a value is gathered: it may be written there too. None where values wait."""
+    def array_of(self, row: int, column: int) -> np.ndarray | None:
+        """The array in which one agent's value is gathered; None where values wait instead."""
         return None if self._large else self._stage[row, column, ...]
 
     def restore(self, row: int) -> None:

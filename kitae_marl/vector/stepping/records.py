@@ -1,4 +1,4 @@
-"""Who is in the game: one environment's agents over one episode.
+"""This file keeps who is in the game: one environment's agents over one episode.
 
 Agents may die, join later, wait for their turn, or vanish. The fast path of the collector serves
 the common case, everybody is there and nobody leaves; everything else is decided here.
@@ -29,7 +29,7 @@ class Record:
 
     Attributes:
         env: the environment.
-        tenant: the same where it writes observations in place, else None.
+        in_place: the environment where it writes observations in place, else None.
         index: its index in the vector.
         alive: agents in the game, in the order of the columns.
         listed: ``env.agents`` as it stood after the last step.
@@ -42,7 +42,7 @@ class Record:
 
     def __init__(self, env: Any, index: int, names: tuple[str, ...]) -> None:
         self.env = env
-        self.tenant: InPlaceEnv | None = None
+        self.in_place: InPlaceEnv | None = None
         self.index = index
         self.names = names
         self.column = {name: i for i, name in enumerate(names)}
@@ -125,7 +125,7 @@ class Record:
         rewards: dict[str, Any],
         terminations: dict[str, Any],
         truncations: dict[str, Any],
-    ) -> Outcome:
+    ) -> StepOutcome:
         """Decide who leaves and who joins after a step on which the agents may have changed.
 
         Raises:
@@ -134,7 +134,7 @@ class Record:
         listed = list(self.env.agents)
         self._refuse_unknown(listed, observations, rewards, terminations, truncations)
         results = (observations, rewards, terminations, truncations)
-        outcome = Outcome()
+        outcome = StepOutcome()
         here = set(listed)
         whole = all(values.keys() >= self._known for values in results)
         for agent in self.alive:
@@ -159,7 +159,7 @@ class Record:
         self.listed = listed
         return outcome
 
-    def _leave(self, agent: str, outcome: Outcome) -> None:
+    def _leave(self, agent: str, outcome: StepOutcome) -> None:
         """Treat an agent that is gone without a flag as terminated."""
         outcome.terminated[agent] = True
         self.dead.add(agent)
@@ -167,7 +167,7 @@ class Record:
             self.vanished.add(agent)
             outcome.vanished.append(agent)
 
-    def _join(self, agent: str, results: tuple[dict[str, Any], ...], outcome: Outcome) -> None:
+    def _join(self, agent: str, results: tuple[dict[str, Any], ...], outcome: StepOutcome) -> None:
         """Let an agent in that was not in the game before."""
         observations, rewards, terminations, truncations = results
         flagged = bool(terminations.get(agent)) or bool(truncations.get(agent))
@@ -204,7 +204,7 @@ class Record:
                     )
 
 
-class Outcome:
+class StepOutcome:
     """What a step did to the agents: values by agent, only where there is one."""
 
     def __init__(self) -> None:

@@ -1,4 +1,8 @@
-"""The numbers of one worker's rows: rewards, flags, statistics."""
+"""This file holds one worker's numbers and infos on their way into shared memory.
+
+:class:`Rows` are rewards, flags and statistics; :class:`InfoReader` takes from the infos who is to
+act and what each may do, and keeps the infos themselves where they are wanted.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import numpy as np
 
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.stepping.faults import data_fault, plain
-from kitae_marl.vector.stepping.records import Outcome, Record
+from kitae_marl.vector.stepping.records import Record, StepOutcome
 
 
 class Rows:
@@ -70,7 +74,7 @@ class Rows:
         """Add the rewards of this step to the running returns."""
         self._return += self.reward
 
-    def apply(self, row: int, record: Record, outcome: Outcome) -> None:
+    def apply(self, row: int, record: Record, outcome: StepOutcome) -> None:
         """Raise the flags of a step and note who is in the game after it."""
         for agent, flag in outcome.terminated.items():
             self.terminated[row, record.column[agent]] = flag
@@ -169,8 +173,8 @@ class InfoReader:
         for name in self._used:
             self._stage[name][row] = 1
 
-    def place(self, row: int) -> np.ndarray:
-        """Where it stands who of a row is idle; for environments that write it there."""
+    def idle_of(self, row: int) -> np.ndarray:
+        """The array ``[N]`` of who of a row is idle, for an environment that writes it itself."""
         self.watching = True
         return self._idle[row]
 

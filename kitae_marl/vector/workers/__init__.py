@@ -1,1 +1,1 @@
-"""Worker processes: started, spoken to, watched and replaced."""
+"""This room starts worker processes, speaks to them, watches them and replaces them."""

@@ -1,4 +1,4 @@
-"""What answers of workers tell the parent, and the seeds of its resets."""
+"""This file reads what workers answer: faults, logs and infos, global states and frames."""
 
 from __future__ import annotations
 

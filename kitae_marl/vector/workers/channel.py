@@ -1,4 +1,4 @@
-"""Frames between the parent and one worker, over a stream socket.
+"""This file is the language of the parent and a worker: commands, and frames over a socket.
 
 A frame is a fixed header and a payload. Every command carries a sequence number and every answer
 repeats it, so an answer to an older command can never be taken for one to a newer.

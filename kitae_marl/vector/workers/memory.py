@@ -1,4 +1,11 @@
-"""Memory that the parent and its workers share."""
+"""This file allocates the memory that the parent and its workers share, and maps it in workers.
+
+On Linux it is one ``memfd`` per vector environment: it has no name, so nothing can be left behind
+in ``/dev/shm`` however the processes end. Elsewhere it is a named block of
+``multiprocessing.shared_memory``, removed by ``close``; if the parent is killed with SIGKILL the
+resource tracker removes it, and if that is killed as well the block stays until the next boot.
+What lies in it is the business of :mod:`kitae_marl.vector.stepping.blocks`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""The workers together: commands to all of them, answers within a deadline, what went wrong."""
+"""This file commands all workers together, and waits for their answers within a deadline.
+
+It keeps the protocol and leaves the carrying to a transport. Every command has a sequence number,
+so that an answer to an older one is never taken for the newest. A worker that did not answer in
+time is killed and never spoken to again: a late answer must not meet the arrays of a later step.
+"""
 
 from __future__ import annotations
 

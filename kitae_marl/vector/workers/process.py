@@ -1,4 +1,4 @@
-"""Worker processes as the parent sees them: started, spoken to, looked into, killed.
+"""This file is the transport over processes: they are started, spoken to, looked into and killed.
 
 ``subprocess`` and not ``fork``: JAX is threaded and a forked copy of it hangs. One socket pair
 per worker, whose other end nobody else holds, so a worker's death is always seen as the end of

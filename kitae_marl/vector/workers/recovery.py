@@ -1,4 +1,9 @@
-"""Starting environments again when they were lost."""
+"""This file starts environments again when they were lost, as long as their budget lasts.
+
+What the user sees of a restart is the end of an episode, truncated, whose return does not count. So
+the order is: the observations delivered last are kept as final ones, then the environments are
+started again at their next episodes, and only then flags are raised over what that wrote.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker does when told: make environments, reset, step, render.
+"""This file carries out commands in a worker: make environments, reset, step, render.
 
 The worker process calls it with frames from its socket, the in-process vector environment calls
 it directly: the same code serves both.
@@ -15,7 +15,7 @@ import cloudpickle
 import numpy as np
 
 from kitae_marl.vector.options import VectorOptions
-from kitae_marl.vector.stepping.blocks import Blocks, decode, describe
+from kitae_marl.vector.stepping.blocks import Blocks, decode, describe_env
 from kitae_marl.vector.stepping.collector import Collector
 from kitae_marl.vector.stepping.faults import plain, report_exception
 from kitae_marl.vector.workers import channel
@@ -110,7 +110,7 @@ class Servant:
             try:
                 env = env_fn()
                 self._envs.append(env)
-                descriptions.append(describe(env))
+                descriptions.append(describe_env(env))
             except Exception as error:
                 report(error, index)
         distinct = sorted(set(descriptions))

@@ -1,4 +1,4 @@
-"""Making the environments of all workers, comparing them, and mapping the shared memory."""
+"""This file lets workers make their environments, compares these, and maps the shared memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A vector of parallel environments in worker processes."""
+"""This file is the vector of parallel environments in worker processes, or in this one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kitae_marl.types import GroupSpec
 from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.protocol import OwnVector, Seeds, Step
 from kitae_marl.vector.stepping.blocks import decode
-from kitae_marl.vector.stepping.dicts import ActionWriter, Views, metrics
+from kitae_marl.vector.stepping.dicts import ActionWriter, Views
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.answers import Inbox, fetch_states, render_one
 from kitae_marl.vector.workers.pool import Pool
@@ -149,7 +149,15 @@ class SubProcVecParallelEnv(OwnVector):
         is the longest running episode, ``episode/running_return_mean`` the mean over environments
         and agents of the rewards summed so far.
         """
-        return metrics(self._blocks, self._recovery.total, self._inbox.cuts)
+        blocks = self._blocks
+        return {
+            "faults/worker_restarts": float(self._recovery.total),
+            "faults/nonfinite": float(self._inbox.cuts),
+            "env/step_ms_mean": 1e3 * float(blocks.seconds.mean()),
+            "env/step_ms_max": 1e3 * float(blocks.seconds.max()),
+            "episode/running_steps_max": float(blocks.steps.max()),
+            "episode/running_return_mean": float(blocks.running_return.mean()),
+        }
 
     @property
     def step_seconds(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Transports: how commands reach the environments of a worker, and how its answers come back.
+"""This file says what a transport is: how commands reach a worker and its answers come back.
 
 What is said (commands, sequence numbers, reports) is the business of the pool and of the servant at
 the other end and the same everywhere. A transport only carries it, and says how its workers end.

@@ -1,4 +1,5 @@
-"""A worker process: ``python -m kitae_marl.vector.workers.worker SOCKET MEMORY STACK PARENT``.
+"""This file is a worker process: ``python -m kitae_marl.vector.workers.worker SOCKET MEMORY STACK
+PARENT``.
 
 The three numbers are inherited descriptors, the last is the parent's process id. It imports no
 JAX. It leaves when the parent does, whatever happens: on Linux the kernel kills it with its
