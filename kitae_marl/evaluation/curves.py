@@ -1,4 +1,4 @@
-"""Learning curves: what ``metrics.csv`` of some runs says, on one grid of steps."""
+"""Learning curves: a metric of several runs, brought onto one grid of environment steps."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from kitae_marl.runs.store.metrics import read_column
 
 POINTS = 100
 """Points of a curve; each is the mean of the updates in one part of the steps."""
-
-
 DEFINITIONS = {
     "return/mean": "undiscounted sum of rewards over one episode, averaged over all agents",
     "return/team": "undiscounted sum of rewards over one episode, summed over all agents",

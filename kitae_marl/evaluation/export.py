@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 
 from kitae_marl.algos.nets.distributions import bounds_in_float32, network_units
@@ -34,13 +35,24 @@ def export_policy(agent: Agent, out: str | Path) -> tuple[Path, Path]:
 
     Raises:
         ValueError: as ``require_outputs``.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from kitae_marl import Agent, Config, make_vec_env
+        >>> env = make_vec_env("gymnasium:CartPole-v1", 1, n_workers=0)
+        >>> agent = Agent(env, Config(env_id="gymnasium:CartPole-v1"))
+        >>> with TemporaryDirectory() as folder:
+        ...     paths = export_policy(agent, f"{folder}/policy.npz")
+        >>> env.close()
+        >>> [path.name for path in paths]
+        ['policy.npz', 'policy.py']
     """
     out, module = require_outputs(out)
     about: dict[str, Any] = {"format": 2, "agents": {}, "groups": {}}
     arrays: dict[str, np.ndarray] = {}
     for number, group in enumerate(agent.groups):
         prefix = f"group_{number}"
-        about["groups"][group.name] = {"prefix": prefix, **_describe(group, agent)}
+        about["groups"][group.name] = {"prefix": prefix, **_about_group(group, agent)}
         for name, array in _arrays(group, agent):
             arrays[f"{prefix}/{name}"] = np.asarray(array)
     for name in agent.possible_agents:
@@ -70,7 +82,7 @@ def require_outputs(out: str | Path) -> tuple[Path, Path]:
     return out, module
 
 
-def _describe(group: GroupSpec, agent: Agent) -> dict[str, Any]:
+def _about_group(group: GroupSpec, agent: Agent) -> dict[str, Any]:
     """Say how the arrays of a group are put together."""
     ppo = agent.config.ppo
     return {
@@ -92,11 +104,11 @@ def _arrays(group: GroupSpec, agent: Agent) -> Iterator[tuple[str, Any]]:
     yield from _flat(state.params["actor"]["params"], "")
     if agent.config.ppo.normalize_observation:
         yield from _flat(state.moments["observation"], "moments/")
-    if hasattr(group.action_space, "low"):
+    if isinstance(group.action_space, gym.spaces.Box):
         yield from _bounds(group.action_space)
 
 
-def _bounds(space: Any) -> Iterator[tuple[str, np.ndarray]]:
+def _bounds(space: gym.spaces.Box) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the bounds of actions, and what the network's -1 and 1 stand for."""
     low, high = bounds_in_float32(space)
     middle, half = network_units(low, high)

@@ -1,4 +1,4 @@
-"""Playing whole episodes: with a trained agent, at random, seat by seat, and for pictures."""
+"""Whole episodes are played here: by one policy, by each side against another, and for pictures."""
 
 from __future__ import annotations
 
@@ -43,21 +43,29 @@ def evaluate(
     Raises:
         ValueError: if ``n_episodes`` is below 1, the vector does not report the returns of an
             episode that ends, or one does not end within ``max_steps``.
+
+    Example:
+        >>> from kitae_marl import make_vec_env, random_policy
+        >>> env = make_vec_env("gymnasium:CartPole-v1", 2, n_workers=0)
+        >>> result = evaluate(random_policy(env), env, n_episodes=5)
+        >>> env.close()
+        >>> result.n_episodes, bool((result.returns["agent_0"] == result.lengths).all())
+        (5, True)
     """
     env = _require_playable(env, n_episodes, policy)
-    share = np.full(env.num_envs, n_episodes // env.num_envs)
-    share[: n_episodes % env.num_envs] += 1
+    left = np.full(env.num_envs, n_episodes // env.num_envs)
+    left[: n_episodes % env.num_envs] += 1
     returns: dict[str, list[float]] = {agent: [] for agent in env.possible_agents}
     lengths: list[int] = []
     observations, infos = env.reset(seed=seed)
-    running = _Running(env, max_steps)
-    while share.any():
+    watch = _EndsWatch(env, max_steps)
+    while left.any():
         observations, _, terminated, truncated, infos = env.step(policy(observations, infos))
-        running.step(terminated, truncated, infos, share > 0)
+        watch.step(terminated, truncated, infos, left > 0)
         if "episode" not in infos:
             continue
-        for i in np.flatnonzero(infos["_episode"] & (share > 0)):
-            share[i] -= 1
+        for i in np.flatnonzero(infos["_episode"] & (left > 0)):
+            left[i] -= 1
             for agent, values in infos["episode"]["return"].items():
                 returns[agent].append(float(values[i]))
             lengths.append(max(int(v[i]) for v in infos["episode"]["length"].values()))
@@ -66,13 +74,16 @@ def evaluate(
     return Evaluation(arrays, np.asarray(lengths), groups, is_zero_sum(arrays))
 
 
-class _Running:
-    """The episodes that run, of a vector that may not say how they end; none may run for ever."""
+class _EndsWatch:
+    """Watches that episodes end, and that the vector reports their returns when they do.
+
+    A user's own vector may do neither, and then whoever counts episodes would wait for ever.
+    """
 
     def __init__(self, env: VecParallelEnv, max_steps: int) -> None:
         self._env, self._max_steps = env, max_steps
         self._steps = np.zeros(env.num_envs, np.int64)
-        self._out = np.zeros((len(env.possible_agents), env.num_envs), np.bool_)
+        self._flagged = np.zeros((len(env.possible_agents), env.num_envs), np.bool_)
 
     def step(
         self,
@@ -81,14 +92,14 @@ class _Running:
         infos: Mapping[str, Any],
         awaited: np.ndarray,
     ) -> None:
-        """Take note of a step; ``awaited`` are the environments whose result counts, ``[E]``.
+        """Look at a step; ``awaited`` are the environments whose episodes are counted, ``[E]``.
 
         Raises:
-            ValueError: if an episode that counts ended without a report, or does not end.
+            ValueError: if an episode that is counted ended without a report, or does not end.
         """
         self._steps += 1
-        for out, agent in zip(self._out, self._env.possible_agents, strict=True):
-            out |= terminated[agent] | truncated[agent]
+        for flagged, agent in zip(self._flagged, self._env.possible_agents, strict=True):
+            flagged |= terminated[agent] | truncated[agent]
         reported, begun = {"episode", "_episode"} <= infos.keys(), starts(infos, len(awaited))
         if not reported and ((begun | self._revived(infos)) & awaited).any():
             raise ValueError(
@@ -99,7 +110,7 @@ class _Running:
         if reported:
             self._steps[infos["_episode"]] = 0
             begun = begun | infos["_episode"]
-        self._out[:, begun] = False
+        self._flagged[:, begun] = False
         steps = np.where(awaited, self._steps, 0)
         if steps.max() >= self._max_steps:
             raise ValueError(
@@ -109,11 +120,12 @@ class _Running:
             )
 
     def _revived(self, infos: Mapping[str, Any]) -> np.ndarray:
-        """Where all agents are out and yet one is to act, ``[E]``: a new episode has begun.
+        """Where all agents were flagged and yet one is to act, ``[E]``: a new episode has begun.
 
-        That all are out is no end: agents whom the vector does not show may go on.
+        That all were flagged is no end by itself: agents that the vector does not show, such as
+        those in seats, may play on.
         """
-        revived = np.logical_and.reduce(self._out)
+        revived = np.logical_and.reduce(self._flagged)
         if revived.any():
             active = active_agents(infos, self._env.groups, len(revived))
             revived &= np.any([rows.any(axis=1) for rows in active.values()], axis=0)
@@ -121,7 +133,12 @@ class _Running:
 
 
 def _require_playable(env: Any, n_episodes: Any, *policies: Any) -> VecParallelEnv:
-    """Return the vector; raise unless these are one, a number of episodes and policies."""
+    """Return the vector, sure to speak the whole protocol, if episodes can be played with these.
+
+    Raises:
+        ValueError: for another number of episodes than 1, 2, ...
+        TypeError: for what is no policy or no vector.
+    """
     if not isinstance(n_episodes, int) or n_episodes < 1:
         raise ValueError(f"expected a whole number of episodes, at least one, got {n_episodes!r}.")
     for policy in policies:
@@ -159,6 +176,14 @@ def evaluate_sides(
 
     Raises:
         ValueError: for a game of one agent, and as ``evaluate``.
+
+    Example:
+        >>> from kitae_marl import make_vec_env, random_policy
+        >>> env = make_vec_env("classic/rps-v2", 2, n_workers=0)
+        >>> result = evaluate_sides(random_policy(env, 0), random_policy(env, 1), env, 4)
+        >>> env.close()
+        >>> {agent: len(returns) for agent, returns in result.returns.items()}, result.joint
+        ({'player_0': 4, 'player_1': 4}, False)
     """
     env = _require_playable(env, n_episodes, policy, opponent)
     agents = env.possible_agents
@@ -221,11 +246,11 @@ def play_frames(
         raise ValueError(f"expected at least one episode, got {n_episodes}.")
     observations, infos = env.reset(seed=seed)
     shot = Shot(_picture(env), 0, 0, dict.fromkeys(env.possible_agents, 0.0))
-    running, awaited = _Running(env, max_steps), np.arange(env.num_envs) == 0
+    watch, awaited = _EndsWatch(env, max_steps), np.arange(env.num_envs) == 0
     while True:
         yield shot
         observations, rewards, terminated, truncated, infos = env.step(policy(observations, infos))
-        running.step(terminated, truncated, infos, awaited)
+        watch.step(terminated, truncated, infos, awaited)
         returns = {a: total + float(rewards[a][0]) for a, total in shot.returns.items()}
         shot = shot._replace(step=shot.step + 1, returns=returns)
         if "_final_observation" in infos and infos["_final_observation"][0]:

@@ -1,4 +1,4 @@
-"""Results of playing: returns by agent, group and team, of one run or of several."""
+"""Returns of whole episodes, and what is reported of one run, of several, and of two sides."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.evaluation.statistics import (
-    describe,
     iqm,
+    mean_and_iqm,
     probability_of_improvement,
     stratified_bootstrap,
 )
@@ -27,7 +27,7 @@ SPREAD = {
     "episodes": "over the episodes of this one run; other seeds may differ by more",
     "runs": "over runs, each standing for its mean over episodes",
 }
-"""What the intervals are over, by unit."""
+"""What the intervals are over, by unit: the independent values that a report counts."""
 FEW_RUNS = 5
 """Runs of a side below which a comparison warns that its intervals say too little."""
 TOO_NARROW = (
@@ -107,7 +107,7 @@ class Evaluation:
 
 
 def pooled(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """Put the episodes of several evaluations of one game together."""
+    """Put the episodes of several evaluations of one game together, as if they were one."""
     first = evaluations[0]
     return Evaluation(
         {a: np.concatenate([e.returns[a] for e in evaluations]) for a in first.returns},
@@ -150,16 +150,23 @@ def summarize(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     Returns:
         ``definition`` of the returns and ``spread``, what the intervals are over, in words;
         ``runs`` and ``episodes`` (of all of them), mean ``length``; ``returns``, by tag, as
-        ``describe`` says; ``outcomes`` of all episodes where they are zero-sum.
+        ``mean_and_iqm`` says; ``outcomes`` of all episodes where they are zero-sum.
 
     Raises:
         ValueError: without evaluations, or where they are of other agents.
         TypeError: for something else.
+
+    Example:
+        >>> runs = [Evaluation({"a": np.array([x, x + 2])}, np.array([9, 9]), {"a": ("a",)})
+        ...         for x in (1.0, 2.0, 6.0)]
+        >>> summary = summarize(runs)
+        >>> summary["unit"], summary["episodes"], summary["returns"]["mean"]["mean"]
+        ('runs', 6, 4.0)
     """
     if not evaluations:
         raise ValueError("expected the evaluation of at least one run, got none.")
     _require_evaluations(evaluations)
-    together = pooled(evaluations)
+    together, independent = pooled(evaluations), _independent_values(evaluations)
     unit = "runs" if len(evaluations) > 1 else "episodes"
     summary = {
         "definition": together.definition,
@@ -168,7 +175,7 @@ def summarize(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         "runs": len(evaluations),
         "episodes": together.n_episodes,
         "length": float(np.mean(together.lengths)),
-        "returns": {tag: describe(values) for tag, values in units(evaluations).items()},
+        "returns": {tag: mean_and_iqm(values) for tag, values in independent.items()},
     }
     outcomes = together.outcomes()
     return summary if outcomes is None else {**summary, "outcomes": outcomes}
@@ -189,7 +196,7 @@ def _require_evaluations(evaluations: Sequence[Evaluation]) -> None:
             )
 
 
-def units(evaluations: Sequence[Evaluation]) -> dict[str, np.ndarray]:
+def _independent_values(evaluations: Sequence[Evaluation]) -> dict[str, np.ndarray]:
     """Return the independent values of each tag: episodes of one run, else the means of runs."""
     values = [evaluation.values() for evaluation in evaluations]
     if len(values) == 1:
@@ -198,7 +205,7 @@ def units(evaluations: Sequence[Evaluation]) -> dict[str, np.ndarray]:
 
 
 def normalized_score(row: Mapping[str, float], random: float, oracle: float) -> dict[str, float]:
-    """Map what ``describe`` says of returns to 0 for the random policy and 1 for the oracle.
+    """Map what ``mean_and_iqm`` says of returns to 0 for the random policy and 1 for the oracle.
 
     The mean returns of both are taken as exact.
 
@@ -237,6 +244,12 @@ def compare(a: Sequence[Evaluation], b: Sequence[Evaluation]) -> dict[str, Any]:
     Raises:
         ValueError: if a side is empty or the sides have other agents.
         TypeError: for something else than evaluations.
+
+    Example:
+        >>> a, b = ([Evaluation({"a": np.array([x])}, np.array([9]), {"a": ("a",)}) for x in side]
+        ...         for side in ((1.0, 2.0, 3.0), (0.0, 2.0)))
+        >>> compare(a, b)["returns"]["mean"]["probability_of_improvement"]["estimate"]
+        0.75
     """
     for side in (a, b):
         if not isinstance(side, Sequence):

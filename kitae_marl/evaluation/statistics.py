@@ -62,6 +62,11 @@ def stratified_bootstrap(
 
     Raises:
         ValueError: without values, or for another ``confidence``.
+
+    Example:
+        >>> low, high = stratified_bootstrap(iqm, [[1.0, 2.0, 3.0, 4.0], [5.0, 6.0]])
+        >>> 1.0 < low < iqm(np.arange(1.0, 7.0)) < high < 6.0
+        True
     """
     _require_confidence(confidence)
     arrays = [np.asarray(stratum, float) for stratum in strata]
@@ -208,12 +213,17 @@ def over_seeds(values: Sequence[float], confidence: float = 0.95) -> dict[str, f
     return {"mean": mean, "stderr": error, "low": mean - half, "high": mean + half}
 
 
-def describe(values: Sequence[float] | np.ndarray) -> dict[str, float]:
-    """Everything that is said about one population: mean and IQM, with 95 % intervals.
+def mean_and_iqm(values: Sequence[float] | np.ndarray) -> dict[str, float]:
+    """Return the mean and the IQM of one population, each with its 95 % interval.
 
     Returns:
         ``mean``, ``stderr``, ``low``, ``high`` by ``over_seeds``; ``iqm``, ``iqm_low``,
         ``iqm_high`` by ``stratified_bootstrap`` with the one stratum.
+
+    Example:
+        >>> row = mean_and_iqm([1.0, 2.0, 3.0, 4.0, 100.0])
+        >>> row["mean"], row["iqm"]
+        (22.0, 3.0)
     """
     values = np.asarray(values, float)
     low, high = stratified_bootstrap(iqm, [values])
@@ -227,6 +237,11 @@ def over_games(scores: Strata) -> dict[str, float]:
     Returns:
         ``mean`` and ``iqm`` of all scores, with 95 % intervals ``low, high, iqm_low, iqm_high`` by
         ``stratified_bootstrap``.
+
+    Example:
+        >>> score = over_games([[0.5, 0.7], [0.1, 0.1, 0.1]])
+        >>> round(score["mean"], 3), score["low"] < 0.3 < score["high"]
+        (0.3, True)
     """
     values = np.concatenate([np.asarray(stratum, float) for stratum in scores])
     low, high = stratified_bootstrap(lambda x: np.mean(x, axis=-1), scores)

@@ -10,9 +10,10 @@ from small_games import Clock
 import kitae_marl
 from kitae_marl import with_seats
 from kitae_marl.evaluation import evaluate, evaluate_sides, oracle_for, play_frames, seated
-from kitae_marl.evaluation.brackets import Protocol, known_bracket, measure, table
+from kitae_marl.evaluation.brackets import bracket_table, known_bracket, measure
 from kitae_marl.evaluation.curves import make_curve, metric_definition
 from kitae_marl.evaluation.plots import plot_comparison, plot_curves
+from kitae_marl.evaluation.protocol import EvaluationProtocol
 from kitae_marl.players.policies import random_policy
 from kitae_marl.players.scripted.board_bots import connect_four_bot, tictactoe_bot
 from kitae_marl.players.scripted.oracles import ORACLES
@@ -72,7 +73,7 @@ class TestPlaying:
         assert len(seen) == 2 * 8  # hands, then the bell
 
     def test_seeds_are_played_one_by_one(self, clock):
-        result = Protocol(3, (1, 2)).play(always(1), clock)
+        result = EvaluationProtocol(3, (1, 2)).play(always(1), clock)
         assert result.n_episodes == 6
 
     def test_pictures_of_whole_episodes(self):
@@ -316,9 +317,9 @@ def chosen(make_bot, own, other, mask) -> int:
 class TestBrackets:
     def test_the_table_is_of_games_there_are(self):
         ids = {row.id for row in catalogue()} | {"gymnasium:CartPole-v1"}
-        assert {row["id"] for row in table()} <= ids
-        assert {row["id"] for row in table() if row["oracle"]} == set(ORACLES)
-        for row in table():
+        assert {row["id"] for row in bracket_table()} <= ids
+        assert {row["id"] for row in bracket_table() if row["oracle"]} == set(ORACLES)
+        for row in bracket_table():
             assert row["episodes"] >= 1000
             if row["oracle"]:
                 assert row["oracle"]["mean"] > row["random"]["mean"]

@@ -18,7 +18,7 @@ from kitae_marl.evaluation import (
     summarize,
 )
 from kitae_marl.evaluation.results import joined
-from kitae_marl.evaluation.statistics import describe
+from kitae_marl.evaluation.statistics import mean_and_iqm
 
 GROUPS = {"fox": ("fox_0",), "hen": ("hen_0", "hen_1")}
 
@@ -95,7 +95,7 @@ class TestProbabilityOfImprovement:
 
 class TestDescriptions:
     def test_mean_and_interval_of_three_runs(self):
-        row = describe([1.0, 2.0, 3.0])
+        row = mean_and_iqm([1.0, 2.0, 3.0])
         assert row["stderr"] == pytest.approx(1 / math.sqrt(3))
         assert row["high"] - row["mean"] == pytest.approx(4.302653 / math.sqrt(3))
         assert row["iqm"] == 2.0
@@ -127,7 +127,7 @@ class TestDescriptions:
         runs = [played([x - 9, x + 9], [x, x], [x, x]) for x in (1.0, 2.0, 3.0)]
         summary = summarize(runs)
         assert (summary["unit"], summary["runs"], summary["episodes"]) == ("runs", 3, 6)
-        assert summary["returns"]["fox_0"] == describe([1.0, 2.0, 3.0])
+        assert summary["returns"]["fox_0"] == mean_and_iqm([1.0, 2.0, 3.0])
         assert "runs" in summary["spread"]
 
     def test_outcomes_of_zero_sum_games(self):
@@ -153,7 +153,7 @@ class TestDescriptions:
         assert (whole.n_episodes, len(whole.lengths)) == (1, 2)
 
     def test_scores(self):
-        row = normalized_score(describe([-26.0, -8.0, 1.0, -17.0]), random=-26.0, oracle=-8.0)
+        row = normalized_score(mean_and_iqm([-26.0, -8.0, 1.0, -17.0]), random=-26.0, oracle=-8.0)
         assert row["mean"] == pytest.approx((-12.5 + 26) / 18)
         assert row["low"] < row["mean"] < row["high"]
         with pytest.raises(ValueError, match="worse than the oracle"):

@@ -1,4 +1,4 @@
-"""How commands get at runs: by name, gathered by seed, with a check before code is imported."""
+"""Commands find their runs here, by name and gathered by seed, and load the game and the agents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kitae_marl.runs.store.search import find_runs
 from kitae_marl.types import Policy
 
 
-class Game(NamedTuple):
+class GameSetup(NamedTuple):
     """A game as a run plays it.
 
     Attributes:
@@ -54,10 +54,10 @@ class SeedRuns(NamedTuple):
         return first if first == last else f"{first} .. {last}"
 
     @property
-    def game(self) -> Game:
+    def game(self) -> GameSetup:
         """The game that they play."""
         kwargs = {k: v for k, v in self.config.env_kwargs.items() if k != "render_mode"}
-        return Game(self.config.env_id, kwargs, self.config.seats)
+        return GameSetup(self.config.env_id, kwargs, self.config.seats)
 
 
 def find_all(
@@ -98,7 +98,7 @@ def _is_hidden(pattern: str, earlier: Iterable[str]) -> bool:
     return pattern in earlier or (one_agent and first_match(pattern, earlier) is not None)
 
 
-def require_one_game(gathered: Iterable[SeedRuns]) -> Game:
+def require_one_game(gathered: Iterable[SeedRuns]) -> GameSetup:
     """Return the game that all runs play.
 
     Raises:
@@ -127,7 +127,7 @@ def require_trust(env_id: str, allow_import: bool) -> None:
 
 
 def open_game(
-    game: Game, n_envs: int, *, n_workers: int | None, runs_dir: Path, **kwargs: Any
+    game: GameSetup, n_envs: int, *, n_workers: int | None, runs_dir: Path, **kwargs: Any
 ) -> Any:
     """Make environments of the original game, with the seats filled that the run left to others."""
     from kitae_marl.selfplay.seats import seated_as_told

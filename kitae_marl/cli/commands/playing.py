@@ -1,4 +1,4 @@
-"""The commands that play whole episodes and report returns; always in the original games."""
+"""The commands that play whole episodes, always in the original games, and report returns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kitae_marl.cli.commands.loading import (
-    Game,
+    GameSetup,
     SeedRuns,
     find_all,
     load_policy,
@@ -25,7 +25,7 @@ from kitae_marl.runs.terminal import counted, say
 
 if TYPE_CHECKING:
     from kitae_marl.evaluation import Evaluation
-    from kitae_marl.evaluation.brackets import Protocol
+    from kitae_marl.evaluation.protocol import EvaluationProtocol
     from kitae_marl.types import Policy
 
 
@@ -40,42 +40,46 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
 
 def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
     """Evaluate runs of one kind, the random policy and the oracle beside them."""
-    from kitae_marl.evaluation import normalized_score, oracle_for, summarize
+    from kitae_marl.evaluation import normalized_score, summarize
 
     game = group.game
     with _opened(game, options) as env:
         protocol = _protocol(game, env, options)
         evaluations = _play_all(group, protocol, env, options)
-        played = protocol.references(env, *game[:2], oracle=options.oracle and not game.seats)
-    random, oracle = played[0].summary(), played[1] and played[1].summary()
-    own = summarize(evaluations)
+        with_oracle = options.oracle and not game.seats
+        references = protocol.play_references(
+            env, game.env_id, game.env_kwargs, with_oracle=with_oracle
+        )
+    own, oracle = summarize(evaluations), None
+    if references.oracle is not None:
+        oracle = {"policy": references.oracle_definition, **references.oracle.summary()}
     result = {
         "name": group.name,
-        **_setting(game, options),
+        **_how_played(game, options),
         **own,
         "each": [
             {"run_dir": str(path), **one.summary()}
             for path, one in zip(group.paths, evaluations, strict=True)
         ],
-        "random": random,
-        "oracle": oracle and {"policy": getattr(oracle_for(*game[:2]), "definition", ""), **oracle},
+        "random": references.random.summary(),
+        "oracle": oracle,
         "score": None,
     }
-    ends = _ends(result)
-    if ends is not None:
-        result["score"] = normalized_score(own["returns"]["mean"], *ends)
-    say(f"{group.name} on {game}: {_counts(own)}, {_manner(options)}")
+    scale = _scale(result)
+    if scale is not None:
+        result["score"] = normalized_score(own["returns"]["mean"], *scale)
+    say(f"{group.name} on {game}: {_counts(own)}, {_how_in_words(options)}")
     _say_result(result)
     return result
 
 
-def _setting(game: Game, options: PlayingRuns) -> dict[str, Any]:
-    """What was played and how, for programs."""
+def _how_played(game: GameSetup, options: PlayingRuns) -> dict[str, Any]:
+    """Say what was played and how, as JSON."""
     return {**game._asdict(), "against": options.against, "sample": options.sample}
 
 
-def _manner(options: PlayingRuns) -> str:
-    """How it was played, for people."""
+def _how_in_words(options: PlayingRuns) -> str:
+    """Say how it was played, in words."""
     actions = "most probable actions (--sample: as in training)"
     if options.sample:
         actions = "actions sampled as in training"
@@ -83,7 +87,7 @@ def _manner(options: PlayingRuns) -> str:
 
 
 def _counts(summary: Mapping[str, Any]) -> str:
-    """How many runs and episodes were played."""
+    """Say how many runs and episodes were played."""
     return f"{counted(summary['runs'], 'run')}, {counted(summary['episodes'], 'episode')}"
 
 
@@ -112,15 +116,15 @@ def _over_games(results: Sequence[dict[str, Any]]) -> dict[str, float] | None:
     """Sum up the scores of all runs, if each result is of a game of its own with an oracle."""
     from kitae_marl.evaluation import normalized_score, over_games
 
-    games = [[result[name] for name in Game._fields] for result in results]
-    ends = [_ends(result) for result in results]
-    if any(game in games[:i] for i, game in enumerate(games)) or None in ends:
+    games = [[result[name] for name in GameSetup._fields] for result in results]
+    scales = [_scale(result) for result in results]
+    if any(game in games[:i] for i, game in enumerate(games)) or None in scales:
         say("no score over all games: it needs one result of each game, and an oracle for each")
         return None
     strata = [
-        [normalized_score(one["returns"]["mean"], *pair)["mean"] for one in result["each"]]
-        for result, pair in zip(results, ends, strict=True)
-        if pair is not None
+        [normalized_score(one["returns"]["mean"], *scale)["mean"] for one in result["each"]]
+        for result, scale in zip(results, scales, strict=True)
+        if scale is not None
     ]
     score = over_games(strata)
     say(
@@ -130,8 +134,11 @@ def _over_games(results: Sequence[dict[str, Any]]) -> dict[str, float] | None:
     return score
 
 
-def _ends(result: dict[str, Any]) -> tuple[float, float] | None:
-    """Mean returns of the random policy and of the oracle, None unless they differ."""
+def _scale(result: dict[str, Any]) -> tuple[float, float] | None:
+    """Return the mean returns of the random policy, scored 0, and of the oracle, scored 1.
+
+    None where there is no oracle, or both are the same.
+    """
     if result["oracle"] is None:
         return None
     low, high = (float(result[s]["returns"]["mean"]["mean"]) for s in ("random", "oracle"))
@@ -139,7 +146,7 @@ def _ends(result: dict[str, Any]) -> tuple[float, float] | None:
 
 
 def shown(row: dict[str, float]) -> str:
-    """A mean with its interval, for people."""
+    """Write a mean with its interval."""
     return f"{row['mean']:9.3f} ({row['low']:.3f} .. {row['high']:.3f})"
 
 
@@ -159,7 +166,7 @@ def compare(options: Compare) -> dict[str, Any]:
         played = [_play_all(side, protocol, env, options) for side in sides]
     a, b = (summarize(side) for side in played)
     result = {
-        **_setting(game, options),
+        **_how_played(game, options),
         "run_a": [str(path) for path in sides[0].paths],
         "run_b": [str(path) for path in sides[1].paths],
         **compare_evaluations(*played),
@@ -167,7 +174,7 @@ def compare(options: Compare) -> dict[str, Any]:
         "b": b,
     }
     for letter, side, summary in zip("AB", sides, (a, b), strict=True):
-        say(f"{letter}: {side.name} on {game}: {_counts(summary)}, {_manner(options)}")
+        say(f"{letter}: {side.name} on {game}: {_counts(summary)}, {_how_in_words(options)}")
     _say_comparison(result)
     if options.out is not None:
         from kitae_marl.evaluation.plots import plot_comparison
@@ -202,19 +209,19 @@ def _say_comparison(result: dict[str, Any]) -> None:
 
 def brackets(options: Brackets) -> dict[str, Any]:
     """Measure brackets, or list those that are known."""
-    from kitae_marl.evaluation.brackets import measure, table
+    from kitae_marl.evaluation.brackets import bracket_table, measure
 
     if not options.env_id:
-        for row in table():
+        for row in bracket_table():
             best = "" if row["oracle"] is None else f"    oracle {row['oracle']['mean']:9.3f}"
             against = f"  (each side against {row['against']})" if row["against"] else ""
             say(f"{row['id']:36s} random {row['random']['mean']:9.3f}{best}{against}")
-        return {"brackets": table()}
+        return {"brackets": bracket_table()}
     measured = []
     for env_id in options.env_id:
-        game = Game(env_id, options.env_kwargs, {})
+        game = GameSetup(env_id, options.env_kwargs, {})
         with _opened(game, options) as env:
-            entry = measure(env, *game[:2], options.episodes, options.seeds)
+            entry = measure(env, env_id, options.env_kwargs, options.episodes, options.seeds)
         measured.append(entry)
         say(f"{env_id}: {entry['episodes']} episodes; {entry['definition']}")
         for name in ("random", "oracle"):
@@ -225,7 +232,7 @@ def brackets(options: Brackets) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(game: Game, options: Playing) -> Iterator[Any]:
+def _opened(game: GameSetup, options: Playing) -> Iterator[Any]:
     """Open as many environments of a game as the episodes need."""
     if options.episodes < 1 or options.n_envs < 1 or not options.seeds:
         raise ConfigError(
@@ -247,7 +254,7 @@ def _opened(game: Game, options: Playing) -> Iterator[Any]:
 
 
 def _play_all(
-    group: SeedRuns, protocol: Protocol, env: Any, options: PlayingRuns
+    group: SeedRuns, protocol: EvaluationProtocol, env: Any, options: PlayingRuns
 ) -> list[Evaluation]:
     """Play with the agent of each run."""
     return [
@@ -255,10 +262,10 @@ def _play_all(
     ]
 
 
-def _protocol(game: Game, env: Any, options: PlayingRuns) -> Protocol:
+def _protocol(game: GameSetup, env: Any, options: PlayingRuns) -> EvaluationProtocol:
     """Say how to play, with the opponent that was asked for."""
     from kitae_marl.evaluation import oracle_for
-    from kitae_marl.evaluation.brackets import Protocol
+    from kitae_marl.evaluation.protocol import EvaluationProtocol
     from kitae_marl.players.policies import random_policy
 
     if options.against is not None:
@@ -267,7 +274,7 @@ def _protocol(game: Game, env: Any, options: PlayingRuns) -> Protocol:
     if options.against == "random":
         opponent = random_policy(env, options.seeds[0] + 1)
     elif options.against == "oracle":
-        oracle = None if game.seats else oracle_for(*game[:2])
+        oracle = None if game.seats else oracle_for(game.env_id, game.env_kwargs)
         if oracle is None:
             raise ConfigError(
                 f"against: expected a game with a scripted oracle, got {game}.", "against"
@@ -276,10 +283,10 @@ def _protocol(game: Game, env: Any, options: PlayingRuns) -> Protocol:
     elif options.against is not None:
         path = find_run(options.against, options.runs_dir)
         opponent = load_policy(path, env, sample=options.sample)
-    return Protocol(options.episodes, options.seeds, opponent)
+    return EvaluationProtocol(options.episodes, options.seeds, opponent)
 
 
-def _require_sides(game: Game, env: Any, against: str) -> None:
+def _require_sides(game: GameSetup, env: Any, against: str) -> None:
     """Raise a ConfigError where seats left a single side: what it would meet is its own agents."""
     if not game.seats or len(env.groups) > 1:
         return

@@ -1,4 +1,4 @@
-"""The commands that write films, curves and exports."""
+"""The commands that write files about runs: films, learning curves and exported policies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.cli.commands.loading import (
-    Game,
+    GameSetup,
     find_all,
     load_policy,
     open_game,
@@ -42,12 +42,12 @@ def watch(options: Watch) -> dict[str, Any]:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     with ExitStack() as stack:
         scenes = [(group.game, path) for group in gathered for path in group.paths]
-        envs = [stack.enter_context(_stage(game, options)) for game, _ in scenes]
+        envs = [stack.enter_context(_opened_to_film(game, options)) for game, _ in scenes]
         width = WIDTHS[len(scenes) > 1]
         films = [
             _film(env, *scene, options, width) for env, scene in zip(envs, scenes, strict=True)
         ]
-        fps = options.fps or float(getattr(envs[0], "metadata", {}).get("render_fps", 10))
+        fps = options.fps or float(envs[0].metadata.get("render_fps", 10))
         n_frames = write_video(options.out, side_by_side(films), fps=fps)
     n_runs = counted(len(scenes), "run")
     say(f"wrote {options.out}: {counted(n_frames, 'frame')}, {fps:g} a second, of {n_runs}")
@@ -60,7 +60,7 @@ def watch(options: Watch) -> dict[str, Any]:
 
 
 @contextmanager
-def _stage(game: Game, options: Watch) -> Iterator[Any]:
+def _opened_to_film(game: GameSetup, options: Watch) -> Iterator[Any]:
     """Open one game that renders.
 
     Raises:
@@ -79,7 +79,9 @@ def _stage(game: Game, options: Watch) -> Iterator[Any]:
         env.close()
 
 
-def _film(env: Any, game: Game, path: Path, options: Watch, width: int) -> Iterator[np.ndarray]:
+def _film(
+    env: Any, game: GameSetup, path: Path, options: Watch, width: int
+) -> Iterator[np.ndarray]:
     """Play with the agent of a run and draw each step."""
     from kitae_marl.evaluation import play_frames
     from kitae_marl.evaluation.films import captioned, shrunk
@@ -138,36 +140,39 @@ def plot(options: Plot) -> dict[str, Any]:
     }
 
 
-def _references(game: Game, options: Plot) -> dict[str, float]:
-    """Mean returns of the random policy and the oracle, from the table or measured now."""
+def _references(game: GameSetup, options: Plot) -> dict[str, float]:
+    """Return mean returns of the random policy and the oracle, known or measured now.
+
+    There are none for other metrics than returns; for games with seats, as brackets are of the
+    whole game; and for zero-sum games, whose brackets play one side after the other, as training
+    does not.
+    """
     from kitae_marl.evaluation.brackets import known_bracket, measure
 
     tag = options.metric.removeprefix("return/")
-    if tag == options.metric:
+    if tag == options.metric or game.seats:
         return {}
-    if game.seats:  # the brackets are of the whole game
-        return {}
-    bracket = known_bracket(*game[:2])
+    bracket = known_bracket(game.env_id, game.env_kwargs)
     if bracket is not None:
-        sides = {"random": bracket.random, "oracle": bracket.oracle}
-        same = bracket.against is None  # training plays all sides at once
-        known = {name: side[tag] for name, side in sides.items() if same and side and tag in side}
+        means = {"random": bracket.random, "oracle": bracket.oracle or {}}
+        comparable = bracket.against is None
+        known = {name: row[tag] for name, row in means.items() if comparable and tag in row}
         if known:
             say(f"{' and '.join(known)}: as kitae-marl brackets lists them; evaluate plays anew")
         return known
     if not options.measure:
         say(f"no bracket of {game} is known; --measure 200 measures it")
         return {}
-    require_trust(game[0], options.allow_import)
+    require_trust(game.env_id, options.allow_import)
     env = open_game(game, min(16, options.measure), n_workers=0, runs_dir=options.runs_dir)
     try:
-        entry = measure(env, *game[:2], options.measure, [options.seed])
+        entry = measure(env, game.env_id, game.env_kwargs, options.measure, [options.seed])
     finally:
         env.close()
-    rows = {name: entry[name]["returns"] for name in ("random", "oracle") if entry[name]}
     if entry["against"] is not None:
         return {}
-    return {name: side[tag]["mean"] for name, side in rows.items() if tag in side}
+    rows = {name: entry[name]["returns"] for name in ("random", "oracle") if entry[name]}
+    return {name: row[tag]["mean"] for name, row in rows.items() if tag in row}
 
 
 def export(options: Export) -> dict[str, Any]:
