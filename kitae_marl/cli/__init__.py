@@ -1,1 +1,1 @@
-"""The command line: what each command takes, and what it does."""
+"""This room is the command line: what each command takes, and what it does."""

@@ -1,4 +1,4 @@
-"""Speed beside the game's own loop, measured in the same run: interleaved, medians of repeats."""
+"""This file measures speed beside the game's own loop: interleaved, medians of repeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The command line, ``kitae-marl``; options are generated from the config dataclasses."""
+"""This file is the program ``kitae-marl``: it parses the command line, runs a command and ends.
+
+Options are generated from dataclasses (``cli.options``), those of training from the ``Config``.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,21 @@ from kitae_marl.errors import (
 from kitae_marl.loops.long_calls import is_busy
 from kitae_marl.runs.store.files import remove_unfinished
 from kitae_marl.runs.terminal import pass_on, plain_warnings, say_error, stop_on_signal
+
+DESCRIPTION = (
+    "Train agents on any PettingZoo game, in JAX; evaluate, compare, film and export them."
+)
+"""What ``--help`` says first."""
+STANDARD_OUTPUT = 1
+"""Its file descriptor."""
+REASONS: dict[Any, str] = {
+    2: "bad command line; standard error says what was expected",
+    130: "stopped by SIGINT",
+    143: "stopped by SIGTERM",
+}
+"""What an exit code means that comes without a message."""
+REPORTED = KitaeError | ValueError | TypeError | OSError | ImportError
+"""Errors that are reported in one line; of others the traceback is needed."""
 
 
 class Command(NamedTuple):
@@ -79,7 +97,7 @@ def parse(args: list[str]) -> Any:
     """Parse a command line; ``train --resume`` takes the run's settings as defaults."""
     commands: Any = Union[*(Annotated[c.options, subcommand(name)] for name, c in COMMANDS.items())]
     parsed: Any = tyro.cli(
-        commands, args=args, prog="kitae-marl", description=__doc__, registry=REGISTRY
+        commands, args=args, prog="kitae-marl", description=DESCRIPTION, registry=REGISTRY
     )
     if not isinstance(parsed, Train) or not parsed.resumes:
         return parsed
@@ -142,13 +160,13 @@ def main(args: list[str] | None = None) -> None:
             _stop_at_once(early[0], args)
         code = _exit_code(error)
         unread = isinstance(error, BrokenPipeError) or code == 128 + SIGPIPE
-        if _nobody_reads() and unread:
+        if _shut_unread_output() and unread:
             _leave_if_busy(128 + SIGPIPE)
             sys.exit(128 + SIGPIPE)
-        known = isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError)
+        known = isinstance(error, REPORTED)
         if known:
             say_error(f"error: {error}")
-        _end_json(args, str(error) if known else _REASONS.get(code, repr(error)), code)
+        _end_json(args, str(error) if known else REASONS.get(code, repr(error)), code)
         _leave_if_busy(code, None if known else error)
         if not known and not isinstance(error, KeyboardInterrupt):
             raise
@@ -156,20 +174,10 @@ def main(args: list[str] | None = None) -> None:
         sys.exit(code)
 
 
-_STANDARD_OUTPUT = 1
-"""Its descriptor."""
-_REASONS: dict[Any, str] = {
-    2: "bad command line; standard error says what was expected",
-    130: "stopped by SIGINT",
-    143: "stopped by SIGTERM",
-}
-"""What an exit code means that comes without a message."""
-
-
 def _end_json(args: list[str], reason: str, code: Any) -> None:
     """With ``--json``, say as JSON that a command has failed."""
     if "--json" in args and code:
-        with suppress(OSError):  # a full disk was told by standard error
+        with suppress(OSError):  # a full disk has been reported on standard error already
             print(json.dumps({"error": reason, "exit_code": code}), flush=True)
 
 
@@ -182,33 +190,33 @@ def _stop_at_once(number: int, args: list[str]) -> NoReturn:
     remove_unfinished()
     with suppress(BrokenPipeError):
         print(f"stopped by {Signals(number).name}", file=sys.stderr, flush=True)
-        _end_json(args, _REASONS[128 + number], 128 + number)
+        _end_json(args, REASONS[128 + number], 128 + number)
         sys.stdout.flush()
     os._exit(128 + number)
 
 
-def _leave_if_busy(code: Any, untold: BaseException | None = None) -> None:
+def _leave_if_busy(code: Any, unreported: BaseException | None = None) -> None:
     """End the process at once where a chunk of the compiled loop was given up and still runs.
 
     All is saved and closed by now; Python would wait for the chunk's end. An error that was not
-    told yet is told as Python would.
+    reported yet is reported as Python would do it.
     """
     if is_busy():
-        if isinstance(untold, Exception):
-            sys.excepthook(type(untold), untold, untold.__traceback__)
+        if isinstance(unreported, Exception):
+            sys.excepthook(type(unreported), unreported, unreported.__traceback__)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
-def _nobody_reads() -> bool:
-    """Whether standard output is a pipe whose reader (``head``) has gone; then it is shut."""
+def _shut_unread_output() -> bool:
+    """Shut standard output if it is a pipe whose reader (``head``) has gone; say whether it is."""
     poll = select.poll()
-    poll.register(_STANDARD_OUTPUT, 0)  # a pipe without a reader is told without asking
+    poll.register(STANDARD_OUTPUT, 0)  # POLLERR, for a pipe without a reader, comes unasked
     if not any(event & select.POLLERR for _, event in poll.poll(0)):
         return False
     # Python writes out what is left when it ends, which must not fail again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), _STANDARD_OUTPUT)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STANDARD_OUTPUT)
     return True
 
 
@@ -231,7 +239,7 @@ def _exit_code(error: BaseException) -> Any:
         return 128 + SIGINT
     if isinstance(error, SystemExit):
         return error.code
-    if not isinstance(error, KitaeError | ValueError | TypeError | OSError | ImportError):
+    if not isinstance(error, REPORTED):
         return 1
     if isinstance(error, CheckpointWriteError):
         return 74

@@ -1,4 +1,4 @@
-"""Evaluation: playing, statistics, references, comparisons, curves, and export of policies.
+"""This room plays whole episodes, and reports, compares, draws, films and exports.
 
 It plays in the original (Python) games and reads nothing of training but run folders.
 """

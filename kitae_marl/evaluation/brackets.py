@@ -1,4 +1,4 @@
-"""A game's bracket: the returns of the random policy and of the game's scripted oracle.
+"""This file knows the brackets of games: the returns of the random policy and of the oracle.
 
 ``brackets.json`` holds them as ``kitae-marl brackets ID`` has measured them.
 """

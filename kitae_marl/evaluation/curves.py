@@ -1,4 +1,4 @@
-"""Learning curves: a metric of several runs, brought onto one grid of environment steps."""
+"""This file makes learning curves: a metric of several runs on one grid of environment steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Export of trained policies, for use without JAX and without this package."""
+"""This file exports trained policies, for use without JAX and without this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Films of episodes: pictures with words below them, several side by side, written to a file.
+"""This file makes films of episodes, with words below the pictures, several side by side.
 
 A film is a stream of frames: ``shrunk`` and ``captioned`` change one frame, ``side_by_side`` joins
 streams, and ``write_video`` takes frames as they come, so that no film is ever in memory as a

@@ -1,4 +1,4 @@
-"""Whole episodes are played here: by one policy, by each side against another, and for pictures."""
+"""This file plays whole episodes: by one policy, by each side against another, and for pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of results, by matplotlib (the extra ``kitae-marl[plot]``, imported on use)."""
+"""This file draws results by matplotlib (the extra ``kitae-marl[plot]``, imported on use)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a game is played to measure policies: in the same way for a run and for its references."""
+"""This file says how policies are measured: in the same way a run and its references."""
 
 from __future__ import annotations
 

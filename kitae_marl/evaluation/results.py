@@ -1,4 +1,4 @@
-"""Returns of whole episodes, and what is reported of one run, of several, and of two sides."""
+"""This file holds the returns of whole episodes, and reports on one run, several, or two sides."""
 
 from __future__ import annotations
 

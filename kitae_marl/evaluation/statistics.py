@@ -1,4 +1,4 @@
-"""Statistics of returns: what to say about a few runs, and how sure one may be.
+"""This file has the statistics of returns: what a few runs say, and how sure one may be.
 
 Runs or episodes of one game are a *stratum*: they are drawn from one population. Several games are
 several strata, which a bootstrap resamples apart from each other (Agarwal et al. 2021, "Deep

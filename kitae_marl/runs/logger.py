@@ -1,4 +1,4 @@
-"""What a run logs: TensorBoard files and ``metrics.csv``, and progress on the terminal."""
+"""This file is the writer of a run: metrics on disk, for TensorBoard too, and progress."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class BoardFile:
 
 
 class _Window:
-    """Mean of about the last ``WINDOW`` values, which may come as means of several."""
+    """Mean of the last ``WINDOW`` values or somewhat more, as they may come as means of several."""
 
     def __init__(self) -> None:
         self._parts: deque[tuple[float, int]] = deque()
@@ -107,10 +107,9 @@ class Logger:
         show: bool = True,
         on_unread: Callable[[], None] = lambda: None,
     ) -> None:
-        self.total_steps = total_steps
         self._windows: dict[str, _Window] = defaultdict(_Window)
         self._pending: dict[str, list[tuple[float, int]]] = defaultdict(list)
-        self._start = (time.perf_counter(), resume_step)
+        self._started, self._first_step = time.perf_counter(), resume_step
         self._display = make_display(total_steps, resume_step) if show else None
         self._on_unread = on_unread
         self._csv: MetricsFile | None = None
@@ -141,8 +140,8 @@ class Logger:
             What was written, by tag: the mean of each tag that got values since the last call, and
             ``speed/env_steps_per_s``. The same where nothing is kept on disk, or the disk refused.
         """
-        elapsed = time.perf_counter() - self._start[0]
-        rate = (global_step - self._start[1]) / max(elapsed, 1e-9)
+        elapsed = time.perf_counter() - self._started
+        rate = (global_step - self._first_step) / max(elapsed, 1e-9)
         values = {
             tag: sum(mean * n for mean, n in xs) / sum(n for _, n in xs)
             for tag, xs in self._pending.items()

@@ -1,4 +1,4 @@
-"""What a person reads on the terminal: lines, warnings, and the progress of a training."""
+"""This file speaks with the person at the terminal: lines, warnings, progress, and Ctrl-C."""
 
 from __future__ import annotations
 

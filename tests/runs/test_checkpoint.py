@@ -19,7 +19,7 @@ from kitae_marl.errors import (
     CheckpointWriteError,
     NoCheckpointError,
 )
-from kitae_marl.runs.store.checkpoint import KEEP, RunCheckpointer, RunState, describe
+from kitae_marl.runs.store.checkpoint import KEEP, RunCheckpointer, RunState, describe_leaves
 from kitae_marl.types import TrainState
 
 # tensorstore answers an event loop of Orbax that has given up on a damaged file
@@ -43,7 +43,7 @@ def checkpoints(folder: Path, save_every: int = 1, num_envs: int = 1) -> RunChec
 
 
 def same(left: RunState, right: RunState) -> bool:
-    return describe(left) == describe(right)
+    return describe_leaves(left) == describe_leaves(right)
 
 
 def write(folder: Path, *steps: int) -> RunCheckpointer:
@@ -93,7 +93,7 @@ class TestRoundTrip:
         assert keeper.restore(make_state(0)).game == ()
         template = {"x": np.zeros((2, 3)), "empty": np.zeros((2, 0))}
         restored = keeper.restore(make_state(0, game=template)).game
-        assert describe(restored) == describe(game)
+        assert describe_leaves(restored) == describe_leaves(game)
 
     def test_games_that_were_not_saved_are_not_made_up(self, copy):
         with pytest.raises(CheckpointIncompatibleError, match="holds no games"):

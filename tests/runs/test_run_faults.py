@@ -28,7 +28,7 @@ from compiled_runs import make as make_compiled
 from run_folders import digests, logged, same_folder, saved
 
 from kitae_marl import algos
-from kitae_marl.__main__ import _tell
+from kitae_marl.__main__ import _report
 from kitae_marl.algos.ppo.algorithm import ippo
 from kitae_marl.errors import (
     CheckpointCorruptError,
@@ -715,9 +715,9 @@ def test_a_closed_loop_that_a_thread_called_is_not_worth_a_traceback(monkeypatch
         loop.call_soon_threadsafe(print)
     error, trace = caught.value, caught.value.__traceback__
     assert trace is not None
-    _tell(SimpleNamespace(exc_value=error, exc_traceback=trace.tb_next))
+    _report(SimpleNamespace(exc_value=error, exc_traceback=trace.tb_next))
     assert told == []
     others = [(error, trace), (error, None), (OSError("bad"), trace.tb_next)]
     for other, at in others:
-        _tell(SimpleNamespace(exc_value=other, exc_traceback=at))
+        _report(SimpleNamespace(exc_value=other, exc_traceback=at))
     assert [(unraisable.exc_value, unraisable.exc_traceback) for unraisable in told] == others

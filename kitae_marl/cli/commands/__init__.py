@@ -1,1 +1,1 @@
-"""What the commands do; each takes its parsed options and returns its JSON."""
+"""This room has the commands: each function takes parsed options and returns its JSON."""

@@ -1,4 +1,4 @@
-"""The commands about games: listing, checking and measuring them."""
+"""This file has the commands about games: listing, checking and measuring them."""
 
 from __future__ import annotations
 

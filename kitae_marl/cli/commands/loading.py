@@ -1,4 +1,4 @@
-"""Commands find their runs here, by name and gathered by seed, and load the game and the agents."""
+"""This file finds runs for commands, gathers them by seed, and loads their games and agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that play whole episodes, always in the original games, and report returns."""
+"""This file has the commands that play whole episodes, always in the original games."""
 
 from __future__ import annotations
 

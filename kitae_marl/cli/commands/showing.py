@@ -1,4 +1,4 @@
-"""The commands that write files about runs: films, learning curves and exported policies."""
+"""This file has the commands that write films, learning curves and exported policies."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What each command of the command line takes: frozen dataclasses, one sentence a field."""
+"""This room says what each command takes: frozen dataclasses, a sentence under each field."""

@@ -1,4 +1,4 @@
-"""What the options of the command line are made of: markers of tyro and kinds of values."""
+"""This file has what options are made of: markers of tyro, and kinds of values."""
 
 from __future__ import annotations
 

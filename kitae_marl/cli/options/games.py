@@ -1,4 +1,4 @@
-"""Options of the commands about games: listing, checking and measuring them."""
+"""This file has the options of the commands about games."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of the commands that play whole episodes and report returns."""
+"""This file has the options of the commands that play whole episodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of the commands that write films, curves and exports."""
+"""This file has the options of the commands that write films, curves and exports."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Players written by hand: oracles, bots for board games, controllers of particles."""
+"""This room holds players written by hand: oracles, bots for board games, particles."""

@@ -1,4 +1,4 @@
-"""Opponents for board games that look one move ahead."""
+"""This file has opponents for board games that look one move ahead."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def _one_ply(
     def choose(boards: np.ndarray, mask: np.ndarray) -> int:
         own, other = boards.reshape(-1, 2).T
         legal = np.flatnonzero(mask)
-        if not len(legal):  # not to move
+        if not len(legal):  # it is not this agent's turn, and any action will do
             return 0
         squares = [square((own + other) == 0, int(action)) for action in legal]
-        for board in (own, other):  # to win comes before to block
+        for board in (own, other):  # its own board first: winning comes before blocking
             for action, index in zip(legal, squares, strict=True):
                 if completes(board, index):
                     return int(action)

@@ -1,4 +1,4 @@
-"""Scripted policies that play well, to say what a return is worth: 1 on the scale of scores.
+"""This file lists the scripted policies that say what a return is worth: a score of 1.
 
 They see the observations of all agents (so also what the game hides from some of them) and
 otherwise play by the rules. Each says in words what it does.
@@ -18,6 +18,7 @@ from kitae_marl.types import AgentPyTree, Policy
 from kitae_marl.vector.protocol import VecParallelEnv
 
 _MPE = ("max_cycles", "continuous_actions", "local_ratio", "dynamic_rescaling")
+"""Arguments of most particle games."""
 
 
 class Oracle(NamedTuple):
@@ -60,35 +61,34 @@ def _cart_pole(env: VecParallelEnv) -> Policy:
     return act
 
 
+_ONE_MOVE_AHEAD = "looks one move ahead: wins where it can, else blocks, else plays at random"
+
 ORACLES = {
     "mpe/simple_spread-v3": Oracle(
-        "shortest assignment of agents to landmarks: anew at each step, from all observations; "
-        "each agent takes the best of all sequences of four moves towards its own, blind to "
-        "collisions",
-        spread_oracle,
-        (*_MPE, "N"),
+        definition="shortest assignment of agents to landmarks: anew at each step, from all "
+        "observations; each agent takes the best of all sequences of four moves towards its own, "
+        "blind to collisions",
+        make=spread_oracle,
+        arguments=(*_MPE, "N"),
     ),
     "mpe/simple_speaker_listener-v4": Oracle(
-        "listener told the goal: it takes the best of all sequences of four moves towards it",
-        speaker_oracle,
-        ("max_cycles", "continuous_actions", "dynamic_rescaling"),
+        definition="listener told the goal: it takes the best of all sequences of four moves "
+        "towards it",
+        make=speaker_oracle,
+        arguments=("max_cycles", "continuous_actions", "dynamic_rescaling"),
     ),
     "mpe/simple_reference-v3": Oracle(
-        "both agents told their goals: each takes the best of all sequences of four moves",
-        reference_oracle,
-        _MPE,
+        definition="both agents told their goals: each takes the best of all sequences of four "
+        "moves",
+        make=reference_oracle,
+        arguments=_MPE,
     ),
-    "classic/tictactoe-v3": Oracle(
-        "looks one move ahead: wins where it can, else blocks, else plays at random",
-        tictactoe_bot,
-    ),
-    "classic/connect_four-v3": Oracle(
-        "looks one move ahead: wins where it can, else blocks, else plays at random",
-        connect_four_bot,
-    ),
+    "classic/tictactoe-v3": Oracle(_ONE_MOVE_AHEAD, make=tictactoe_bot),
+    "classic/connect_four-v3": Oracle(_ONE_MOVE_AHEAD, make=connect_four_bot),
     "gymnasium:CartPole-v1": Oracle(
-        "linear controller of place, speed, angle and its change; the time limit is the maximum",
-        _cart_pole,
+        definition="linear controller of place, speed, angle and its change; the time limit is "
+        "the maximum",
+        make=_cart_pole,
     ),
 }
 """By id of the game."""

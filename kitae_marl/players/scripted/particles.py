@@ -1,4 +1,4 @@
-"""Oracles of the particle games: who goes where, and the shortest way there."""
+"""This file has the oracles of the particle games: who goes where, and the shortest way there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from kitae_marl.vector.protocol import VecParallelEnv
 MOVES = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
 """Direction of each of the five moves."""
 HORIZON = 4
+"""Moves that are planned ahead; one more would cost five times as much."""
 _PLANS = np.array(list(product(range(5), repeat=HORIZON)))
+"""All sequences of moves, ``[5 ** HORIZON, HORIZON]``."""
 DT, DAMPING, FORCE = 0.1, 0.25, 5.0
 """Time of a step, share of the speed lost in it, force of a move on a mass of 1."""
 

@@ -1,1 +1,1 @@
-"""Runs on disk: their folders and files, sets of them, checkpoints, locks, and finding them."""
+"""This room keeps runs on disk, whole or not at all, and finds them again."""

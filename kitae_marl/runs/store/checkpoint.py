@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: one RunState each, with a digest of every leaf. Arrays and JSON only."""
+"""This file saves and restores checkpoints by Orbax: arrays and JSON alone, every leaf verified."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kitae_marl.errors import (
 from kitae_marl.runs.store.contents import is_step
 from kitae_marl.runs.store.manifest import (
     MAX_BYTES,
-    describe,
+    describe_leaves,
     make_manifest,
     require_compatible,
     require_digests,
@@ -34,6 +34,8 @@ from kitae_marl.runs.store.manifest import (
 
 KEEP = 3
 """Checkpoints kept in a run folder, the newest ones."""
+INCOMPLETE = ".orbax-checkpoint-tmp"
+"""Part of the name of a checkpoint that is being written, or was when its process ended."""
 
 
 class RunState(NamedTuple):
@@ -52,16 +54,12 @@ class RunState(NamedTuple):
     game: Any = ()
 
 
-ON_THE_WAY = ".orbax-checkpoint-tmp"
-"""Part of the name of a checkpoint that is not complete."""
-
-
 class RunCheckpointer:
     """Saves and restores RunStates in the ``checkpoints`` folder of a run.
 
     A save is done when it returns: written under another name, renamed, read back and compared.
-    Only then do older ones go, so no failure of a later moment can be missed. One process at a time
-    may write.
+    Only then are older ones removed, so at every moment there is one that can be read. One process
+    at a time may write.
 
     Args:
         folder: the folder; made at the first save.
@@ -85,36 +83,36 @@ class RunCheckpointer:
         self.save_every = save_every
         self.num_envs = num_envs
         self.on_failure = on_failure
-        self.failures = 0
-        self.tried_step = -1
+        self._failures = 0
+        self._tried_step = -1  # joint step of the last save, also of one that failed
         self.manifest: dict[str, Any] = {}
 
     def save(self, step: int, agent: Any) -> bool:
         """Save the agent's run state if ``save_every`` environment steps have passed.
 
-        A disk that refuses costs a warning; it is asked again after as many steps.
+        Where the disk refuses there is a warning, and the next try after as many steps.
 
         Returns:
             Whether a checkpoint was written.
         """
-        if self.tried_step < 0:  # newer ones than the step to save are damaged: they were not used
-            self.tried_step = max((old for old in self.steps() if old < step), default=0)
-        if (step - self.tried_step) * self.num_envs < self.save_every:
+        if self._tried_step < 0:  # those of later steps are damaged, or the run would be there
+            self._tried_step = max((old for old in self.steps() if old < step), default=0)
+        if (step - self._tried_step) * self.num_envs < self.save_every:
             return False
-        self.tried_step = step
+        self._tried_step = step
         try:
             self.write(agent.run_state())
         except CheckpointWriteError as error:
-            self.failures += 1
+            self._failures += 1
             warnings.warn(f"{error} Training goes on.", stacklevel=2)
-            self.on_failure(self.failures)
+            self.on_failure(self._failures)
             return False
         return True
 
     def write(self, run_state: RunState) -> Path:
         """Save one RunState now, in place of a damaged checkpoint of the same step.
 
-        Checkpoints of later steps go: they belong to a past that this run has left.
+        Checkpoints of later steps are removed: the run went back, and will come to other ones.
 
         Returns:
             The folder of the checkpoint.
@@ -128,15 +126,15 @@ class RunCheckpointer:
         if not self._holds(run_state, step):
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._sweep()
+                self._remove_incomplete()
                 self._write(run_state, target)
                 if not self._holds(run_state, step):
                     shutil.rmtree(target, ignore_errors=True)
                     raise OSError("what was written could not be read back")
-            except (OSError, ValueError, RuntimeError) as error:  # tensorstore raises all of them
-                self._sweep()
+            except (OSError, ValueError, RuntimeError) as error:  # TensorStore raises all of them
+                self._remove_incomplete()
                 raise CheckpointWriteError(self._refusal(run_state, error), str(target)) from error
-        self.tried_step = step
+        self._tried_step = step
         kept = [old for old in self.steps() if old <= step][-KEEP:]
         for other in self.steps():
             if other not in kept:
@@ -160,9 +158,9 @@ class RunCheckpointer:
         with _quiet(), _checkpointer() as checkpointer:
             checkpointer.save(target, args=arguments)
 
-    def _sweep(self) -> None:
+    def _remove_incomplete(self) -> None:
         """Remove what a failed save, or a killed process, left unfinished."""
-        for path in self.folder.glob(f"*{ON_THE_WAY}*"):
+        for path in self.folder.glob(f"*{INCOMPLETE}*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def _refusal(self, run_state: RunState, error: Exception) -> str:
@@ -177,9 +175,9 @@ class RunCheckpointer:
         )
 
     def _holds(self, run_state: RunState, step: int) -> bool:
-        """Whether the checkpoint of a step can be read and is this very state."""
+        """Whether the checkpoint of a step can be read, and is equal to this state in every bit."""
         try:
-            return describe(self._read(run_state, step)) == describe(run_state)
+            return describe_leaves(self._read(run_state, step)) == describe_leaves(run_state)
         except CheckpointError:
             return False
 
@@ -279,7 +277,7 @@ def _checkpointer() -> Any:
 
 
 def _require_small(path: Path) -> None:
-    """Refuse a manifest that is too large to be one before it is read."""
+    """Refuse a manifest that is too large to be one of ours, before it is read into memory."""
     size = sum(p.stat().st_size for p in (path / "manifest").rglob("*") if p.is_file())
     if size > MAX_BYTES:
         raise CheckpointCorruptError(

@@ -1,9 +1,9 @@
-"""What a run folder holds.
+"""This file says what a run folder holds, and reads and writes what is in JSON there.
 
-``config.json``, ``agents.json`` (groups and spaces), ``summary.json``, ``metrics.csv``, ``logs/``
-(TensorBoard) and ``checkpoints/``. While a trainer is at work, ``.lock`` keeps others off. This
-module reads and writes the files in JSON; ``metrics``, ``checkpoint`` and ``files`` (the lock) own
-the others.
+It holds ``config.json``, ``agents.json`` (groups and spaces), ``summary.json``, ``metrics.csv``,
+``logs/`` (TensorBoard) and ``checkpoints/``. While a trainer is at work, ``.lock`` keeps others
+off. What is no JSON is owned by ``metrics``, ``checkpoint``, ``files`` (the lock) and, one room
+above, ``logger`` (TensorBoard).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the lock of a folder that is being written."""
+"""This file writes files whole or not at all, and locks a folder while a trainer writes into it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run folders: how they are named, and made where nothing is lost by it."""
+"""This file names run folders, and makes them where nothing is lost by it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runs in a folder: what each trains on, how far it is, and whether it is at work."""
+"""This file lists the runs of a folder: what each trains on, how far it is, who is at work."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from kitae_marl.runs.store.folders import run_path
 from kitae_marl.runs.store.metrics import METRICS_FILE, last_values
 from kitae_marl.runs.store.search import runs_in
 
-OURS = (
+RUN_PARTS = (
     contents.CONFIG_FILE,
     sets.SET_FILE,
     contents.AGENTS_FILE,
     contents.CHECKPOINTS,
     METRICS_FILE,
 )
-"""What makes a folder one of ours, if only a damaged one."""
+"""Any of these makes a folder a run or a set to list, if only a damaged one."""
 RETURN = "return/mean"
-"""The metric that is listed."""
+"""The metric whose last value is listed."""
 
 
 def list_runs(runs_dir: str | Path) -> list[dict[str, Any]]:
@@ -43,20 +43,20 @@ def list_runs(runs_dir: str | Path) -> list[dict[str, Any]]:
         return []
     if not root.is_dir():
         raise ConfigError(f"runs_dir: expected a folder, got the file {root}.", "runs_dir")
-    return [_entry(root, path) for path in sorted(root.iterdir()) if _is_ours(path)]
+    return [_entry(root, path) for path in sorted(root.iterdir()) if _is_listed(path)]
 
 
 def folders_of_runs(runs_dir: str | Path) -> list[Path]:
     """Return the folders in a folder that hold runs or sets, as ``train_many`` leaves them."""
     root = Path(runs_dir)
     parts = sorted(root.iterdir()) if root.is_dir() else []
-    return [path for path in parts if not _is_ours(path) and runs_in(path)]
+    return [path for path in parts if not _is_listed(path) and runs_in(path)]
 
 
-def _is_ours(path: Path) -> bool:
+def _is_listed(path: Path) -> bool:
     """Whether a folder holds something of a run."""
     try:
-        return path.is_dir() and any((path / name).exists() for name in OURS)
+        return path.is_dir() and any((path / name).exists() for name in RUN_PARTS)
     except OSError:  # a folder that may not be entered
         return True
 

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: its leaves with their digests, and where it was written."""
+"""This file describes a checkpoint: its leaves with their digests, and where it was written."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ FORMAT = 1
 MAX_BYTES = 64_000_000
 """Size of the largest manifest that is read."""
 NOT_PARTS = ("format", "step", "sha256", "origin", "exact_resume")
+"""Entries that describe no pytree."""
 
 
-def describe(tree: Any) -> dict[str, dict[str, Any]]:
+def describe_leaves(tree: Any) -> dict[str, dict[str, Any]]:
     """Return shape, dtype and SHA-256 of every leaf by its path in the tree."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
@@ -74,7 +75,7 @@ def make_manifest(parts: dict[str, Any], step: int) -> dict[str, Any]:
             then, or where none was begun, can a run go on to the bit.
         step: joint steps done.
     """
-    manifest: dict[str, Any] = {name: describe(part) for name, part in parts.items()}
+    manifest: dict[str, Any] = {name: describe_leaves(part) for name, part in parts.items()}
     manifest |= {"format": FORMAT, "step": step, "origin": origin()}
     manifest["exact_resume"] = "game" in parts or step == 0
     return {**manifest, "sha256": _digest(manifest)}
@@ -87,7 +88,7 @@ def _digest(manifest: dict[str, Any]) -> str:
 
 
 def _is_description(leaf: Any) -> bool:
-    """Whether a leaf is described as ``describe`` does."""
+    """Whether a leaf is described as ``describe_leaves`` does."""
     return isinstance(leaf, dict) and {"shape", "dtype", "sha256"} <= leaf.keys()
 
 
@@ -128,7 +129,7 @@ def require_leaves(manifest: dict[str, Any], item: str, path: Path) -> dict[str,
 
 def require_compatible(template: Any, leaves: dict[str, Any], path: Path) -> None:
     """Compare shapes and dtypes with the template before anything is allocated."""
-    wanted = describe(template)
+    wanted = describe_leaves(template)
     differences = [
         f"{name}: expected {want['dtype']}{want['shape']}, got "
         + (f"{leaves[name]['dtype']}{leaves[name]['shape']}" if name in leaves else "nothing")
@@ -145,7 +146,7 @@ def require_compatible(template: Any, leaves: dict[str, Any], path: Path) -> Non
 
 def require_digests(tree: Any, leaves: dict[str, Any], item: str, path: Path) -> None:
     """Compare every leaf with the digest taken when it was saved."""
-    for name, found in describe(tree).items():
+    for name, found in describe_leaves(tree).items():
         if found["sha256"] != leaves[name]["sha256"]:
             raise CheckpointCorruptError(
                 f"{path}: the values of {name} are not those that were saved.",

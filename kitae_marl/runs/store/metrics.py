@@ -1,4 +1,4 @@
-"""``metrics.csv`` of a run: the one module that writes it, and reads it back.
+"""This file owns ``metrics.csv`` of a run: no other module writes it or reads it back.
 
 The first line names the columns, among them ``step`` (environment steps); each further line is what
 was logged at one step. One rule says what counts, whoever reads:

@@ -1,4 +1,4 @@
-"""Finding runs and sets of runs by path or by name."""
+"""This file finds runs and sets of runs by path or by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sets of runs that differ in their seed: a folder with ``seeds.json`` and a run for each seed."""
+"""This file keeps sets of runs that differ in their seed: which seeds, and the name of each run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON as every other program reads it, written without NaN and read within bounds."""
+"""This file writes JSON that every program reads, without NaN, and reads it within bounds."""
 
 from __future__ import annotations
 
