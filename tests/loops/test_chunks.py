@@ -51,7 +51,7 @@ def assert_returned_stays_whole(loop: CompiledLoop, copied: int) -> None:
 
 
 def test_a_signal_is_heard_while_the_program_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(long_calls, "LOOK_SECONDS", 0.0)
     settings = config()
     env = CompiledVecParallelEnv(GAME, settings.n_envs)
     agent = Agent(env, settings)
