@@ -59,7 +59,7 @@ def vector(makers: list[Callable[[], Any]], **options: Any) -> SubProcVecParalle
     return SubProcVecParallelEnv(makers, n_workers=0, **options)
 
 
-def tenants(env: SubProcVecParallelEnv) -> list[bool]:
+def writing_in_place(env: SubProcVecParallelEnv) -> list[bool]:
     """Which environments write in place."""
     (worker,) = env._pool.workers
     collector: Any = worker._servant._collector  # type: ignore[union-attr]
@@ -100,15 +100,15 @@ def assert_equal_runs(left: Any, right: Any, steps: int = 150) -> int:
 def test_in_place_equals_dicts(id: str) -> None:
     left = vector([lambda: in_place(id)] * 5)
     right = vector([lambda: by_dicts(id)] * 5)
-    assert tenants(left) == [True] * 5
-    assert tenants(right) == [False] * 5
+    assert writing_in_place(left) == [True] * 5
+    assert writing_in_place(right) == [False] * 5
     assert assert_equal_runs(left, right) > 50
 
 
 @pytest.mark.parametrize("id", IDS[:3])
 def test_rows_in_place_beside_rows_by_dicts(id: str) -> None:
     left = vector([lambda: in_place(id), lambda: by_dicts(id)] * 2)
-    assert tenants(left) == [True, False, True, False]
+    assert writing_in_place(left) == [True, False, True, False]
     assert assert_equal_runs(left, vector([lambda: by_dicts(id)] * 4)) > 40
 
 
@@ -134,7 +134,7 @@ def test_games_that_fail_are_begun_anew_alike(id: str) -> None:
 def test_infos_that_are_kept_are_asked_for() -> None:
     id = "classic/tictactoe-v3"
     with vector([lambda: in_place(id)], keep_infos=True) as env:
-        assert tenants(env) == [False]
+        assert writing_in_place(env) == [False]
         _, infos = env.reset(seed=0)
         assert infos["env_infos"] == [{"player_1": {"active": True}, "player_2": {"active": False}}]
 
@@ -144,7 +144,7 @@ def test_a_game_whose_source_is_not_known_is_asked_the_long_way(
 ) -> None:
     monkeypatch.setattr("kitae_marl.vector.lean.boards.is_known_source", lambda name: False)
     left, right = vector([lambda: in_place(IDS[0])]), vector([lambda: by_dicts(IDS[0])])
-    assert tenants(left) == [False]
+    assert writing_in_place(left) == [False]
     assert assert_equal_runs(left, right, steps=40) > 4
 
 
@@ -227,7 +227,7 @@ WAYS = (lean_way, plain_way)
 @pytest.mark.parametrize("id", IDS[:3])
 def test_what_users_put_in_the_place_of_methods_counts(id: str, change: Callable[..., Any]) -> None:
     left, right = (vector([lambda make=make: change(make, id)] * 2) for make in WAYS)
-    assert tenants(left) == [False, False]
+    assert writing_in_place(left) == [False, False]
     assert assert_equal_runs(left, right, steps=60) > 5
 
 

@@ -39,7 +39,7 @@ class Rows:
         self._episode = np.zeros(shape[0], np.int64)
         self._return = blocks.running_return[rows]
         self.seconds, self.steps = blocks.seconds[rows], blocks.steps[rows]
-        self._loud = 0  # so many commits are still to write flags: those raised, and their end
+        self._flag_commits = 0  # so many commits are still to copy flags
         self._shared_return = blocks.episode_return[rows]
         self._shared_length = blocks.episode_length[rows]
         self._last_in_game = blocks.in_game[rows]
@@ -124,10 +124,12 @@ class Rows:
         """Copy everything into shared memory."""
         for shared, own in self._always:
             shared[...] = own
+        # On most steps no flag is up. They are copied by the step that raises one and by the next,
+        # which lowers it, and not else.
         if not self.quiet:
-            self._loud = 2
-        if self._loud:
-            self._loud -= 1
+            self._flag_commits = 2
+        if self._flag_commits:
+            self._flag_commits -= 1
             for shared, own in self._flags:
                 shared[...] = own
 

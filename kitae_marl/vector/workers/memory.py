@@ -96,6 +96,7 @@ class _Mapping:
     """
 
     def __init__(self, fd: int, size: int) -> None:
+        self._address = 0
         libc = ctypes.CDLL(None, use_errno=True)
         libc.mmap.restype = ctypes.c_void_p
         libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -114,7 +115,7 @@ class _Mapping:
         }
 
     def __del__(self) -> None:
-        if hasattr(self, "_address"):
+        if self._address:
             self._munmap(self._address, self._size)
 
 

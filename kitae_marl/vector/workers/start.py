@@ -83,9 +83,12 @@ def _difference(ours: str, theirs: str) -> str:
             f"expected possible_agents {list(first.agents)} as in env 0, got "
             f"{list(other.agents)}; all environments must hold the same agents in one order."
         )
-    for kind in ("observation_spaces", "action_spaces"):
+    for kind, ours_by_agent, theirs_by_agent in (
+        ("observation", first.observation_spaces, other.observation_spaces),
+        ("action", first.action_spaces, other.action_spaces),
+    ):
         for agent in first.agents:
-            a, b = getattr(first, kind)[agent], getattr(other, kind)[agent]
+            a, b = ours_by_agent[agent], theirs_by_agent[agent]
             if a != b:
-                return f"expected {kind[:-7]} space {a} of agent {agent!r} as in env 0, got {b}."
+                return f"expected {kind} space {a} of agent {agent!r} as in env 0, got {b}."
     return f"expected state space {first.state_space} as in env 0, got {other.state_space}."
