@@ -9,12 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; a test holds this beside the table below
+    from kitae_marl.algos import register as register
+    from kitae_marl.config.learner import LearnerConfig as LearnerConfig
     from kitae_marl.config.ppo import PPOConfig as PPOConfig
     from kitae_marl.config.run import Config as Config
     from kitae_marl.evaluation import Evaluation as Evaluation
     from kitae_marl.evaluation import compare as compare
     from kitae_marl.evaluation import evaluate as evaluate
     from kitae_marl.evaluation import evaluate_sides as evaluate_sides
+    from kitae_marl.evaluation import evaluation_of as evaluation_of
     from kitae_marl.evaluation import over_seeds as over_seeds
     from kitae_marl.evaluation import summarize as summarize
     from kitae_marl.evaluation.export import export_policy as export_policy
@@ -23,11 +26,14 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this beside the
     from kitae_marl.loops.train import vectorized_train as vectorized_train
     from kitae_marl.players.policies import random_policy as random_policy
     from kitae_marl.runs.agent import Agent as Agent
+    from kitae_marl.runs.callbacks import Callback as Callback
     from kitae_marl.runs.many import train_many as train_many
     from kitae_marl.selfplay.seats import frozen as frozen
     from kitae_marl.selfplay.seats import with_seats as with_seats
+    from kitae_marl.types import Algorithm as Algorithm
     from kitae_marl.types import AlgoType as AlgoType
     from kitae_marl.types import Checkpointer as Checkpointer
+    from kitae_marl.types import Experience as Experience
     from kitae_marl.types import IAgent as IAgent
     from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv as CompiledVecParallelEnv
     from kitae_marl.vector.catalogue.doctor import check_parallel_env as check_parallel_env
@@ -39,18 +45,22 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this beside the
 __version__ = "0.1.0"
 
 _NAMES = {
+    "algos": ("register",),
+    "config.learner": ("LearnerConfig",),
     "config.ppo": ("PPOConfig",),
     "config.run": ("Config",),
     "evaluation": (
-        "Evaluation", "compare", "evaluate", "evaluate_sides", "over_seeds", "summarize",
+        "Evaluation", "compare", "evaluate", "evaluate_sides", "evaluation_of", "over_seeds",
+        "summarize",
     ),
     "evaluation.export": ("export_policy",),
     "loops.train": ("check_env", "process_termination", "vectorized_train"),
     "players.policies": ("random_policy",),
     "runs.agent": ("Agent",),
+    "runs.callbacks": ("Callback",),
     "runs.many": ("train_many",),
     "selfplay.seats": ("frozen", "with_seats"),
-    "types": ("AlgoType", "Checkpointer", "IAgent"),
+    "types": ("AlgoType", "Algorithm", "Checkpointer", "Experience", "IAgent"),
     "vector.adapters.compiled": ("CompiledVecParallelEnv",),
     "vector.catalogue.doctor": ("check_parallel_env",),
     "vector.make": ("make_parallel_env", "make_vec_env"),

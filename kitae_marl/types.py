@@ -10,15 +10,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import gymnasium as gym
 
+if TYPE_CHECKING:
+    from kitae_marl.config.run import Config
+
 AgentPyTree: TypeAlias = dict[str, Any]
 """Values by agent name: arrays ``[E, ...]`` or nested dicts or tuples of them."""
-
-GroupPyTree: TypeAlias = dict[str, Any]
-"""Values by group name: arrays ``[..., E, A, ...]`` or nested dicts or tuples of them."""
 
 
 Policy: TypeAlias = Callable[[AgentPyTree, Mapping[str, Any]], AgentPyTree]
@@ -32,6 +32,35 @@ class AlgoType(enum.Enum):
     OFF_POLICY = "off_policy"
 
 
+@dataclass(frozen=True)
+class GroupSpec:
+    """Agents that are stacked together: equal spaces, one network each or one for all.
+
+    Attributes:
+        name: name of the group, the common stem of its agents' names.
+        agents: its agents, in the game's order; axis ``A`` of every stacked array.
+        observation_space: the space that each of them observes.
+        action_space: the space that each of them acts in.
+        share_params: one set of parameters for all (True) or one for each agent.
+        state_space: space of the global state that the critic sees; None: it sees observations.
+    """
+
+    name: str
+    agents: tuple[str, ...]
+    observation_space: gym.Space
+    action_space: gym.Space
+    share_params: bool = True
+    state_space: gym.Space | None = None
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents in the group."""
+        return len(self.agents)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.agents, self.share_params))
+
+
 class Experience(NamedTuple):
     """What a rollout stores, every field ``{group: [T, E, A, ...]}``; an unused field is ``()``.
 
@@ -42,7 +71,7 @@ class Experience(NamedTuple):
         terminated: the agent's episode ended in this step by the rules of the game.
         truncated: the agent's episode was cut in this step, for instance by a time limit.
         next_observation: the true next observation, at the end of an episode the final one.
-        log_prob: log-probability of ``action`` under the policy that sampled it.
+        extras: what the algorithm stores beside ``action``; PPO its log-probability.
         action_mask: which actions were allowed, ``[T, E, A, K]``; ``()`` for games without masks.
         active: the agent was alive and to act; other rows never enter a loss or a statistic.
         next_active: whether the agent is to act on the observation that follows.
@@ -59,7 +88,7 @@ class Experience(NamedTuple):
     terminated: Any = ()
     truncated: Any = ()
     next_observation: Any = ()
-    log_prob: Any = ()
+    extras: Any = ()
     action_mask: Any = ()
     active: Any = ()
     next_active: Any = ()
@@ -90,43 +119,83 @@ class TrainState(NamedTuple):
     moments: Any = ()
 
 
-class Algorithm(NamedTuple):
-    """A learning algorithm: a name and four factories of pure, jittable functions over all groups.
+def _whole(state: Any) -> Any:
+    """Return the state: acting may read all of it."""
+    return state
 
-    Each factory takes ``(groups, config)``, the tuple of GroupSpec and the run's Config.
+
+class Algorithm(NamedTuple):
+    """A learning algorithm: a record of factories of pure, jittable functions over all groups.
+
+    Each factory takes ``(groups, config)``, the tuple of GroupSpec and the run's Config, of which
+    ``config.learner`` holds the algorithm's own settings; what it makes is said below. A state is
+    any pytree: parameters, optimiser, target networks, statistics, and the replay where there is
+    one, so that a checkpoint of the state is all that a continuation needs. Drivers ask nothing
+    else: they collect ``config.learner.n_steps`` joint steps by ``explore`` and call ``learn``.
+
+    ``kitae_marl.register`` makes one known by its name.
 
     Attributes:
         name: registry name, as in ``--algo``.
-        algo_type: on-policy or off-policy.
-        carry_factory: makes ``carry(n_envs)``, the memory of ``explore`` before the first step,
-            ``{group: [E, A, ...]}``; ``()`` for feed-forward policies.
-        train_state_factory: makes ``train_state(key) -> {group: TrainState}``.
-        explore_factory: makes ``explore(state, key, observation, action_mask, carry) ->
-            (action, log_prob, carry)``; arrays ``{group: [E, A, ...]}``. Who drives it empties the
-            memory at the start of episodes and keeps that of waiting agents (``lifting.remember``).
-        process_experience_factory: makes ``process_experience(state, key, experience) ->
-            processed``, what ``update_step`` reads.
-        update_step_factory: makes ``update_step(state, key, processed) -> (state, info)``, where
-            info maps metric names to scalars.
-        select_factory: makes ``select(state, observation, action_mask, carry) ->
-            (action, carry)``, the most probable action.
+        algo_type: whether it learns from its newest rollout alone or from a replay.
+        settings: the class of its settings, derived from ``kitae_marl.LearnerConfig``.
+        carry: makes ``carry(n_envs)``, the memory of ``explore`` before the first step,
+            ``{group: [E, A, ...]}``; ``()`` for policies without memory.
+        train_state: makes ``train_state(key) -> state``, all that learning changes.
+        explore: makes ``explore(state, key, observation, action_mask, carry) -> (action, extras,
+            carry)``; arrays ``{group: [E, A, ...]}``. ``extras``, ``{group: ...}`` or ``()``, is
+            what the algorithm wants stored beside the action; it comes back in the Experience. Who
+            drives it empties the memory at the start of episodes and keeps that of agents that
+            wait (``data.lifting.remember``).
+        select: makes ``select(state, observation, action_mask, carry) -> (action, carry)``, the
+            action to play when not learning.
+        learn: makes ``learn(state, key, experience) -> (state, metrics)``, one update from the
+            newest ``n_steps`` joint steps, an Experience ``[T, E, A, ...]``; metrics are scalars
+            by name. Where the new state is not finite the driver keeps the old one.
+        acting: ``acting(state) -> state``, the part of a state that ``explore`` and ``select``
+            read; the fewer arrays, the faster a call.
+        central: whether it learns from the game's global state, where the game has one.
+        export: ``export(group, config, state) -> (about, arrays)``, the policy of one group for
+            play without JAX; None: its policies cannot be exported.
     """
 
     name: str
     algo_type: AlgoType
-    carry_factory: Callable[..., Any]
-    train_state_factory: Callable[..., Any]
-    explore_factory: Callable[..., Any]
-    process_experience_factory: Callable[..., Any]
-    update_step_factory: Callable[..., Any]
-    select_factory: Callable[..., Any]
+    settings: type[Any]
+    carry: Callable[..., Any]
+    train_state: Callable[..., Any]
+    explore: Callable[..., Any]
+    select: Callable[..., Any]
+    learn: Callable[..., Any]
+    acting: Callable[[Any], Any] = _whole
+    central: bool = False
+    export: Callable[..., Any] | None = None
 
 
+@runtime_checkable
+class Closing(Protocol):
+    """What can be closed, such as an environment."""
+
+    def close(self) -> Any:
+        """Close it."""
+        ...
+
+
+@runtime_checkable
 class Writer(Protocol):
     """Where scalars go: a tensorboardX ``SummaryWriter``, or the run's logger."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
         """Record one value at one step (environment steps, all environments together)."""
+        ...
+
+
+@runtime_checkable
+class FlushesSteps(Protocol):
+    """A writer that is told when all values of a step have come."""
+
+    def flush_step(self, global_step: int) -> Any:
+        """End the row of one step."""
         ...
 
 
@@ -158,12 +227,17 @@ class Checkpointer(Protocol):
 class Buffer(Protocol):
     """Where the loop on the host stores what it collects; ``RolloutBuffer`` is one."""
 
-    def add(self, part: Mapping[str, Any]) -> None:
-        """Copy fields of the current step."""
+    @property
+    def full(self) -> bool:
+        """Whether no further step fits."""
         ...
 
-    def advance(self) -> None:
-        """Go to the next joint step."""
+    def begin(self, before: Experience) -> None:
+        """Copy what is known of a joint step before the environment makes it."""
+        ...
+
+    def finish(self, after: Experience) -> None:
+        """Copy what came of the step that was begun."""
         ...
 
     def experience(self) -> Experience:
@@ -174,11 +248,6 @@ class Buffer(Protocol):
         """Forget what is stored."""
         ...
 
-    @property
-    def full(self) -> bool:
-        """Whether no further step fits."""
-        ...
-
 
 @runtime_checkable
 class IAgent(Protocol):
@@ -187,7 +256,7 @@ class IAgent(Protocol):
     Attributes:
         groups: how the agents are stacked in the buffer.
 
-    Recurrent agents also have ``carry``, the memory before the next step, ``{group: [E, A, ...]}``.
+    An agent may also be :class:`Recurrent` or :class:`Stoppable`.
     """
 
     groups: tuple[GroupSpec, ...]
@@ -195,50 +264,111 @@ class IAgent(Protocol):
     def explore(
         self, observations: AgentPyTree, infos: Mapping[str, Any]
     ) -> tuple[AgentPyTree, AgentPyTree]:
-        """Sample ``(actions, log_probs)``; the actions may go to the environment as they are."""
+        """Sample ``(actions, extras)``; the actions may go to the environment as they are.
+
+        Extras are what the agent wants stored beside the actions, ``{}`` for nothing.
+        """
         ...
 
     def select_action(self, observations: AgentPyTree, infos: Mapping[str, Any]) -> AgentPyTree:
-        """Return the most probable actions."""
+        """Return the actions to play when not learning."""
         ...
 
-    def make_buffer(self, n_envs: int) -> Buffer:
-        """Return an empty store for the experience of ``n_envs`` environments."""
+    def make_buffer(self, n_envs: int) -> Any:
+        """Return an empty :class:`Buffer` for the experience of ``n_envs`` environments."""
         ...
 
-    def should_update(self, step: int, buffer: Buffer) -> bool:
+    def should_update(self, step: int, buffer: Any) -> bool:
         """Whether to update after the joint step ``step``."""
         ...
 
-    def update(self, buffer: Buffer) -> dict[str, float]:
+    def update(self, buffer: Any) -> dict[str, float]:
         """Learn from the buffer and empty it; return the metrics by name."""
         ...
 
 
-@dataclass(frozen=True)
-class GroupSpec:
-    """Agents that are stacked together: equal spaces, one network each or one for all.
+@runtime_checkable
+class Recurrent(Protocol):
+    """An agent with a memory: ``carry`` is that before the next step, ``{group: [E, A, ...]}``."""
 
-    Attributes:
-        name: name of the group, the common stem of its agents' names.
-        agents: its agents, in the game's order; axis ``A`` of every stacked array.
-        observation_space: the space that each of them observes.
-        action_space: the space that each of them acts in.
-        share_params: one set of parameters for all (True) or one for each agent.
-        state_space: space of the global state that the critic sees; None: it sees observations.
+    carry: Any
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """An agent that can ask for the end of its training: ``stopping`` is then not 0."""
+
+    stopping: int
+
+
+@runtime_checkable
+class HasAlgorithm(Protocol):
+    """An agent that runs an :class:`Algorithm` of ours or of a user."""
+
+    algorithm: Algorithm
+
+
+@runtime_checkable
+class LearnsInside(Protocol):
+    """An agent that can learn inside XLA, together with the games, and takes over what comes of it.
+
+    This alone tells such an agent; the compiled loop then asks of it all of :class:`Run`.
     """
 
-    name: str
-    agents: tuple[str, ...]
-    observation_space: gym.Space
-    action_space: gym.Space
-    share_params: bool = True
-    state_space: gym.Space | None = None
+    def learned(self, state: Any, step: int, game: Any) -> None:
+        """Take over what was learned: the state after ``step`` joint steps, and the games."""
+        ...
+
+
+class Run(IAgent, HasAlgorithm, LearnsInside, Recurrent, Stoppable, Protocol):
+    """An agent whose run can be kept and gone on with: what sessions and the compiled loop use.
+
+    Attributes:
+        config: settings of the run.
+        possible_agents: all agents, in the game's order.
+        groups: how they are stacked and who shares parameters.
+        algorithm: the record of pure functions it runs.
+        root_key: the key that every other one is derived from.
+        state: what learning changes, any pytree.
+        state_shapes: the same, arrays replaced by their shapes and dtypes.
+        step: joint steps explored.
+        learned_step: joint steps learned from, those of the last update.
+    """
+
+    config: Config
+    possible_agents: list[str]
+    groups: tuple[GroupSpec, ...]
+    algorithm: Algorithm
+    step: int
+    learned_step: int
 
     @property
-    def n_agents(self) -> int:
-        """Number of agents in the group."""
-        return len(self.agents)
+    def root_key(self) -> Any: ...
+    @property
+    def state(self) -> Any: ...
+    @property
+    def state_shapes(self) -> Any: ...
 
-    def __hash__(self) -> int:
-        return hash((self.name, self.agents, self.share_params))
+    def begin_to_draw(self) -> None:
+        """Begin to compile what draws the first parameters."""
+        ...
+
+    def draw_like(self, other: Any) -> None:
+        """Draw the first parameters by the program of another agent."""
+        ...
+
+    def require_n_envs(self, n_envs: int) -> None:
+        """Raise a ValueError unless the run is one of so many environments."""
+        ...
+
+    def run_state(self) -> Any:
+        """Return all that a continuation needs."""
+        ...
+
+    def saved_game(self, template: Any) -> Any:
+        """Return the games of the checkpoint that the agent was loaded from."""
+        ...
+
+    def load_checkpoint(self, run_dir: Any, step: int | None = None) -> dict[str, Any]:
+        """Take over a checkpoint; return what it says of itself."""
+        ...

@@ -16,8 +16,8 @@ import kitae_marl
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     "errors",
-    "types",
     "config",
+    "types",
     "data",
     "vector.protocol",
     "vector.options",

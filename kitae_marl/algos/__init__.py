@@ -1,19 +1,127 @@
-"""Learning algorithms by name."""
+"""Learning algorithms and networks by name: those of the package, and those that users register."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kitae_marl.algos.nets.networks import NETWORKS
 from kitae_marl.algos.ppo.algorithm import ippo, mappo
-from kitae_marl.errors import ConfigError
+from kitae_marl.config.learner import DECLARED, Declared, LearnerConfig
+from kitae_marl.config.run import Config
+from kitae_marl.errors import ConfigError, UnknownEnvironmentError
 from kitae_marl.types import Algorithm
+from kitae_marl.vector.ids import imported
 
 ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (ippo, mappo)}
 """Every algorithm that ``--algo`` and ``Config.algo`` may name."""
+_OURS = frozenset(ALGORITHMS)
 
 
 def get_algorithm(name: str) -> Algorithm:
     """Return the algorithm of a name.
 
     Raises:
-        ConfigError: if there is none; the message lists the names.
+        ConfigError: if there is none; the message lists the names. Nothing is imported to find it:
+            a name may come from a run folder of somebody else.
     """
     if name not in ALGORITHMS:
-        raise ConfigError(f"algo: expected one of {sorted(ALGORITHMS)}, got {name!r}.", "algo")
+        raise ConfigError(
+            f"algo: expected one of {sorted(ALGORITHMS)}, got {name!r}; register it by "
+            "kitae_marl.register before, or give --allow-import to commands that play a run of "
+            "module:name.",
+            "algo",
+        )
     return ALGORITHMS[name]
+
+
+def register(thing: Algorithm | Callable[..., Any], name: str | None = None) -> None:
+    """Make an algorithm or a network of your own known, in this process, by a name.
+
+    An algorithm is trained by ``Config(algo=name, own=YourSettings(...))``; a network takes the
+    place of encoder and hidden layers by ``PPOConfig(network=name)``. On the command line neither
+    needs to be registered: ``--algo module:name`` and ``--ppo.network module:name`` find it, where
+    Python finds the module.
+
+    Args:
+        thing: an :class:`Algorithm`; or what makes a flax module for an observation space, such as
+            the class of a module whose first field is the space.
+        name: the name; None: that of the algorithm, or of the class or function. Registering a name
+            of your own anew replaces what it meant.
+
+    Raises:
+        TypeError: for anything else, and for an algorithm whose settings are no LearnerConfig.
+        ConfigError: for a name of the package's own algorithms.
+    """
+    if isinstance(thing, Algorithm):
+        _register_algorithm(thing, thing.name if name is None else name)
+    elif callable(thing):
+        NETWORKS[_checked(getattr(thing, "__name__", "") if name is None else name)] = thing
+    else:
+        raise TypeError(
+            "expected a kitae_marl.Algorithm, or a function from an observation space to a flax "
+            f"module, got {type(thing).__name__}."
+        )
+
+
+def _register_algorithm(algorithm: Algorithm, name: str) -> None:
+    """Add an algorithm, and what settings need to know of it."""
+    settings = algorithm.settings
+    if not (isinstance(settings, type) and issubclass(settings, LearnerConfig)):
+        raise TypeError(
+            f"expected settings of {name!r} that are a class derived from "
+            f"kitae_marl.LearnerConfig, got {settings!r}."
+        )
+    if name in _OURS:
+        raise ConfigError(
+            f"algo: {name!r} is one of the package's own algorithms; register yours under another "
+            "name.",
+            "algo",
+        )
+    ALGORITHMS[_checked(name)] = algorithm
+    DECLARED[name] = Declared(settings, algorithm.central)
+
+
+def _checked(name: Any) -> str:
+    """Return a name that is one.
+
+    Raises:
+        ConfigError: if it is empty or no text.
+    """
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"name: expected a name to register by, got {name!r}.", "name")
+    return name
+
+
+def import_registered(config: Config) -> None:
+    """Import and register what the settings of a run name as ``module:name``.
+
+    Call it only for settings that a person gave, or trusts: it runs the code of the module.
+
+    Raises:
+        ConfigError: if there is no such module, or nothing of that name in it.
+        TypeError: if it can be no algorithm and no network.
+    """
+    _import_named("algo", config.algo, ALGORITHMS)
+    learner = config.learner  # known from here on
+    for name in learner.REGISTERED:
+        _import_named(learner.key(name), getattr(learner, name), NETWORKS)
+
+
+def named_code(config: Config) -> list[str]:
+    """Return what the settings of a run name as ``module:name`` and is not registered yet."""
+    learner = config.learner
+    names = [(config.algo, ALGORITHMS)]
+    names += [(getattr(learner, name), NETWORKS) for name in learner.REGISTERED]
+    return [name for name, known in names if ":" in name and name not in known]
+
+
+def _import_named(key: str, text: str, known: dict[str, Any]) -> None:
+    """Import and register one name, unless it names no module or is known."""
+    if ":" not in text or text in known:
+        return
+    try:
+        found = imported(text)
+    except UnknownEnvironmentError as error:  # its words fit whatever is named so
+        raise ConfigError(f"{key}: {error}", key) from None
+    register(found, text)

@@ -216,7 +216,7 @@ def bench_train(options: Bench) -> dict[str, Any]:
     env = _vec_env(options)
     agent = Agent(env, config)
     meter = _Meter(options, raw_loop)
-    n_steps = config.n_updates * config.ppo.n_steps
+    n_steps = config.n_joint_steps
     kind = agent.algorithm.algo_type
     try:
         vectorized_train(options.seed, agent, env, n_steps, kind, checkpointer=meter)

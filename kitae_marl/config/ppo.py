@@ -3,57 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import ClassVar, Literal
 
 from kitae_marl.config.checks import require, require_count, require_number
+from kitae_marl.config.learner import DECLARED, Declared, LearnerConfig
 
 MAX_WIDTH = 1 << 14
 """Width of the widest layer; a run folder from elsewhere must not fill the memory."""
-
-
 MAX_LAYERS = 64
 """Hidden layers of the deepest network."""
 
 
-TRACED = (
-    "learning_rate",
-    "gamma",
-    "gae_lambda",
-    "clip",
-    "entropy_coef",
-    "value_coef",
-    "max_grad_norm",
-)
-"""Settings of PPO in which runs of one compiled program may differ."""
-
-
-CENTRAL = ("mappo",)
-"""Algorithms whose critics see the whole game."""
-
-
-Sharing: TypeAlias = bool | dict[str, Literal["shared", "independent"]]
-"""Whether agents of a group share parameters: all or none, or by patterns of agents' names."""
-
-
-def _require_sharing(value: Any) -> None:
-    """Require a valid ``ppo.share_params``."""
-    kinds = ("shared", "independent")
-    good = isinstance(value, bool) or (
-        isinstance(value, dict)
-        and bool(value)
-        and all(isinstance(pattern, str) for pattern in value)
-        and all(kind in kinds for kind in value.values())
-    )
-    expected = f"true, false, or one of {kinds} by pattern of agent names"
-    require(good, "ppo.share_params", expected, value)
-
-
 @dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(LearnerConfig):
     """Proximal policy optimisation (Schulman et al. 2017), one learner per group."""
 
-    n_steps: int = 128
-    """Joint steps of the vector environment between two updates."""
     n_epochs: int = 4
     """Passes over the rollout in one update."""
     n_minibatches: int = 4
@@ -80,8 +44,9 @@ class PPOConfig:
     """Widths of the hidden layers, of the actor and of the critic; none: linear."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Nonlinearity of the hidden layers."""
-    share_params: Sharing = True
-    """One network for all agents of a group, or one for each; or by patterns of agents' names."""
+    network: str = ""
+    """A registered network, or one to import as module:name, that turns an observation into
+    features in place of encoder and hidden layers, wherever what an agent observes is seen."""
     agent_id: bool = False
     """Tell a network that several agents share for which of them it acts."""
     gru_size: int = 0
@@ -97,8 +62,20 @@ class PPOConfig:
     target_kl: float | None = None
     """End an update of a group once its policy has diverged so far; none: never."""
 
+    SECTION: ClassVar[str] = "ppo"
+    TRACED: ClassVar[tuple[str, ...]] = (
+        "learning_rate", "gamma", "gae_lambda", "clip", "entropy_coef", "value_coef",
+        "max_grad_norm",
+    )  # fmt: skip
+    FIXED: ClassVar[tuple[str, ...]] = (
+        *LearnerConfig.FIXED, "hidden_sizes", "activation", "network",
+    )  # fmt: skip
+    SIZES: ClassVar[tuple[str, ...]] = ("hidden_sizes", "gru_size")
+    REGISTERED: ClassVar[tuple[str, ...]] = ("network",)
+
     def __post_init__(self) -> None:
-        for name in ("n_steps", "n_epochs", "n_minibatches"):
+        super().__post_init__()
+        for name in ("n_epochs", "n_minibatches"):
             require_count(f"ppo.{name}", getattr(self, name))
         require_number("ppo.learning_rate", self.learning_rate, 0.0, 1.0, above=True)
         for name in ("gamma", "gae_lambda"):
@@ -119,7 +96,6 @@ class PPOConfig:
         require_count("ppo.gru_size", self.gru_size, 0)
         require(self.gru_size <= MAX_WIDTH, "ppo.gru_size", f"at most {MAX_WIDTH}", self.gru_size)
         require_count("ppo.chunk_length", self.chunk_length)
-        _require_sharing(self.share_params)
         shared = self.share_params is True or "shared" in dict(self.share_params or {}).values()
         require(
             shared or not self.agent_id,
@@ -136,6 +112,7 @@ class PPOConfig:
         require(
             self.activation in ("tanh", "relu"), "ppo.activation", "tanh or relu", self.activation
         )
+        require(isinstance(self.network, str), "ppo.network", "a name", self.network)
         widths = self.hidden_sizes
         require(isinstance(widths, list | tuple), "ppo.hidden_sizes", "a list of widths", widths)
         require(len(widths) <= MAX_LAYERS, "ppo.hidden_sizes", f"at most {MAX_LAYERS}", len(widths))
@@ -143,3 +120,18 @@ class PPOConfig:
         for width in self.hidden_sizes:
             require_count("ppo.hidden_sizes", width)
             require(width <= MAX_WIDTH, "ppo.hidden_sizes", f"at most {MAX_WIDTH}", width)
+
+    def require_rollout(self, n_envs: int) -> None:
+        """Raise a ConfigError unless the minibatches divide the rows of a rollout.
+
+        With memory a row is a sequence of ``chunk_length`` steps.
+        """
+        rows, what = self.n_steps * n_envs, "ppo.n_steps * n_envs"
+        if self.gru_size:
+            rows, what = rows // self.chunk_length, f"{what} / ppo.chunk_length"
+        expected = f"a divisor of {what} = {rows}"
+        require(rows % self.n_minibatches == 0, "ppo.n_minibatches", expected, self.n_minibatches)
+
+
+DECLARED["ippo"] = Declared(PPOConfig)
+DECLARED["mappo"] = Declared(PPOConfig, central=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kitae_marl.config.checks import is_json, require, require_count
-from kitae_marl.config.ppo import TRACED, PPOConfig
+from kitae_marl.config.learner import DECLARED, LearnerConfig
+from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.errors import ConfigError
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -18,6 +19,10 @@ MAX_ENVS = 1 << 20
 """Environments side by side, each with a seed of its own."""
 FROZEN = "frozen:"
 """What a seat of a trained agent begins with, before the name of its run."""
+
+
+SECTIONS: dict[str, type[LearnerConfig]] = {PPOConfig.SECTION: PPOConfig}
+"""Fields of the Config that hold the settings of one family of algorithms each."""
 
 
 def is_seat(value: Any) -> bool:
@@ -38,8 +43,9 @@ class Config:
     seats: dict[str, str] = field(default_factory=dict)
     """Who plays the agents that do not learn: ``random`` or ``frozen:RUN`` by pattern of names,
     with RUN the name of a run in the runs folder."""
-    algo: Literal["ippo", "mappo"] = "ippo"
-    """Learning algorithm; they differ in what the critic sees: its agent's view, or the game."""
+    algo: str = "ippo"
+    """Learning algorithm: ippo or mappo, which differ in what the critic sees (its agent's view,
+    or the game); or one of your own, by its registered name or as module:name."""
     backend: Literal["auto", "compiled", "python"] = "auto"
     """Where the games run: inside XLA, in Python, or inside XLA where the game has a twin there."""
     seed: int = 0
@@ -53,7 +59,9 @@ class Config:
     save_every: int = 50_000
     """Environment steps between two checkpoints; the last state is always saved."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
-    """Settings of the PPO family."""
+    """Settings of the PPO family: ippo and mappo."""
+    own: Any = None
+    """Settings of an algorithm of your own: of the class it declares, or a dict of them."""
 
     def __post_init__(self) -> None:
         require(isinstance(self.env_id, str) and bool(self.env_id), "env_id", "an id", self.env_id)
@@ -67,7 +75,6 @@ class Config:
             self.seats,
         )
         require(isinstance(self.ppo, PPOConfig), "ppo", "a PPOConfig", self.ppo)
-        require(self.algo in ("ippo", "mappo"), "algo", "ippo or mappo", self.algo)
         backends = ("auto", "compiled", "python")
         require(self.backend in backends, "backend", f"one of {backends}", self.backend)
         require_count("seed", self.seed, 0)
@@ -83,33 +90,79 @@ class Config:
                 self.n_workers,
             )
         require(self.n_envs <= MAX_ENVS, "n_envs", f"at most {MAX_ENVS}", self.n_envs)
-        ppo, rows = self.ppo, self.ppo.n_steps * self.n_envs
-        what = "ppo.n_steps * n_envs"
-        if ppo.gru_size:
-            rows, what = rows // ppo.chunk_length, f"{what} / ppo.chunk_length"
-        joint_steps = self.n_updates * self.ppo.n_steps  # keys and compiled games count in uint32
+        self._check_learner()
+        joint_steps = self.n_updates * self.learner.n_steps  # counted in uint32, as keys are
         most = (2**32 - 1) * self.n_envs
         require(joint_steps < 2**32, "env_steps", f"at most {most} steps", self.env_steps)
-        require(
-            rows % self.ppo.n_minibatches == 0,
-            "ppo.n_minibatches",
-            f"a divisor of {what} = {rows}",
-            self.ppo.n_minibatches,
-        )
+        self.learner.require_rollout(self.n_envs)
+
+    def _check_learner(self) -> None:
+        """Check the algorithm's name, and that no settings are given that it would not read."""
+        known = isinstance(self.algo, str) and (self.algo in DECLARED or ":" in self.algo)
+        stored = isinstance(self.own, dict) and bool(
+            self.own
+        )  # of a run whose algorithm is not here
+        expected = f"one of {sorted(DECLARED)}, or module:name"
+        require(known or (isinstance(self.algo, str) and stored), "algo", expected, self.algo)
+        settings = DECLARED[self.algo].settings if self.algo in DECLARED else LearnerConfig
+        if settings.SECTION != "own":
+            require(not self.own, "own", f"nothing, {self.algo} reads {settings.SECTION}", self.own)
+        elif self.algo in DECLARED:
+            own = {} if self.own is None else self.own
+            own = _build(settings, own, "own.") if isinstance(own, dict) else own
+            require(isinstance(own, settings), "own", f"a {settings.__name__}", own)
+            object.__setattr__(self, "own", own)
+        else:
+            require(self.own is None or isinstance(self.own, dict), "own", "a dict", self.own)
+        for section, other in SECTIONS.items():
+            value = getattr(self, section)
+            unread = section == settings.SECTION or value == other()
+            require(unread, section, f"nothing, {self.algo} reads {settings.SECTION}", value)
+
+    @property
+    def learner(self) -> LearnerConfig:
+        """Settings of the run's algorithm; of one that is not registered, what all have."""
+        if self.algo not in DECLARED:
+            shared = [f.name for f in dataclasses.fields(LearnerConfig)]
+            return LearnerConfig(**{k: v for k, v in (self.own or {}).items() if k in shared})
+        settings = DECLARED[self.algo].settings
+        value = getattr(self, settings.SECTION)
+        return _build(settings, value, "own.") if isinstance(value, dict) else value
+
+    @property
+    def section(self) -> str:
+        """Name of the field that holds the settings of the run's algorithm."""
+        return self.learner.SECTION
+
+    @property
+    def central(self) -> bool:
+        """Whether the algorithm learns from the game's global state, where there is one."""
+        return self.algo in DECLARED and DECLARED[self.algo].central
+
+    def with_learner(self, settings: LearnerConfig) -> Config:
+        """Return this config with other settings of its algorithm."""
+        return dataclasses.replace(self, **{self.section: settings})
 
     @property
     def rollout_size(self) -> int:
         """Environment steps between two updates."""
-        return self.ppo.n_steps * self.n_envs
+        return self.learner.n_steps * self.n_envs
 
     @property
     def n_updates(self) -> int:
         """Updates of the whole run: enough to take ``env_steps``."""
         return -(-self.env_steps // self.rollout_size)
 
+    @property
+    def n_joint_steps(self) -> int:
+        """Joint steps of the whole run, each of them a step of every environment."""
+        return self.n_updates * self.learner.n_steps
+
     def to_json(self) -> str:
-        """Return the configuration as JSON text."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """Return the configuration as JSON text, with the settings of its algorithm alone."""
+        values = dataclasses.asdict(self)
+        unread = {*SECTIONS, "own"} - {self.section}
+        return json.dumps({k: v for k, v in values.items() if k not in unread}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Config:
@@ -140,54 +193,57 @@ def _build(cls: Any, data: Any, prefix: str) -> Any:
     if unknown:
         key = f"{prefix}{unknown[0]}"
         raise ConfigError(f"{key}: unknown key; expected one of {sorted(fields)}.", key)
-    nested = {"ppo": PPOConfig}
+    nested = {} if prefix else SECTIONS
     values = {
-        name: _build(nested[name], value, f"{name}.") if name in nested and not prefix else value
+        name: _build(nested[name], value, f"{name}.") if name in nested else value
         for name, value in data.items()
     }
     return cls(**values)
 
 
 def differing(configs: Sequence[Config]) -> dict[str, list[float]]:
-    """Return the settings in ``TRACED`` that differ between configs, a value for each config.
+    """Return the traced settings that differ between configs, a value for each config.
 
     Raises:
         ConfigError: if they differ in anything else but the seed.
     """
     first = configs[0]
+    names = first.learner.TRACED
     varied: dict[str, list[float]] = {}
-    for name in TRACED:
-        values = [getattr(config.ppo, name) for config in configs]
+    for name in names if all(config.algo == first.algo for config in configs) else ():
+        values = [float(getattr(config.learner, name)) for config in configs]
         if any(value != values[0] for value in values):
             varied[name] = values
+    same = {name: getattr(first.learner, name) for name in names}
     for config in configs:
-        same = {name: getattr(first.ppo, name) for name in TRACED}
-        ppo = dataclasses.replace(config.ppo, **same)
-        if dataclasses.replace(config, seed=first.seed, ppo=ppo) != first:
+        alike = config.algo == first.algo
+        if not alike or with_traced(dataclasses.replace(config, seed=first.seed), same) != first:
             raise ConfigError(
-                f"expected runs that differ in the seed and in {', '.join(TRACED)} at most, got "
+                f"expected runs that differ in the seed and in {', '.join(names)} at most, got "
                 f"{first} and {config}; train the others by themselves."
             )
     return varied
 
 
 def with_traced(config: Config, values: Mapping[str, Any]) -> Config:
-    """Return a config with settings of PPO that may be traced arrays; they are not checked."""
-    ppo = copy.copy(config.ppo)
-    for name, value in values.items():
-        object.__setattr__(ppo, name, value)
-    return dataclasses.replace(config, ppo=ppo)
+    """Return a config with settings of its algorithm that may be traced arrays, unchecked."""
+    other = copy.copy(config)
+    other.__dict__[config.section] = config.learner.traced(values)
+    return other
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """Return the values in which two configurations differ, ``{dotted key: (old, new)}``."""
-    flat_old, flat_new = (_flat(dataclasses.asdict(config)) for config in (old, new))
+    flat_old, flat_new = (_flat(config) for config in (old, new))
     return {
-        key: (flat_old[key], value) for key, value in flat_new.items() if flat_old[key] != value
+        key: (flat_old.get(key), value)
+        for key, value in flat_new.items()
+        if key not in flat_old or flat_old[key] != value
     }
 
 
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
+def _flat(config: Config) -> dict[str, Any]:
     """Put the settings of the algorithm beside the others, under dotted keys."""
-    flat = {key: value for key, value in values.items() if key != "ppo"}
-    return flat | {f"ppo.{key}": value for key, value in values["ppo"].items()}
+    values = dataclasses.asdict(config)
+    flat = {key: value for key, value in values.items() if key not in (*SECTIONS, "own")}
+    return flat | {f"{config.section}.{k}": v for k, v in (values[config.section] or {}).items()}

@@ -12,7 +12,6 @@ from typing import Any
 import gymnasium as gym
 from kitae_envs.grouping import agent_groups
 
-from kitae_marl.config.ppo import CENTRAL
 from kitae_marl.config.run import Config
 from kitae_marl.data.spaces import action_leaf, feature_space, leaves
 from kitae_marl.types import GroupSpec
@@ -123,8 +122,8 @@ def learning_groups(env: Any, config: Config) -> tuple[GroupSpec, ...]:
         env.possible_agents,
         env.observation_space,
         env.action_space,
-        config.ppo.share_params,
-        getattr(env, "state_space", None) if config.algo in CENTRAL else None,
+        config.learner.share_params,
+        getattr(env, "state_space", None) if config.central else None,
     )
     for group in groups:
         _require_arrays(group)

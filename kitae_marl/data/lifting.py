@@ -121,7 +121,7 @@ def remember(act: Callable[..., Any]) -> Callable[..., Any]:
     """Let memory begin anew with each episode and advance only at own decisions.
 
     Args:
-        act: ``(state, key, observation, action_mask, carry) -> (action, log_prob, carry)``, memory
+        act: ``(state, key, observation, action_mask, carry) -> (action, extras, carry)``, memory
             ``{group: [E, A, ...]}``, ``()`` for none.
 
     Returns:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,25 +11,20 @@ import numpy as np
 from kitae_marl.data.stacking import map_leaves
 from kitae_marl.types import Experience
 
-BEFORE = ("observation", "action", "log_prob", "action_mask", "active", "state", "carry", "reset")
-"""Fields known before the environment steps."""
-AFTER = (
-    "reward", "terminated", "truncated", "next_observation", "next_active", "next_state",
-    "next_reset",
-)  # fmt: skip
-"""Fields known after the environment has stepped."""
 _DTYPES = {"reward": np.float32}
 
 
 class RolloutBuffer:
     """Rollout of ``n_steps`` joint steps in NumPy arrays ``{group: [T, E, A, ...]}``.
 
-    The arrays are made at the first step, from what comes, and used again after ``clear``. What is
-    added is copied, so live views of an environment's shared memory may be passed.
+    Each step is one Experience ``[E, A, ...]``, which comes in two parts, since the environment
+    overwrites what it has shown when it steps: ``begin`` copies what is known before, ``finish``
+    what came of it. The arrays are made at the first step, from what comes, and used again after
+    ``clear``.
 
     Attributes:
         n_steps: capacity.
-        cursor: joint steps stored so far.
+        cursor: whole joint steps stored so far.
     """
 
     def __init__(self, n_steps: int) -> None:
@@ -38,6 +32,7 @@ class RolloutBuffer:
             raise ValueError(f"expected n_steps of at least 1, got {n_steps}.")
         self.n_steps = n_steps
         self.cursor = 0
+        self._begun = False
         self._fields: dict[str, Any] = {}
 
     @property
@@ -45,38 +40,51 @@ class RolloutBuffer:
         """Whether no further step fits."""
         return self.cursor == self.n_steps
 
-    def add(self, part: Mapping[str, Any]) -> None:
-        """Copy fields of the current step, each ``{group: [E, A, ...]}``, ``[E, ...]`` or ``()``.
-
-        Call it with the fields of ``BEFORE`` first, then with those of ``AFTER`` and ``advance``.
+    def begin(self, before: Experience) -> None:
+        """Copy the fields known before the environment steps; those that are ``()`` are left out.
 
         Raises:
-            RuntimeError: if the buffer is full.
+            RuntimeError: if the buffer is full, or the last step has not been finished.
         """
         if self.full:
             raise RuntimeError(f"the rollout of {self.n_steps} steps is full; call clear() first.")
-        for name, value in part.items():
+        if self._begun:
+            raise RuntimeError("expected finish(...) of the step that was begun, got another one.")
+        self._store(before)
+        self._begun = True
+
+    def finish(self, after: Experience) -> None:
+        """Copy the other fields of the step that was begun, and go to the next one.
+
+        Raises:
+            RuntimeError: if no step was begun.
+        """
+        if not self._begun:
+            raise RuntimeError("expected a step that was begun by begin(...), got none.")
+        self._store(after)
+        self._begun = False
+        self.cursor += 1
+
+    def _store(self, part: Experience) -> None:
+        """Copy the fields that are set into the current row."""
+        for name, value in zip(Experience._fields, part, strict=True):
             if isinstance(value, tuple):
                 continue
             if name not in self._fields:
                 self._fields[name] = map_leaves(lambda x, n=name: self._allocate(n, x), value)
-            map_leaves(self._store, self._fields[name], value)
-
-    def advance(self) -> None:
-        """Go to the next joint step."""
-        self.cursor += 1
+            map_leaves(self._put, self._fields[name], value)
 
     def _allocate(self, name: str, leaf: Any) -> np.ndarray:
         """Make the array of one leaf."""
         dtype = _DTYPES.get(name, np.asarray(leaf).dtype)
         return np.zeros((self.n_steps, *np.shape(leaf)), dtype)
 
-    def _store(self, array: np.ndarray, leaf: Any) -> None:
+    def _put(self, array: np.ndarray, leaf: Any) -> None:
         """Copy one leaf into the current row."""
         array[self.cursor] = leaf
 
     def experience(self) -> Experience:
-        """Return the stored rollout, arrays ``[T, E, A, ...]``; valid until the next ``add``.
+        """Return the stored rollout, arrays ``[T, E, A, ...]``; valid until the next ``begin``.
 
         Raises:
             RuntimeError: if the rollout is not complete.
@@ -87,7 +95,7 @@ class RolloutBuffer:
 
     def clear(self) -> None:
         """Forget the stored steps; the memory is kept."""
-        self.cursor = 0
+        self.cursor, self._begun = 0, False
 
 
 def cut_sequences(tree: Any, length: int) -> Any:

@@ -3,7 +3,7 @@
 It plays in the original (Python) games and reads nothing of training but run folders.
 """
 
-from kitae_marl.evaluation.playing import evaluate, evaluate_sides, play_frames
+from kitae_marl.evaluation.playing import evaluate, evaluate_sides, evaluation_of, play_frames
 from kitae_marl.evaluation.results import (
     DEFINITION,
     Evaluation,
@@ -27,6 +27,7 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_sides",
+    "evaluation_of",
     "iqm",
     "normalized_score",
     "oracle_for",

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 
-from kitae_marl.algos.nets.distributions import bounds_in_float32, network_units
-from kitae_marl.algos.nets.normalization import Moments, standard_deviation
-from kitae_marl.data.space_json import space_to_json
-from kitae_marl.data.spaces import feature_space, has_mask
 from kitae_marl.runs.store.files import replacing, require_output
 
 if TYPE_CHECKING:
     from kitae_marl.runs.agent import Agent
-    from kitae_marl.types import GroupSpec
 
 SOURCE = Path(__file__).parent / "exported_policy.py"
 
@@ -34,7 +27,7 @@ def export_policy(agent: Agent, out: str | Path) -> tuple[Path, Path]:
         Paths of both files.
 
     Raises:
-        ValueError: as ``require_outputs``.
+        ValueError: as ``require_outputs``, and for an algorithm or a network that has no export.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -48,13 +41,19 @@ def export_policy(agent: Agent, out: str | Path) -> tuple[Path, Path]:
         ['policy.npz', 'policy.py']
     """
     out, module = require_outputs(out)
+    export = agent.algorithm.export
+    if export is None:
+        raise ValueError(
+            f"expected an algorithm whose policies can be exported, got {agent.config.algo}; its "
+            "record (kitae_marl.Algorithm) has no export."
+        )
     about: dict[str, Any] = {"format": 2, "agents": {}, "groups": {}}
     arrays: dict[str, np.ndarray] = {}
     for number, group in enumerate(agent.groups):
         prefix = f"group_{number}"
-        about["groups"][group.name] = {"prefix": prefix, **_about_group(group, agent)}
-        for name, array in _arrays(group, agent):
-            arrays[f"{prefix}/{name}"] = np.asarray(array)
+        described, parts = export(group, agent.config, agent.state)
+        about["groups"][group.name] = {"prefix": prefix, **described}
+        arrays |= {f"{prefix}/{name}": np.asarray(array) for name, array in parts.items()}
     for name in agent.possible_agents:
         (group,) = (group for group in agent.groups if name in group.agents)
         about["agents"][name] = {"group": group.name, "index": group.agents.index(name)}
@@ -80,52 +79,3 @@ def require_outputs(out: str | Path) -> tuple[Path, Path]:
             f"{module} is in the way: the module that acts gets this name; choose another --out."
         )
     return out, module
-
-
-def _about_group(group: GroupSpec, agent: Agent) -> dict[str, Any]:
-    """Say how the arrays of a group are put together."""
-    ppo = agent.config.ppo
-    return {
-        "share_params": group.share_params,
-        "n_agents": group.n_agents,
-        "agent_id": ppo.agent_id and group.share_params and group.n_agents > 1,
-        "masked": has_mask(group.observation_space),
-        "space": space_to_json(feature_space(group.observation_space)),
-        "action_space": space_to_json(group.action_space),
-        "n_layers": len(ppo.hidden_sizes),
-        "activation": ppo.activation,
-        "gru_size": ppo.gru_size,
-    }
-
-
-def _arrays(group: GroupSpec, agent: Agent) -> Iterator[tuple[str, Any]]:
-    """Yield the arrays of a group by name: parameters, moments of observations, bounds."""
-    state = agent.state[group.name]
-    yield from _flat(state.params["actor"]["params"], "")
-    if agent.config.ppo.normalize_observation:
-        yield from _flat(state.moments["observation"], "moments/")
-    if isinstance(group.action_space, gym.spaces.Box):
-        yield from _bounds(group.action_space)
-
-
-def _bounds(space: gym.spaces.Box) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the bounds of actions, and what the network's -1 and 1 stand for."""
-    low, high = bounds_in_float32(space)
-    middle, half = network_units(low, high)
-    yield "bound/low", low
-    yield "bound/high", high
-    yield "bound/half", half
-    yield "bound/middle", middle
-
-
-def _flat(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested dicts and tuples, names joined by ``/``."""
-    if isinstance(tree, Moments):
-        yield f"{path}mean", tree.mean
-        yield f"{path}deviation", standard_deviation(tree)
-    elif isinstance(tree, Mapping | tuple):
-        pairs = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
-        for name, part in pairs:
-            yield from _flat(part, f"{path}{name}/")
-    else:
-        yield path.rstrip("/"), tree

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +72,31 @@ def evaluate(
     arrays = {agent: np.asarray(values) for agent, values in returns.items()}
     groups = {group.name: group.agents for group in env.groups}
     return Evaluation(arrays, np.asarray(lengths), groups, is_zero_sum(arrays))
+
+
+def evaluation_of(
+    env: VecParallelEnv, n_episodes: int, *, seed: int = 0
+) -> Callable[[Any], dict[str, float]]:
+    """Return an evaluation for ``Agent.train(evaluate=...)``: whole episodes, likeliest actions.
+
+    Args:
+        env: vector environment of its own, not the one that is trained on; it is left open.
+        n_episodes: episodes to play each time.
+        seed: environment i starts each time with seed ``seed + i``, so that evaluations differ by
+            the agent alone.
+
+    Returns:
+        ``evaluate(agent) -> metrics``: the means of ``return/<agent>``, ``return/mean`` (over
+        agents) and ``episode/length``.
+    """
+
+    def evaluate_agent(agent: Any) -> dict[str, float]:
+        outcome = evaluate(agent.player().select_action, env, n_episodes, seed=seed)
+        means = {f"return/{name}": float(x.mean()) for name, x in outcome.returns.items()}
+        mean = sum(means.values()) / len(means)
+        return {**means, "return/mean": mean, "episode/length": float(outcome.lengths.mean())}
+
+    return evaluate_agent
 
 
 class _EndsWatch:

@@ -27,7 +27,7 @@ from kitae_marl.loops.compiled import (
 from kitae_marl.loops.compiling import Once
 from kitae_marl.loops.long_calls import GivenUpError, LongCall
 from kitae_marl.loops.metrics import count_skipped, log_compiled
-from kitae_marl.types import Checkpointer, Writer
+from kitae_marl.types import Checkpointer, Run, RunWriter
 
 CHUNK_SECONDS = 1.0
 """About how long a chunk takes; logs and checkpoints are written between two of them."""
@@ -46,7 +46,7 @@ class CompiledLoop:
     Args:
         game: the rules.
         agents: one for each run: state, keys, config; for runs that continue also the games (by
-            ``saved_game``). Configs may differ in the seed and in ``config.TRACED``.
+            ``saved_game``). Configs may differ in the seed and in settings that are traced.
         seeds: one for each run, of its games.
         start_step: first joint step, 1 for new runs.
         stopping: whether to end; asked while the program is compiled.
@@ -66,52 +66,33 @@ class CompiledLoop:
     def __init__(
         self,
         game: Game,
-        agents: Sequence[Any],
+        agents: Sequence[Run],
         seeds: Sequence[int],
         start_step: int = 1,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        algorithm, groups, config = agents[0].algorithm, agents[0].groups, agents[0].config
-        self.n_steps = config.ppo.n_steps
+        config = agents[0].config
+        self.n_steps = config.learner.n_steps
         self._many = len(agents) > 1
         self._mesh = devices.environment_mesh(config.n_envs)
-
-        # Traced once, though its shapes are asked for before.
-        rollout = jax.jit(rollout_factory(game, algorithm, groups, config), inline=True)
-
-        def start(state: Any, root_key: jax.Array, game_key: jax.Array) -> LoopState:
-            carry = algorithm.carry_factory(groups, config)(config.n_envs)
-            return start_loop(game, groups, config.n_envs, state, carry, root_key, game_key)
-
-        def run(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any) -> Any:
-            chunk = chunk_factory(rollout, algorithm, groups, with_traced(config, traced))
-            return chunk(rest._replace(state=state), n_updates)
-
+        rollout, start, run = _functions(game, agents[0])
         agents[0].begin_to_draw()
         for agent in agents[1:]:
             agent.draw_like(agents[0])
         keys = [(a.root_key, jax.random.key(s)) for a, s in zip(agents, seeds, strict=True)]
-        each = [(a.state_shapes, *own) for a, own in zip(agents, keys, strict=True)]
-        experience = jax.eval_shape(rollout, jax.eval_shape(start, *each[0]))[1]
+        shapes = [(a.state_shapes, *own) for a, own in zip(agents, keys, strict=True)]
+        experience = jax.eval_shape(rollout, jax.eval_shape(start, *shapes[0]))[1]
         self.rollout_bytes = devices.n_at_a_time(len(agents)) * compiling.n_bytes(experience)
         compiling.require_memory(self.rollout_bytes // self._n_devices, config)
         if self._many:
-            one_run = run
-
-            def run(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any) -> Any:
-                def own(state: Any, rest: LoopState, traced: Any) -> Any:
-                    return one_run(state, rest, n_updates, traced)
-
-                return devices.over_runs(own)(state, rest, traced)
-
-            start = devices.over_runs(start)
+            start, run = _over_runs(start, run)
         traced = {n: jnp.asarray(x) for n, x in differing([a.config for a in agents]).items()}
-        held = None if self._mesh is None else devices.replicated(self._mesh)
-        self._traced = devices.place(traced, held)
-        begin = self._compile(start, run, jax.eval_shape(self._stack, each), stopping)
+        replicated = None if self._mesh is None else devices.replicated(self._mesh)
+        self._traced = devices.place(traced, replicated)
+        starting = self._compile(start, run, jax.eval_shape(self._stack, shapes), stopping)
         compiling.require_memory(self.program_bytes, config)
-        each = [(a.state, *own) for a, own in zip(agents, keys, strict=True)]
-        self.loop: LoopState = begin(*devices.place(self._stack(each), held))
+        inputs = [(a.state, *own) for a, own in zip(agents, keys, strict=True)]
+        self.loop: LoopState = starting(*devices.place(self._stack(inputs), replicated))
         if start_step > 1:
             self._continue(agents)
 
@@ -140,15 +121,17 @@ class CompiledLoop:
         shapes = jax.eval_shape(start, *inputs)
         self._places = places = None
         if self._mesh is not None:
-            held = devices.replicated(self._mesh)
+            replicated = devices.replicated(self._mesh)
             spread = devices.split(self._mesh, axis=1 if self._many else 0)
-            where = {n: held if n in WITHOUT_ENVIRONMENTS else spread for n in LoopState._fields}
+            where = {
+                n: replicated if n in WITHOUT_ENVIRONMENTS else spread for n in LoopState._fields
+            }
             self._places = places = LoopState(
                 **{n: jax.tree.map(lambda _, n=n: where[n], getattr(shapes, n)) for n in where}
             )
-            inputs = _placed(inputs, jax.tree.map(lambda _: held, inputs))
+            inputs = _placed(inputs, jax.tree.map(lambda _: replicated, inputs))
             shapes = _placed(shapes, places)
-            places = places, held
+            places = places, replicated
         first = Once(jax.jit(start, out_shardings=self._places).trace(*inputs))
         first.begin()
         # The agents keep their states, should a chunk fail; all else is updated in place.
@@ -162,7 +145,7 @@ class CompiledLoop:
             self.program_bytes += compiling.n_bytes(rest)  # their copy, see ``run``
         return first
 
-    def _continue(self, agents: Sequence[Any]) -> None:
+    def _continue(self, agents: Sequence[Run]) -> None:
         """Take over the games of the agents' checkpoints."""
         saved = [agent.saved_game(game) for agent, game in zip(agents, self.games(), strict=True)]
         games = self._stack(saved)
@@ -208,6 +191,41 @@ class CompiledLoop:
         return [jax.tree.map(lambda x, k=k: x[k], tree) for k in range(n_runs)]
 
 
+def _functions(game: Game, agent: Run) -> tuple[Any, Any, Any]:
+    """Make the functions of one run: its rollout, what starts its games, and a chunk of updates.
+
+    Returns:
+        ``rollout(loop_state)``, ``start(state, root_key, game_key) -> LoopState`` and
+        ``run(state, rest, n_updates, traced) -> (LoopState, metrics)``, where ``rest`` is a
+        LoopState without the state that learning changes.
+    """
+    algorithm, groups, config = agent.algorithm, agent.groups, agent.config
+    # A function of its own for the tracer, which is asked for shapes first: traced once.
+    rollout = jax.jit(rollout_factory(game, algorithm, groups, config), inline=True)
+
+    def start(state: Any, root_key: jax.Array, game_key: jax.Array) -> LoopState:
+        carry = algorithm.carry(groups, config)(config.n_envs)
+        return start_loop(game, groups, config.n_envs, state, carry, root_key, game_key)
+
+    def run(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any) -> Any:
+        chunk = chunk_factory(rollout, algorithm, groups, with_traced(config, traced))
+        return chunk(rest._replace(state=state), n_updates)
+
+    return rollout, start, run
+
+
+def _over_runs(start: Any, run: Any) -> tuple[Any, Any]:
+    """Map ``start`` and ``run`` over runs, the leading axis of what they take and return."""
+
+    def run_all(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any) -> Any:
+        def one(state: Any, rest: LoopState, traced: Any) -> Any:
+            return run(state, rest, n_updates, traced)
+
+        return devices.over_runs(one)(state, rest, traced)
+
+    return devices.over_runs(start), run_all
+
+
 def _placed(shapes: Any, places: Any) -> Any:
     """Say of shapes where their arrays lie."""
     return jax.tree.map(
@@ -217,12 +235,12 @@ def _placed(shapes: Any, places: Any) -> Any:
 
 def train_in_chunks(
     seeds: Sequence[int],
-    agents: Sequence[Any],
+    agents: Sequence[Run],
     env: Any,
     n_env_steps: int,
     start_step: int,
     checkpointers: Sequence[Checkpointer | None],
-    writers: Sequence[Writer | None],
+    writers: Sequence[RunWriter | None],
 ) -> None:
     """Run chunks of the compiled loop, about a second each; log, save and stop between them.
 
@@ -254,7 +272,7 @@ def train_in_chunks(
     except GivenUpError:
         return
     _say_memory(loop, writers[0])
-    runs = [_Run(*run) for run in zip(agents, checkpointers, writers, strict=True)]
+    runs = [_Results(*run) for run in zip(agents, checkpointers, writers, strict=True)]
     step, n_updates = start_step - 1, 1
     while step + loop.n_steps <= n_env_steps and not all(run.diverged for run in runs):
         clock = time.perf_counter()
@@ -276,22 +294,19 @@ def train_in_chunks(
             raise run.diverged
 
 
-def _say_memory(loop: CompiledLoop, writer: Any) -> None:
-    """Tell what the loop needs, where the writer speaks to the user."""
-    tell = getattr(writer, "tell", None)
-    if tell is not None:
-        rollout, program = (
-            compiling.in_words(loop.rollout_bytes),
-            compiling.in_words(loop.program_bytes),
-        )
-        tell(f"memory: {rollout} for a rollout, {program} in all")
+def _say_memory(loop: CompiledLoop, writer: RunWriter | None) -> None:
+    """Tell the user what the loop needs."""
+    if writer is not None:
+        words = compiling.in_words
+        rollout, program = words(loop.rollout_bytes), words(loop.program_bytes)
+        writer.tell(f"memory: {rollout} for a rollout, {program} in all")
 
 
-class _Run:
+class _Results:
     """One of the runs that are trained together: where its results go."""
 
     def __init__(
-        self, agent: Any, checkpointer: Checkpointer | None, writer: Writer | None
+        self, agent: Run, checkpointer: Checkpointer | None, writer: RunWriter | None
     ) -> None:
         self.agent, self.checkpointer, self.writer = agent, checkpointer, writer
         self.diverged: TrainingDivergedError | None = None

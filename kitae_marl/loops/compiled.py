@@ -1,7 +1,7 @@
 """The training loop inside XLA: games, exploration and learning in one program.
 
-It calls the same four functions of an :class:`~kitae_marl.types.Algorithm` as the host loop, on
-the same stacked arrays, with the same keys, so both end with the same parameters. Pure and
+It calls the same functions of an :class:`~kitae_marl.types.Algorithm` as the host loop, on the
+same stacked arrays, with the same keys, so both end with the same parameters. Pure and
 jittable; the host runs it in chunks of whole updates and logs, saves and stops between them.
 """
 
@@ -124,7 +124,7 @@ def rollout_factory(
     It returns the state after them, the Experience ``[T, E, A, ...]``, and sums over the finished
     episodes: ``return/<agent>``, ``episode/length`` and ``episodes``, their number.
     """
-    explore = remember(algorithm.explore_factory(groups, config))
+    explore = remember(algorithm.explore(groups, config))
 
     def step(both: tuple[LoopState, Any], keys: Any) -> tuple[tuple[LoopState, Any], Experience]:
         loop, totals = both
@@ -133,7 +133,7 @@ def rollout_factory(
 
     def rollout(loop: LoopState) -> tuple[LoopState, Experience, dict[str, jax.Array]]:
         none = jax.tree.map(jnp.zeros_like, (loop.length, loop.length, loop.returns))
-        keys = _step_keys(loop, config.ppo.n_steps)
+        keys = _step_keys(loop, config.learner.n_steps)
         with jax.named_scope("play"):
             (loop, totals), experience = jax.lax.scan(step, (loop, none), keys)
         episodes, length, returns = jax.tree.map(lambda x: jnp.sum(x, axis=0), totals)
@@ -158,7 +158,7 @@ def chunk_factory(
     ``n_updates`` is traced and at most ``MAX_CHUNK``, so chunks of any length are one program. The
     metrics in the bundle have shape ``[MAX_CHUNK]``, of which the first ``n_updates`` hold; sums
     over finished episodes come as ``return/<agent>`` with ``episodes``, their number.
-    ``rollout`` is of ``rollout_factory``; what it does depends on no setting in ``config.TRACED``.
+    ``rollout`` is of ``rollout_factory``; what it does depends on no setting that is traced.
     """
     learn = learn_factory(algorithm, groups, config)
 
@@ -211,7 +211,7 @@ def _joint_step(
     up over environments only after the rollout, for these may lie on several devices.
     """
     view = loop.view
-    action, log_prob, carry = explore(
+    action, extras, carry = explore(
         loop.state,
         explore_key,
         view["observation"],
@@ -231,7 +231,7 @@ def _joint_step(
         terminated=step.terminated,
         truncated=step.truncated,
         next_observation=_features(step.next_observation),
-        log_prob=log_prob,
+        extras=extras,
         action_mask=view["action_mask"],
         active=view["active"],
         next_active=step.active,

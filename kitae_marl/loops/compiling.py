@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import psutil
 
+from kitae_marl.config.learner import LearnerConfig
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.loops.long_calls import LongCall
@@ -102,28 +103,42 @@ def require_memory(needed: int, config: Config) -> None:
         return
     n = int(config.n_envs * free / needed)
     n = 2 ** int(math.log2(n)) if n else 0
-    while n and n * config.ppo.n_steps % config.ppo.n_minibatches:
+    while n and not _is_rollout(config.learner, n):
         n //= 2
     advice = f"{n} environments fit" if n else "not even one environment fits"
     raise ConfigError(
         f"n_envs: expected a training program of at most {in_words(free)}, got one of "
-        f"{in_words(needed)} for {config.n_envs} environments; {advice}, or lower ppo.n_steps.",
+        f"{in_words(needed)} for {config.n_envs} environments; {advice}, or lower "
+        f"{config.learner.key('n_steps')}.",
         "n_envs",
     )
 
 
-def require_state_memory(shapes: Any) -> None:
+def _is_rollout(learner: LearnerConfig, n_envs: int) -> bool:
+    """Whether rollouts of so many environments can be learned from."""
+    try:
+        learner.require_rollout(n_envs)
+    except ConfigError:
+        return False
+    return True
+
+
+def require_state_memory(shapes: Any, learner: LearnerConfig) -> None:
     """Raise a ConfigError unless what learning changes fits into memory.
 
     Args:
         shapes: parameters, optimiser and the rest, as ShapeDtypeStructs.
+        learner: settings of the algorithm, which name those to lower.
     """
     needed, free = n_bytes(shapes), int(USABLE * free_bytes())
     if needed > free:
+        sizes = [learner.key(name) for name in learner.SIZES]
+        key = sizes[0] if sizes else "n_envs"
+        advice = f"lower {' or '.join(sizes)}" if sizes else "lower what sizes it"
         raise ConfigError(
-            f"ppo.hidden_sizes: expected parameters and optimiser of at most {in_words(free)}, got "
-            f"{in_words(needed)}; lower ppo.hidden_sizes or ppo.gru_size, or share parameters.",
-            "ppo.hidden_sizes",
+            f"{key}: expected parameters and optimiser of at most {in_words(free)}, got "
+            f"{in_words(needed)}; {advice}, or share parameters.",
+            key,
         )
 
 

@@ -16,8 +16,29 @@ from kitae_marl.data.stacking import (
     stack,
     starts,
 )
-from kitae_marl.loops.metrics import count_skipped, log_env, log_episodes, log_update
-from kitae_marl.types import AgentPyTree, AlgoType, Checkpointer, GroupSpec, IAgent, Writer
+from kitae_marl.loops.metrics import (
+    as_run_writer,
+    count_skipped,
+    log_env,
+    log_episodes,
+    log_update,
+)
+from kitae_marl.types import (
+    AgentPyTree,
+    AlgoType,
+    Buffer,
+    Checkpointer,
+    Closing,
+    Experience,
+    GroupSpec,
+    HasAlgorithm,
+    IAgent,
+    LearnsInside,
+    Recurrent,
+    RunWriter,
+    Stoppable,
+    Writer,
+)
 from kitae_marl.vector.adapters.as_parallel import as_parallel, as_vector
 from kitae_marl.vector.protocol import VecParallelEnv
 
@@ -54,9 +75,9 @@ def vectorized_train(
     Args:
         seed: environment i is seeded ``seed + i``; a run that continues (``start_step`` above 1)
             plays new episodes from seeds drawn from ``(seed, start_step)``.
-        agent: explores and learns. Where it has an attribute ``stopping`` that becomes true, the
-            loop ends before the next step; that of a compiled game ends with its chunk of updates,
-            or gives the chunk up where that takes too long, and its updates are lost.
+        agent: explores and learns. Where its attribute ``stopping`` (``types.Stoppable``) becomes
+            true, the loop ends before the next step; that of a compiled game ends with its chunk of
+            updates, or gives the chunk up where that takes too long, and its updates are lost.
         env: a vector of parallel environments, or anything that ``check_env`` accepts; a single
             environment becomes a vector of one. A vector of your own needs ``num_envs``,
             ``possible_agents``, the spaces, ``reset``, ``step`` and ``close``; where its infos are
@@ -64,39 +85,50 @@ def vectorized_train(
             returned, and no returns are logged.
         n_env_steps: joint steps of the whole run, each of them a step of every environment. What is
             left at the end and fills no rollout is not learned from.
-        algo_type: on-policy; off-policy algorithms are not there yet.
+        algo_type: that of the agent's algorithm. The loop is the same for both: an off-policy
+            algorithm keeps its replay in its own state.
         start_step: the first joint step, 1 for a new run.
         checkpointer: its ``save(step, agent)`` is called after every update.
-        writer: gets the returns of finished episodes (of compiled games the means of an update, by
-            ``add_mean(tag, mean, count)`` where it has that), and after every update the metrics
-            that ``agent.update`` returns; where it has ``flush_step(step)``, that is called then.
+        writer: gets the returns of finished episodes and, after every update, the metrics that
+            ``agent.update`` returns; where it has ``flush_step(step)``, that is called then. A
+            ``types.RunWriter`` gets the returns of compiled games as the means of an update.
 
     Raises:
-        ValueError: if ``start_step`` is not in ``[1, n_env_steps + 1]`` or the algorithm type is
-            not supported.
+        ValueError: if ``start_step`` is not in ``[1, n_env_steps + 1]`` or the algorithm is of
+            another type.
         TrainingDivergedError: after 10 updates in a row that were not finite; each was skipped.
     """
     closing = env  # until there is a vector around it
     try:
         with_state = agent.groups[0].state_space is not None
         closing = vec_env = as_vector(check_env(env), with_state=with_state)
-        if algo_type is not AlgoType.ON_POLICY:
-            raise ValueError(f"expected AlgoType.ON_POLICY, got {algo_type}.")
+        _require_type(agent, algo_type)
         if not 1 <= start_step <= n_env_steps + 1:
             raise ValueError(
                 f"expected a start_step in [1, {n_env_steps + 1}], got {start_step}; the run of "
                 f"{n_env_steps} joint steps cannot start there."
             )
-        if _has_twin(vec_env, agent):
+        run_writer = as_run_writer(writer)
+        if vec_env.game is not None and isinstance(agent, LearnsInside):
             from kitae_marl.loops.chunks import train_in_chunks  # only where there is a twin
 
-            rims = [checkpointer], [writer]
-            train_in_chunks([seed], [agent], vec_env, n_env_steps, start_step, *rims)
+            rims = [checkpointer], [run_writer]
+            run: Any = agent  # a Run, as what learns inside is
+            train_in_chunks([seed], [run], vec_env, n_env_steps, start_step, *rims)
         else:
-            _train(seed, agent, vec_env, n_env_steps, start_step, checkpointer, writer)
+            _train(seed, agent, vec_env, n_env_steps, start_step, checkpointer, run_writer)
     finally:
-        if hasattr(closing, "close"):
+        if isinstance(closing, Closing):
             closing.close()
+
+
+def _require_type(agent: IAgent, algo_type: AlgoType) -> None:
+    """Refuse an algorithm type that is none, or not that of the agent's algorithm."""
+    if not isinstance(algo_type, AlgoType):
+        raise ValueError(f"expected an AlgoType, got {algo_type!r}.")
+    own = agent.algorithm.algo_type if isinstance(agent, HasAlgorithm) else algo_type
+    if own is not algo_type:
+        raise ValueError(f"expected {own}, the type of the agent's algorithm, got {algo_type}.")
 
 
 def _train(
@@ -106,10 +138,10 @@ def _train(
     n_env_steps: int,
     start_step: int,
     checkpointer: Checkpointer | None,
-    writer: Writer | None,
+    writer: RunWriter | None,
 ) -> None:
     """Step, store and update until the end or until the agent is told to stop."""
-    buffer = agent.make_buffer(env.num_envs)
+    buffer: Buffer = agent.make_buffer(env.num_envs)
     groups = agent.groups
     with_state = groups[0].state_space is not None
     if with_state and not env.with_state:
@@ -117,26 +149,25 @@ def _train(
             "expected a vector that delivers the global state, which the critic sees; make it with "
             "with_state=True (make_vec_env(..., vector_options={'with_state': True}))."
         )
+    stoppable = agent if isinstance(agent, Stoppable) else None
+    recurrent = agent if isinstance(agent, Recurrent) else None
     observations, infos = env.reset(seed=first_seed(seed, start_step))
     skipped = 0
     for step in range(start_step, n_env_steps + 1):
-        if getattr(agent, "stopping", False):
+        if stoppable is not None and stoppable.stopping:
             return
         global_step = step * env.num_envs
-        carry = getattr(agent, "carry", ())
-        actions, log_probs = agent.explore(observations, infos)
-        buffer.add(_before(observations, actions, log_probs, infos, groups, env.num_envs))
-        buffer.add({"carry": carry, "reset": starts(infos, env.num_envs)})
-        if with_state:
-            buffer.add({"state": env.state()})
+        carry = () if recurrent is None else recurrent.carry
+        actions, extras = agent.explore(observations, infos)
+        before = _before(observations, actions, extras, infos, groups, env.num_envs)
+        state = env.state() if with_state else ()
+        buffer.begin(before._replace(carry=carry, state=state))  # copied: ``step`` overwrites it
         observations, rewards, terminated, truncated, infos = env.step(actions)
         infos = _with_ends(infos, terminated, truncated)
         true_next = process_termination(global_step, observations, infos, writer)
-        buffer.add(_after(true_next, rewards, terminated, truncated, infos, groups, env.num_envs))
-        buffer.add({"next_reset": starts(infos, env.num_envs)})
-        if with_state:
-            buffer.add({"next_state": _true_next_state(env, infos)})
-        buffer.advance()
+        after = _after(true_next, rewards, terminated, truncated, infos, groups, env.num_envs)
+        next_state = _true_next_state(env, infos) if with_state else ()
+        buffer.finish(after._replace(next_state=next_state))
         if agent.should_update(step, buffer):
             metrics = agent.update(buffer)
             if writer is not None:
@@ -145,11 +176,6 @@ def _train(
             skipped = count_skipped(metrics, skipped, global_step)
             if checkpointer is not None and not skipped:
                 checkpointer.save(step, agent)
-
-
-def _has_twin(env: VecParallelEnv, agent: Any) -> bool:
-    """Whether the games are compiled ones and the agent can learn inside XLA."""
-    return env.game is not None and hasattr(agent, "learned")
 
 
 def first_seed(seed: int, start_step: int) -> int:
@@ -176,20 +202,21 @@ def _with_ends(
 def _before(
     observations: AgentPyTree,
     actions: AgentPyTree,
-    log_probs: AgentPyTree,
+    extras: AgentPyTree,
     infos: Mapping[str, Any],
     groups: tuple[GroupSpec, ...],
     n_envs: int,
-) -> dict[str, Any]:
+) -> Experience:
     """What is known before the environment steps, stacked by group."""
     features, masks = split_masks(observations, infos, groups)
-    return {
-        "observation": features,
-        "action": stack(actions, groups),
-        "log_prob": stack(log_probs, groups),
-        "action_mask": masks,
-        "active": active_agents(infos, groups, n_envs),
-    }
+    return Experience(
+        observation=features,
+        action=stack(actions, groups),
+        extras=stack(extras, groups) if extras else (),
+        action_mask=masks,
+        active=active_agents(infos, groups, n_envs),
+        reset=starts(infos, n_envs),
+    )
 
 
 def _after(
@@ -200,16 +227,17 @@ def _after(
     infos: Mapping[str, Any],
     groups: tuple[GroupSpec, ...],
     n_envs: int,
-) -> dict[str, Any]:
+) -> Experience:
     """What is known after the environment has stepped, stacked by group."""
     features, _ = split_masks(next_observations, infos, groups)
-    return {
-        "reward": stack(rewards, groups),
-        "terminated": stack(terminated, groups),
-        "truncated": stack(truncated, groups),
-        "next_observation": features,
-        "next_active": active_agents(infos, groups, n_envs),
-    }
+    return Experience(
+        reward=stack(rewards, groups),
+        terminated=stack(terminated, groups),
+        truncated=stack(truncated, groups),
+        next_observation=features,
+        next_active=active_agents(infos, groups, n_envs),
+        next_reset=starts(infos, n_envs),
+    )
 
 
 def _true_next_state(env: VecParallelEnv, infos: Mapping[str, Any]) -> np.ndarray:
@@ -264,7 +292,7 @@ def process_termination(
 
 def _check_episodes(infos: Mapping[str, Any], writer: Writer) -> None:
     """Refuse infos that do not say which episodes ended and how long they were."""
-    if not hasattr(writer, "add_scalar"):
+    if not isinstance(writer, Writer):
         raise TypeError(f"expected a writer with add_scalar, or None, got {writer!r}.")
     episode = infos["episode"]
     if not episode["return"] or not episode.get("length"):

@@ -20,20 +20,20 @@ NONFINITE = "faults/nonfinite_update"
 """Metric of an update: 1 where it was skipped because it was not finite, else 0."""
 
 
-def skip_nonfinite(update_step: Callable[..., Any]) -> Callable[..., Any]:
+def skip_nonfinite(learn: Callable[..., Any]) -> Callable[..., Any]:
     """Guard an update: where it leads to a state with NaN or infinity, the state stays as it was.
 
     Learning rates are annealed all the same, so that they end where the training does.
 
     Args:
-        update_step: ``(state, key, processed) -> (state, info)``, pure.
+        learn: ``(state, key, experience) -> (state, info)``, pure.
 
     Returns:
         The same function, its ``info`` with the metric ``faults/nonfinite_update``.
     """
 
-    def guarded(state: Any, key: jax.Array, processed: Any) -> tuple[Any, dict[str, jax.Array]]:
-        learned, info = update_step(state, key, processed)
+    def guarded(state: Any, key: jax.Array, experience: Any) -> tuple[Any, dict[str, jax.Array]]:
+        learned, info = learn(state, key, experience)
         leaves = jax.tree.leaves(learned)
         # One vector and one branch are two dozen kernels less to compile than a test and a choice
         # of every leaf.
@@ -52,19 +52,14 @@ def learn_factory(
 
     It returns the state and the algorithm's metrics; ``step`` counts the joint steps before it.
     """
-    process_experience = algorithm.process_experience_factory(groups, config)
-    update_step = skip_nonfinite(algorithm.update_step_factory(groups, config))
+    learn = skip_nonfinite(algorithm.learn(groups, config))
 
-    def learn(
+    def guarded(
         state: Any, root_key: jax.Array, step: Any, experience: Any
     ) -> tuple[Any, dict[str, jax.Array]]:
-        process_key, update_key = jax.random.split(key_for(root_key, UPDATE, step))
-        with jax.named_scope("process"):
-            processed = process_experience(state, process_key, experience)
-        with jax.named_scope("update"):
-            return update_step(state, update_key, processed)
+        return learn(state, key_for(root_key, UPDATE, step), experience)
 
-    return learn
+    return guarded
 
 
 def all_but_schedule(old: Any, new: Any) -> Any:

@@ -13,7 +13,7 @@ from kitae_marl.algos import get_algorithm
 from kitae_marl.config.run import Config
 from kitae_marl.data.keys import EVALUATE, key_for
 from kitae_marl.data.lifting import remember
-from kitae_marl.data.stacking import AgentDict, active_agents, split_masks, starts
+from kitae_marl.data.stacking import AgentDict, active_agents, map_leaves, split_masks, starts
 from kitae_marl.types import AgentPyTree, GroupSpec, TrainState
 
 KEYS_AHEAD = 256
@@ -59,8 +59,8 @@ class Player:
     def _compile(self) -> None:
         """Call the algorithm's factories and jit each function, once."""
         algorithm, groups, config = self.algorithm, self.groups, self.config
-        explore = remember(algorithm.explore_factory(groups, config))
-        select = remember(algorithm.select_factory(groups, config))
+        explore = remember(algorithm.explore(groups, config))
+        select = remember(algorithm.select(groups, config))
 
         def sample(state: Any, key: np.ndarray, *inputs: Any) -> Any:
             return explore(state, jax.random.wrap_key_data(jax.numpy.asarray(key)), *inputs)
@@ -73,7 +73,7 @@ class Player:
         self._sample = jax.jit(sample)
         self._select = jax.jit(select)
         self._keys = jax.jit(keys)
-        self.first_carry = algorithm.carry_factory(groups, config)
+        self.first_carry = algorithm.carry(groups, config)
         self._recurrent = bool(jax.tree.leaves(jax.eval_shape(lambda: self.first_carry(1))))
 
     @property
@@ -93,16 +93,7 @@ class Player:
 
     @state.setter
     def state(self, state: dict[str, TrainState]) -> None:
-        # Acting reads the actor alone; the fewer leaves, the faster the call.
-        self._state = {
-            name: TrainState(
-                {"actor": s.params["actor"]},
-                (),
-                (),
-                moments={name: m for name, m in dict(s.moments).items() if name == "observation"},
-            )
-            for name, s in state.items()
-        }
+        self._state = self.algorithm.acting(state)
 
     def sample(
         self,
@@ -122,13 +113,13 @@ class Player:
             infos: as the environment returned them with the observations.
 
         Returns:
-            ``(actions, log_probs, carry)``, the first two NumPy arrays by agent.
+            ``(actions, extras, carry)``, the first two NumPy arrays by agent; extras may be ().
         """
         features, masks = split_masks(observations, infos, self.groups)
         key = self._key(purpose, step)
         memory = self._memory(carry, features, infos)
-        action, log_prob, carry = self._sample(self._state, key, features, masks, *memory)
-        return self._by_agent(action), self._by_agent(log_prob), carry
+        action, extras, carry = self._sample(self._state, key, features, masks, *memory)
+        return self._by_agent(action), self._by_agent(extras), carry
 
     def select_action(
         self,
@@ -180,7 +171,8 @@ class Player:
 
     def _by_agent(self, stacked: Any) -> AgentDict:
         """Fetch stacked arrays and view them by agent; fetching means the inputs have been read."""
-        return AgentDict({name: np.asarray(x) for name, x in stacked.items()}, self._agents_of)
+        fetched = {name: map_leaves(np.asarray, x) for name, x in dict(stacked).items()}
+        return AgentDict(fetched, self._agents_of)
 
     def _key(self, purpose: int, step: int) -> np.ndarray:
         """Return ``key_for(root, purpose, step)`` as data; many are derived in one call."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from kitae_marl.loops.compiling import Once, require_state_memory
 from kitae_marl.loops.update import learn_factory
 from kitae_marl.players.player import Player
 from kitae_marl.runs import session
+from kitae_marl.runs.callbacks import Callback, make_hooks
 from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer, RunState
 from kitae_marl.runs.store.search import find_run
@@ -47,7 +48,7 @@ class Agent:
         first_update_at: time (seconds since the epoch) at which the first update was done, or 0.
         learned_step: joint steps learned from, those of the last update.
         stopping: number of the signal that asked the training to end, 0 before; SIGPIPE where
-            nobody reads the progress any more.
+            nobody reads the progress any more, ``callbacks.ASKED`` where a callback asked.
 
     Raises:
         TypeError: for an action or observation space that no network fits.
@@ -57,8 +58,8 @@ class Agent:
         config = Config() if config is None else config
         if not isinstance(config, Config):
             raise TypeError(
-                f"expected a kitae_marl.Config, got {type(config).__name__}; settings of PPO go "
-                "into Config(ppo=PPOConfig(...))."
+                f"expected a kitae_marl.Config, got {type(config).__name__}; settings of an "
+                "algorithm go into its fields, such as Config(ppo=PPOConfig(...))."
             )
         groups = learning_groups(env, config)
         self._setup(list(env.possible_agents), groups, config)
@@ -77,13 +78,13 @@ class Agent:
         self._game: Any = ()
         self._checkpoints: RunCheckpointer | None = None
         self._update = jax.jit(learn_factory(self.algorithm, groups, config), donate_argnums=0)
-        train_state = self.algorithm.train_state_factory(groups, config)
+        train_state = self.algorithm.train_state(groups, config)
 
         def init(root: jax.Array) -> Any:
             return train_state(key_for(root, INIT, 0))
 
         self._first_state = Once(jax.jit(init).trace(self.root_key))
-        require_state_memory(self.state_shapes)
+        require_state_memory(self.state_shapes, config.learner)
         self._state: Any = None
 
     def begin_to_draw(self) -> None:
@@ -132,12 +133,13 @@ class Agent:
             infos: as the environment returned them with the observations; read for action masks.
 
         Returns:
-            ``(actions, log_probs)`` by agent, NumPy arrays ``[E, ...]`` and ``[E]``.
+            ``(actions, extras)`` by agent, NumPy arrays ``[E, ...]``; extras are what the algorithm
+            wants stored beside the actions, nothing (``{}``) for some.
         """
         sampled = self._acting().sample(EXPLORE, self.step, self.carry, observations, infos or {})
-        action, log_prob, self.carry = sampled
+        action, extras, self.carry = sampled
         self.step += 1
-        return action, log_prob
+        return action, extras
 
     def select_action(
         self,
@@ -171,7 +173,7 @@ class Agent:
         """
         self.require_n_envs(n_envs)
         self.carry = self._player.first_carry(n_envs)
-        return RolloutBuffer(self.config.ppo.n_steps)
+        return RolloutBuffer(self.config.learner.n_steps)
 
     def require_n_envs(self, n_envs: int) -> None:
         """Raise a ValueError unless this is the number of environments the config was made for."""
@@ -246,6 +248,9 @@ class Agent:
         *,
         overwrite: bool = False,
         show: bool = True,
+        callbacks: Sequence[Callback] = (),
+        evaluate: Callable[[Agent], Mapping[str, float]] | None = None,
+        evaluate_every: int | None = None,
     ) -> dict[str, Any]:
         """Train for ``config.env_steps`` environment steps; close the environment.
 
@@ -254,6 +259,11 @@ class Agent:
             run_dir: folder for config, logs and checkpoints, empty or new; None: nothing is kept.
             overwrite: replace the run that ``run_dir`` holds.
             show: whether to print progress.
+            callbacks: objects derived from ``kitae_marl.Callback``, called after updates and
+                evaluations and at the end; they may ask for the end.
+            evaluate: ``evaluate(agent) -> metrics``, numbers by name, which are logged as
+                ``evaluation/<name>``; ``kitae_marl.evaluation_of`` makes one that plays episodes.
+            evaluate_every: environment steps between two evaluations.
 
         Returns:
             The summary that is also written to ``summary.json``.
@@ -268,7 +278,9 @@ class Agent:
             KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, or where nobody reads the
                 progress any more (141), once the state is saved.
         """
-        return session.train(self, env, run_dir, overwrite=overwrite, show=show)
+        hooks = make_hooks(callbacks, evaluate, evaluate_every)
+        path = None if run_dir is None else Path(run_dir).resolve()
+        return session.train([self], env, [path], overwrite=overwrite, show=show, hooks=hooks)[0]
 
     def resume(
         self,
@@ -278,6 +290,9 @@ class Agent:
         step: int | None = None,
         exact: bool = False,
         show: bool = True,
+        callbacks: Sequence[Callback] = (),
+        evaluate: Callable[[Agent], Mapping[str, float]] | None = None,
+        evaluate_every: int | None = None,
     ) -> dict[str, Any]:
         """Go on with a run from a checkpoint, to the end of ``config.env_steps``.
 
@@ -288,7 +303,7 @@ class Agent:
         of the summary are those of this part of the run.
 
         Args and errors as for ``train``, and:
-            step: joint step of the checkpoint; None: the newest that can be read.
+            step: environment step of the checkpoint; None: the newest that can be read.
             exact: refuse what the last bit could suffer from: other versions, device or number of
                 threads, and games in Python.
 
@@ -300,15 +315,22 @@ class Agent:
                 beyond ``config.env_steps``.
             RunLockedError: if another trainer is at work in the folder.
         """
-        return session.resume(self, env, run_dir, step=step, exact=exact, show=show)
+        hooks = make_hooks(callbacks, evaluate, evaluate_every)
+        return session.resume(self, env, run_dir, step=step, exact=exact, show=show, hooks=hooks)
 
     def load_checkpoint(self, run_dir: Path, step: int | None = None) -> dict[str, Any]:
-        """Take over parameters, optimiser, key and counters of a checkpoint (None: the newest).
+        """Take over parameters, optimiser, key and counters of a checkpoint.
+
+        Args:
+            run_dir: the run folder.
+            step: environment step of the checkpoint; None: the newest.
 
         Returns:
             What the checkpoint says of itself.
         """
-        self._checkpoints = RunCheckpointer(run_dir / "checkpoints", save_every=1, num_envs=1)
+        self._checkpoints = RunCheckpointer(
+            run_dir / "checkpoints", save_every=1, num_envs=self.config.n_envs
+        )
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.state_shapes)
         template = RunState(zeros, jax.random.key_data(self.root_key), np.zeros((), np.int64))
         self.load_state(self._checkpoints.restore(template, step))
@@ -322,7 +344,7 @@ class Agent:
 
         Args:
             run: path of a run folder, or name of a run in ``runs``.
-            step: joint step of the checkpoint; None: the newest.
+            step: environment step of the checkpoint; None: the newest.
             config: overrides the stored config, for instance to train for longer.
 
         Raises:

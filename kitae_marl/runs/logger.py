@@ -96,6 +96,9 @@ class Logger:
         resume_step: environment step the run continues from, 0 for a new one.
         show: whether to print progress.
         on_unread: called once, if nobody reads the progress any more (``... | head``).
+
+    Attributes:
+        newest: the value of every metric that was written last, by tag.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class Logger:
         show: bool = True,
         on_unread: Callable[[], None] = lambda: None,
     ) -> None:
+        self.newest: dict[str, float] = {}
         self._windows: dict[str, _Window] = defaultdict(_Window)
         self._pending: dict[str, list[tuple[float, int]]] = defaultdict(list)
         self._started, self._first_step = time.perf_counter(), resume_step
@@ -148,11 +152,16 @@ class Logger:
         }
         values["speed/env_steps_per_s"] = rate
         self._pending.clear()
-        if self._csv is not None:
-            self._guarded(self._write, global_step, values)
+        self.add_row(global_step, values)
         if self._display is not None:
             self._show(self._display.update, global_step, rate, self.means())
         return values
+
+    def add_row(self, global_step: int, values: dict[str, float]) -> None:
+        """Write some values as a row of their own, as those of an evaluation."""
+        self.newest |= values
+        if self._csv is not None:
+            self._guarded(self._write, global_step, values)
 
     def _show(self, function: Any, *args: Any) -> None:
         """Call a function that prints; once nobody reads, nothing more is shown."""

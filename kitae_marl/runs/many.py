@@ -1,4 +1,4 @@
-"""Many runs in one compiled program: over seeds, and over settings of PPO."""
+"""Many runs in one compiled program: over seeds, and over settings of the algorithm."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kitae_marl.config.ppo import TRACED
+from kitae_marl.config.learner import LearnerConfig
 from kitae_marl.config.run import Config
 from kitae_marl.errors import CheckpointError, ConfigError
 from kitae_marl.runs import session
 from kitae_marl.runs.agent import Agent
-from kitae_marl.runs.session import is_complete
+from kitae_marl.runs.callbacks import Callback, Hooks, make_hooks
+from kitae_marl.runs.resumption import is_complete, load
 from kitae_marl.runs.store import contents, folders
 from kitae_marl.runs.store.sets import write_set
 from kitae_marl.runs.terminal import counted, say
@@ -47,6 +48,7 @@ def train_many(
     *,
     overwrite: bool = False,
     show: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> list[Trained]:
     """Train every combination of settings with every seed: one program, one compilation.
 
@@ -58,13 +60,14 @@ def train_many(
         game: a compiled game, or the id of one.
         config: settings of all runs.
         seeds: their seeds.
-        hyperparameters: values to try by name, of ``kitae_marl.config.ppo.TRACED``:
+        hyperparameters: values to try by name, of ``config.learner.TRACED``:
             ``{"learning_rate": [1e-3, 3e-3], "gamma": [0.9, 0.99]}`` are four combinations.
         run_dir: folder that gets an ordinary run folder ``seed_<seed>`` for each seed; with
             hyperparameters a folder of these for each combination, ``learning_rate-0.001``. None:
             nothing is kept.
         overwrite: replace what ``run_dir`` holds.
         show: whether to print the progress of the first run.
+        callbacks: called as by ``Agent.train``, for the agent of each run.
 
     Returns:
         The runs, all seeds of the first combination first.
@@ -78,14 +81,16 @@ def train_many(
         raise ConfigError(f"seeds: expected different seeds, got {list(seeds)}.", "seeds")
     configs: list[Config] = []
     paths: list[Path | None] = []
-    for name, ppo in _combinations(config, hyperparameters or {}):
+    for name, learner in _combinations(config, hyperparameters or {}):
         folder = None if run_dir is None else Path(run_dir).resolve() / name
         if folder is not None:
             folders.create_run(folder, overwrite=overwrite)
             write_set(folder, list(seeds))
-        configs += [dataclasses.replace(config, seed=seed, ppo=ppo) for seed in seeds]
+        combined = config.with_learner(learner)
+        configs += [dataclasses.replace(combined, seed=seed) for seed in seeds]
         paths += [None if folder is None else folders.member(folder, seed) for seed in seeds]
-    trained = train_together(game, configs, paths, show=show)
+    hooks = make_hooks(callbacks, None, None)
+    trained = train_runs(game, configs, paths, show=show, hooks=hooks)
     if show and run_dir is not None:
         place = Path(run_dir) if hyperparameters else Path(run_dir).parent
         say(f"the runs are in {run_dir}; kitae-marl runs --runs-dir {shlex.quote(str(place))}")
@@ -94,22 +99,23 @@ def train_many(
 
 def _combinations(
     config: Config, hyperparameters: Mapping[str, Sequence[float]]
-) -> list[tuple[str, Any]]:
-    """Return every combination of settings: the name of its folder, and the PPOConfig."""
-    tried = {name: _values(name, values) for name, values in hyperparameters.items()}
+) -> list[tuple[str, LearnerConfig]]:
+    """Return every combination of settings: the name of its folder, and the learner's settings."""
+    traced = config.learner.TRACED
+    tried = {name: _values(name, values, traced) for name, values in hyperparameters.items()}
     combinations = []
     for values in itertools.product(*tried.values()):
         chosen = dict(zip(tried, values, strict=True))
         label = "_".join(f"{name}-{value:g}" for name, value in chosen.items())
-        combinations.append((label, dataclasses.replace(config.ppo, **chosen)))
+        combinations.append((label, dataclasses.replace(config.learner, **chosen)))
     return combinations
 
 
-def _values(name: str, values: Any) -> list[float]:
+def _values(name: str, values: Any, traced: tuple[str, ...]) -> list[float]:
     """Return the values to try for one setting, made sure to be a list of numbers."""
-    if name not in TRACED:
+    if name not in traced:
         raise ConfigError(
-            f"hyperparameters: expected values for some of {', '.join(TRACED)}, got "
+            f"hyperparameters: expected values for some of {', '.join(traced)}, got "
             f"{name!r}; train runs that differ otherwise by themselves.",
             name,
         )
@@ -126,7 +132,7 @@ def _values(name: str, values: Any) -> list[float]:
     return numbers
 
 
-def train_together(
+def train_runs(
     game: Game | str,
     configs: Sequence[Config],
     paths: Sequence[Path | None],
@@ -134,6 +140,7 @@ def train_together(
     step: int | None = None,
     exact: bool = False,
     show: bool = True,
+    hooks: Hooks = session.NO_HOOKS,
 ) -> list[Trained]:
     """Train runs that differ in seed and traced settings; those with checkpoints go on.
 
@@ -143,9 +150,10 @@ def train_together(
         game: a compiled game, or the id of one.
         configs: settings of the runs.
         paths: their folders; None keeps nothing.
-        step: go on from this joint step; None: from the newest that all have.
+        step: go on from this environment step; None: from the newest that all have.
         exact: as for ``Agent.resume``.
         show: whether to print the progress of the first run.
+        hooks: what is called meanwhile.
     """
     config = configs[0]
     kwargs = config.env_kwargs if isinstance(game, str) else {}
@@ -155,25 +163,31 @@ def train_together(
         say(session.headline(agents[0], "compiled"))
     begun = [k for k, path in enumerate(paths) if path and contents.has_checkpoints(path)]
     for k in begun:
-        session.load(agents[k], _path(paths[k]), step=step, exact=exact, show=show)
+        load(agents[k], _path(paths[k]), step=step, exact=exact, show=show)
     newest = min((agents[k].learned_step for k in begun), default=0)
     trained: dict[int, Trained] = {}
-    todo: dict[int, list[int]] = {}
+    at_step: dict[int, list[int]] = {}
     for k, (agent, path) in enumerate(zip(agents, paths, strict=True)):
         summary = contents.read_summary(path) if path and k in begun else {}
         if is_complete(agent, summary):
             trained[k] = Trained(agent, summary, path)
         else:
-            stands = _go_back(agent, _path(path), newest) if k in begun else 0
-            todo.setdefault(stands, []).append(k)
-    for stands, members in todo.items():
+            start = _go_back(agent, _path(path), newest) if k in begun else 0
+            at_step.setdefault(start, []).append(k)
+    for start, members in at_step.items():
         if show:
-            where = f"go on at step {stands * config.n_envs}" if stands else "begin"
+            where = f"go on at step {start * config.n_envs}" if start else "begin"
             n_runs = counted(len(members), "run")
             say(f"{n_runs} {where} in one program; progress is that of the first")
-        env = CompiledVecParallelEnv(env.game, config.n_envs)
-        own, places = [agents[k] for k in members], [paths[k] for k in members]
-        summaries = session.train_together(own, env, places, show=show)
+        summaries = session.train(
+            [agents[k] for k in members],
+            CompiledVecParallelEnv(env.game, config.n_envs),
+            [paths[k] for k in members],
+            goes_on=start > 0,
+            overwrite=True,  # a run without a checkpoint holds nothing that could be gone on with
+            show=show,
+            hooks=hooks,
+        )
         for k, summary in zip(members, summaries, strict=True):
             trained[k] = Trained(agents[k], summary, paths[k])
     return [trained[k] for k in range(len(agents))]
@@ -187,13 +201,13 @@ def _path(path: Path | None) -> Path:
 
 
 def _go_back(agent: Agent, path: Path, step: int) -> int:
-    """Load the checkpoint of an earlier step, if there is one; return the step it stands at.
+    """Load the checkpoint of an earlier joint step, if there is one; return where the run stands.
 
     Runs trained together save one after another, so one that was killed may be ahead of others.
     """
     if agent.learned_step != step:
         try:
-            agent.load_checkpoint(path, step)
+            agent.load_checkpoint(path, step * agent.config.n_envs)
         except CheckpointError:
             return agent.learned_step
     return step

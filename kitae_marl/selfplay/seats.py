@@ -48,7 +48,7 @@ def frozen(run: str | Path | Agent, *, step: int | None = None, sample: bool = T
 
     Args:
         run: path of a run folder, name of a run in ``runs``, or an agent.
-        step: joint step of the checkpoint; None: the newest.
+        step: environment step of the checkpoint; None: the newest.
         sample: sample actions as in training (True), or take the most probable ones.
 
     Raises:
@@ -219,7 +219,7 @@ def _compiled_seat(seat: Any, agents: tuple[str, ...], game: Game) -> Seat:
         members = [(g.name, i, a) for g in player.groups for i, a in enumerate(g.agents)]
         return {agent: action[name][0, i] for name, i, agent in members if agent in agents}, memory
 
-    return Seat(agents, act, player.algorithm.carry_factory(player.groups, player.config)(1))
+    return Seat(agents, act, player.algorithm.carry(player.groups, player.config)(1))
 
 
 def _batch_of_one(
@@ -256,13 +256,13 @@ def _batch_of_one(
 def _policy_function(player: Player, sample: bool) -> Callable[..., tuple[Any, Any]]:
     """Return ``(key, observation, action_mask, carry, reset, active) -> (action, carry)``."""
     state, groups, config = player.state, player.groups, player.config
-    explore = remember(player.algorithm.explore_factory(groups, config))
-    select = remember(player.algorithm.select_factory(groups, config))
+    explore = remember(player.algorithm.explore(groups, config))
+    select = remember(player.algorithm.select(groups, config))
 
     def choose(key: Any, *inputs: Any) -> tuple[Any, Any]:
         if not sample:
             return select(state, *inputs)
-        action, _, carry = explore(state, key, *inputs)
+        action, _, carry = explore(state, key, *inputs)  # nothing is learned from what it samples
         return action, carry
 
     return choose

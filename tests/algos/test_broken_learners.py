@@ -78,11 +78,11 @@ def filled(kind: str, rewards: bool) -> Any:
             ended = e.terminated[name] | e.truncated[name]
             new[name] = {
                 "observation": tree(e.observation[name], on),
-                "log_prob": fill(e.log_prob[name], on),
+                "extras": fill(e.extras[name], on),
                 "next_observation": tree(e.next_observation[name], e.next_active[name] | ended),
                 "reward": fill(e.reward[name], on) if rewards else e.reward[name],
             }
-        fields = ("observation", "log_prob", "next_observation", "reward")
+        fields = ("observation", "extras", "next_observation", "reward")
         return e._replace(**{f: {name: new[name][f] for name in new} for f in fields})
 
     return change

@@ -94,12 +94,12 @@ def as_learned(state: Any) -> Any:
 def played(groups: Any, config: Config, state: Any, with_state: bool) -> Experience:
     """A rollout with turns and ends, acted in step by step."""
     algorithm = get_algorithm(config.algo)
-    explore = jax.jit(remember(algorithm.explore_factory(groups, config)))
+    explore = jax.jit(remember(algorithm.explore(groups, config)))
     filled = rollout(groups, lambda observation, mask: filler(observation))
     rng = np.random.default_rng(1)
     over = np.stack([filled.terminated["a"] | filled.truncated["a"]])[0][..., 0]
     reset = np.concatenate([rng.random((1, E)) < 0.5, over[:-1]])
-    carry = jax.tree.map(jnp.ones_like, algorithm.carry_factory(groups, config)(E))
+    carry = jax.tree.map(jnp.ones_like, algorithm.carry(groups, config)(E))
     rows = []
     for t in range(T):
         seen, mask, active = jax.tree.map(
@@ -107,7 +107,7 @@ def played(groups: Any, config: Config, state: Any, with_state: bool) -> Experie
         )
         key = jax.random.key(t)
         action, log_prob, after = explore(state, key, seen, mask, carry, reset[t], active)
-        rows.append({"action": action, "log_prob": log_prob, "carry": carry})
+        rows.append({"action": action, "extras": log_prob, "carry": carry})
         carry = after
     acted = jax.tree.map(lambda *x: np.stack(x), *rows)
     if with_state:
@@ -149,7 +149,7 @@ def spoilt(experience: Experience, junk: Any) -> Experience:
             new[name] = np.where(rows, x, other).astype(x.dtype)
         return new
 
-    spoiling = {n: spoil(getattr(experience, n)) for n in ("observation", "action", "log_prob")}
+    spoiling = {n: spoil(getattr(experience, n)) for n in ("observation", "action", "extras")}
     return experience._replace(**spoiling)
 
 
@@ -249,7 +249,7 @@ def test_mappo_of_one_agent_whose_state_is_its_observation_is_ippo(settings):
 def test_past_the_divergence_nothing_more_is_learned():
     first = learning("ippo")
     far = first.experience._replace(
-        log_prob={name: x - 2.0 for name, x in first.experience.log_prob.items()}
+        extras={name: x - 2.0 for name, x in first.experience.extras.items()}
     )
     state, info = first.update(first.state, far)
     for name, s in state.items():

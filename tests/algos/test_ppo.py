@@ -97,7 +97,7 @@ class TestUpdate:
         dirty = experience._replace(
             observation=spoil(experience.observation),
             action=spoil(experience.action),
-            log_prob=spoil(experience.log_prob),
+            extras=spoil(experience.extras),
         )
         assert same_bits(update(share_params, experience), update(share_params, dirty))
 
@@ -158,7 +158,7 @@ class TestUpdate:
         experience = learning(share_params).experience
         mask, action = experience.action_mask["a"], experience.action["a"]
         assert np.take_along_axis(mask, action[..., None], axis=-1).all()
-        assert (experience.log_prob["a"] > -30).all()
+        assert (experience.extras["a"] > -30).all()
 
 
 @pytest.mark.parametrize("anneal", [True, False])

@@ -44,7 +44,7 @@ def test_sizes_follow_from_the_settings():
 
 def test_every_field_has_a_sentence():
     for cls in (Config, PPOConfig):
-        body = inspect.getsource(cls)
+        body = "".join(inspect.getsource(c) for c in cls.__mro__ if dataclasses.is_dataclass(c))
         for field in dataclasses.fields(cls):
             after = body.split(f"\n    {field.name}:")[1].split("\n")[1]
             assert after.strip().startswith('"""'), field.name

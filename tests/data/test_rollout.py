@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitae_marl.data.rollout import AFTER, BEFORE, RolloutBuffer, batchify_and_randomize
+from kitae_marl.data.rollout import RolloutBuffer, batchify_and_randomize
 from kitae_marl.types import Experience
 
 SHAPE = (4, 2)  # environments, agents
+BEFORE = ("observation", "action", "extras", "action_mask", "active", "state", "carry", "reset")
+AFTER = tuple(name for name in Experience._fields if name not in BEFORE)
 
 
 UNUSED = ("action_mask", "state", "carry")
@@ -21,14 +23,14 @@ def parts(t):
     before["action_mask"] = {"g": ()}
     before["observation"] = {"g": {"x": numbers["observation"], "y": (numbers["active"],)}}
     after = {name: {"g": numbers[name]} for name in AFTER}
-    return before, after
+    return Experience(**before), Experience(**after)
 
 
 def fill(buffer, start=0):
     for t in range(start, start + buffer.n_steps):
-        for part in parts(t):
-            buffer.add(part)
-        buffer.advance()
+        before, after = parts(t)
+        buffer.begin(before)
+        buffer.finish(after)
 
 
 def test_stored_rows_come_back_time_first():
@@ -40,25 +42,25 @@ def test_stored_rows_come_back_time_first():
     assert experience.action_mask["g"] == ()
     assert experience.state == ()
     for name in AFTER:
-        expected = [parts(t)[1][name]["g"] for t in range(3)]
+        expected = [getattr(parts(t)[1], name)["g"] for t in range(3)]
         np.testing.assert_array_equal(getattr(experience, name)["g"], expected)
 
 
 def test_what_is_added_is_copied():
     buffer = RolloutBuffer(1)
     before, after = parts(1)
-    live = before["observation"]["g"]["x"]
-    buffer.add(before)
+    live = before.observation["g"]["x"]
+    buffer.begin(before)
     live[:] = -1.0  # the environment steps
-    buffer.add(after)
-    buffer.advance()
+    buffer.finish(after)
     assert (buffer.experience().observation["g"]["x"] == 10.0).all()
 
 
 def test_rewards_are_stored_in_single_precision_and_flags_as_they_come():
     buffer = RolloutBuffer(1)
-    buffer.add({"reward": {"g": np.ones(SHAPE)}, "terminated": {"g": np.ones(SHAPE, bool)}})
-    buffer.advance()
+    buffer.begin(Experience())
+    rewards, flags = {"g": np.ones(SHAPE)}, {"g": np.ones(SHAPE, bool)}
+    buffer.finish(Experience(reward=rewards, terminated=flags))
     assert buffer.experience().reward["g"].dtype == np.float32
     assert buffer.experience().terminated["g"].dtype == bool
 
@@ -70,15 +72,30 @@ def test_full_incomplete_and_cleared():
     fill(buffer)
     assert buffer.full
     with pytest.raises(RuntimeError, match=r"full; call clear\(\) first"):
-        buffer.add(parts(0)[0])
+        buffer.begin(parts(0)[0])
     memory = buffer.experience().reward["g"]
     buffer.clear()
     assert not buffer.full
     fill(buffer, start=7)
     assert buffer.experience().reward["g"] is memory  # the arrays are used again
-    np.testing.assert_array_equal(memory[0], parts(7)[1]["reward"]["g"])
+    np.testing.assert_array_equal(memory[0], parts(7)[1].reward["g"])
     with pytest.raises(ValueError, match="at least 1"):
         RolloutBuffer(0)
+
+
+def test_the_two_parts_of_a_step_come_in_order():
+    buffer = RolloutBuffer(2)
+    before, after = parts(0)
+    with pytest.raises(RuntimeError, match="expected a step that was begun"):
+        buffer.finish(after)
+    buffer.begin(before)
+    with pytest.raises(RuntimeError, match=r"expected finish\(...\) of the step"):
+        buffer.begin(before)
+    assert buffer.cursor == 0
+    buffer.clear()
+    buffer.begin(before)
+    buffer.finish(after)
+    assert buffer.cursor == 1
 
 
 class TestBatches:

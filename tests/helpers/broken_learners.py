@@ -21,11 +21,11 @@ def learning_from(change: Change, algo: str = "ippo") -> Algorithm:
     """An algorithm that learns from a changed experience, and acts as ever."""
     sound = ALGORITHMS[algo]
 
-    def process_factory(groups: Any, config: Any) -> Any:
-        process = sound.process_experience_factory(groups, config)
-        return lambda state, key, experience: process(state, key, change(experience))
+    def learn_factory(groups: Any, config: Any) -> Any:
+        learn = sound.learn(groups, config)
+        return lambda state, key, experience: learn(state, key, change(experience))
 
-    return sound._replace(process_experience_factory=process_factory)
+    return sound._replace(learn=learn_factory)
 
 
 def by_group(function: Callable[..., Any], *fields: Any) -> dict[str, Any]:
@@ -83,14 +83,14 @@ def mask_ignored(algo: str = "ippo") -> Algorithm:
     sound = ALGORITHMS[algo]
 
     def explore_factory(groups: Any, config: Any) -> Any:
-        explore = sound.explore_factory(groups, config)
+        explore = sound.explore(groups, config)
 
         def careless(state: Any, key: Any, observation: Any, mask: Any, carry: Any) -> Any:
             return explore(state, key, observation, jax.tree.map(jnp.ones_like, mask), carry)
 
         return careless
 
-    return sound._replace(explore_factory=explore_factory)
+    return sound._replace(explore=explore_factory)
 
 
 BROKEN_LEARNERS: list[tuple[str, Change]] = [

@@ -52,7 +52,7 @@ def rollout(groups: tuple[GroupSpec, ...], act: Any) -> Experience:
         terminated=each(lambda shape: np.broadcast_to(ends[0], shape)),
         truncated=each(lambda shape: np.broadcast_to(ends[1] & ~ends[0], shape)),
         next_observation=each(lambda shape: normal((*shape, 3))),
-        log_prob=log_prob,
+        extras=log_prob,
         action_mask=mask,
         active=each(lambda shape: rng.random(shape) < 0.7),
         next_active=each(lambda shape: rng.random(shape) < 0.7),

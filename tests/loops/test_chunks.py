@@ -104,7 +104,7 @@ def test_the_program_can_be_built_for_a_gpu(game: str, monkeypatch: pytest.Monke
     settings = dataclasses.replace(config(gru_size=8, chunk_length=13), env_id=game)
     env = CompiledVecParallelEnv(game, 4)
     agent = Agent(env, settings)
-    carry = agent.algorithm.carry_factory(agent.groups, settings)(4)
+    carry = agent.algorithm.carry(agent.groups, settings)(4)
     key = jax.random.key(0)
     first = jax.eval_shape(
         lambda: start_loop(env.game, agent.groups, 4, agent.state, carry, key, key)

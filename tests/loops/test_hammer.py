@@ -110,10 +110,10 @@ def explore_factory(groups: Any, config: Config) -> Any:
     return explore
 
 
-def update_step_factory(groups: Any, config: Config) -> Any:
+def learn_factory(groups: Any, config: Config) -> Any:
     """Instead of learning, say what was in the rollout."""
 
-    def update_step(state: Any, key: Any, experience: Any) -> Any:
+    def learn(state: Any, key: Any, experience: Any) -> Any:
         parts = {
             "observation": experience.observation["a"],
             "action": experience.action["a"],
@@ -125,16 +125,12 @@ def update_step_factory(groups: Any, config: Config) -> Any:
         }
         return state, info | {"work": jnp.sum(work) * 0}
 
-    return update_step
+    return learn
 
 
 def make_agent() -> Agent:
     """An agent that repeats what it sees, and reports what it is given to learn from."""
-    repeating = get_algorithm("ippo")._replace(
-        explore_factory=explore_factory,
-        process_experience_factory=lambda groups, config: lambda state, key, experience: experience,
-        update_step_factory=update_step_factory,
-    )
+    repeating = get_algorithm("ippo")._replace(explore=explore_factory, learn=learn_factory)
     config = Config(n_envs=N_ENVS, ppo=PPOConfig(n_steps=N_STEPS, hidden_sizes=(4,)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(player, "get_algorithm", lambda name: repeating)

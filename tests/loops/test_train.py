@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from pettingzoo import ParallelEnv
 from small_games import LENGTH, Clock
 
+from kitae_marl.algos.ppo.algorithm import ippo
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
 from kitae_marl.data.groups import group_specs
@@ -506,8 +507,8 @@ class TestVectorizedTrain:
     @pytest.mark.parametrize(
         ("algo_type", "start_step", "message"),
         [
-            (AlgoType.OFF_POLICY, 1, "expected AlgoType.ON_POLICY, got AlgoType.OFF_POLICY"),
-            ("on_policy", 1, "got on_policy"),
+            (AlgoType.OFF_POLICY, 1, "expected AlgoType.ON_POLICY, .* got AlgoType.OFF_POLICY"),
+            ("on_policy", 1, "expected an AlgoType, got 'on_policy'"),
             (AlgoType.ON_POLICY, 0, r"start_step in \[1, 9\], got 0"),
             (AlgoType.ON_POLICY, LENGTH + 2, r"start_step in \[1, 9\], got 10"),
         ],
@@ -516,9 +517,17 @@ class TestVectorizedTrain:
         self, algo_type, start_step, message
     ):
         env = make_env()
+        agent = FakeAgent(env)
+        agent.algorithm = ippo
         with pytest.raises(ValueError, match=message):
-            vectorized_train(0, FakeAgent(env), env, LENGTH, algo_type, start_step=start_step)
+            vectorized_train(0, agent, env, LENGTH, algo_type, start_step=start_step)
         assert env.closed
+
+    def test_an_agent_without_a_record_may_be_of_either_type(self):
+        env = make_env()
+        agent = FakeAgent(env)
+        vectorized_train(0, agent, env, LENGTH, AlgoType.OFF_POLICY)
+        assert agent.events.count("update") == 1
 
     def test_an_environment_that_is_refused_is_closed_too(self):
         vector = SyncVectorEnv(

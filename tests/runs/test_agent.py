@@ -291,7 +291,7 @@ def test_first_parameters_depend_on_the_seed_alone(first):
 
 def test_first_parameters_are_those_of_the_optimised_program(first):
     agent = Agent(Clock(), CONFIG)
-    train_state = agent.algorithm.train_state_factory(agent.groups, CONFIG)
+    train_state = agent.algorithm.train_state(agent.groups, CONFIG)
     lowered = jax.jit(lambda root: train_state(key_for(root, INIT, 0))).lower(agent.root_key)
     optimised = lowered.compile(compiler_options={"xla_backend_optimization_level": 3})
     assert same_bits(optimised(agent.root_key), first.state)
@@ -315,6 +315,9 @@ def test_a_loaded_agent_draws_no_parameters(whole_run, monkeypatch):
         Agent(Clock(), CONFIG).run_state()
 
 
+HOOKS = ("callbacks", "evaluate", "evaluate_every")
+
+
 @pytest.mark.parametrize(
     ("method", "parameters"),
     {
@@ -322,8 +325,27 @@ def test_a_loaded_agent_draws_no_parameters(whole_run, monkeypatch):
         Agent.select_action: ["self", "observations", "infos", "sample"],
         Agent.should_update: ["self", "step", "buffer"],
         Agent.update: ["self", "buffer"],
-        Agent.train: ["self", "env", "run_dir", "overwrite", "show"],
-        Agent.resume: ["self", "env", "run_dir", "step", "exact", "show"],
+        Agent.train: [
+            "self",
+            "env",
+            "run_dir",
+            "overwrite",
+            "show",
+            "callbacks",
+            "evaluate",
+            "evaluate_every",
+        ],
+        Agent.resume: [
+            "self",
+            "env",
+            "run_dir",
+            "step",
+            "exact",
+            "show",
+            "callbacks",
+            "evaluate",
+            "evaluate_every",
+        ],
         Agent.load: ["run", "step", "config"],
     }.items(),
 )

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from run_folders import digests, logged, same_folder, saved
 
 from kitae_marl import algos
 from kitae_marl.__main__ import _report
+from kitae_marl.algos.ppo import algorithm
 from kitae_marl.algos.ppo.algorithm import ippo
 from kitae_marl.errors import (
     CheckpointCorruptError,
@@ -511,7 +513,7 @@ def poisoned(when: Any) -> Any:
     """IPPO whose updates come to NaN where ``when(key data)`` says so."""
 
     def factory(groups: Any, config: Any) -> Any:
-        update_step = ippo.update_step_factory(groups, config)
+        update_step = algorithm.update_step_factory(groups, config)
 
         def poisoned_step(state: Any, key: Any, processed: Any) -> Any:
             state, info = update_step(state, key, processed)
@@ -522,7 +524,7 @@ def poisoned(when: Any) -> Any:
 
         return poisoned_step
 
-    return ippo._replace(update_step_factory=factory)
+    return ippo._replace(learn=partial(algorithm.learn_factory, update_factory=factory))
 
 
 @pytest.mark.parametrize("loop", ["host", "compiled"])

@@ -16,9 +16,40 @@ from kitae_envs.spaces import parts_of
 
 from kitae_marl.algos.nets.distributions import Distribution
 from kitae_marl.data.spaces import Leaf, leaves
+from kitae_marl.errors import ConfigError
 from kitae_marl.loops.devices import dense_product
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": nn.tanh, "relu": nn.relu}
+NETWORKS: dict[str, Callable[[gym.Space], nn.Module]] = {}
+"""Networks of users by name, as registered; each makes the module for observations of a space."""
+
+
+def network_for(name: str, space: gym.Space) -> nn.Module | None:
+    """Make a registered network for observations of a space; None where no name is given.
+
+    The module is called with an observation, leaves ``[*B, ...]`` with the shapes of the space
+    behind any leading axes, and returns features ``[*B, K]``.
+
+    Raises:
+        ConfigError: if no network has this name.
+        TypeError: if what is registered makes no flax module.
+    """
+    if not name:
+        return None
+    if name not in NETWORKS:
+        raise ConfigError(
+            f"network: expected one of {sorted(NETWORKS)}, got {name!r}; register it by "
+            "kitae_marl.register(network, name) before, or name it as module:name on the command "
+            "line.",
+            "network",
+        )
+    module = NETWORKS[name](space)
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"expected the network {name!r} to make a flax.linen.Module for {space}, got "
+            f"{type(module).__name__}."
+        )
+    return module
 
 
 class ImageEncoder(nn.Module):
@@ -172,6 +203,7 @@ class Actor(nn.Module):
     hidden_sizes: Sequence[int]
     activation: str
     gru_size: int = 0
+    network: nn.Module | None = None
 
     @nn.compact
     def __call__(self, observation: Any, carry: Any = (), rows: Any = None) -> tuple[Any, Any]:
@@ -179,7 +211,10 @@ class Actor(nn.Module):
 
         ``carry`` and ``rows`` as of :class:`GRU`; without one ``carry`` is returned as it is.
         """
-        x = MLP(self.hidden_sizes, self.activation)(Encoder(self.space)(observation))
+        if self.network is None:
+            x = MLP(self.hidden_sizes, self.activation)(Encoder(self.space)(observation))
+        else:
+            x = self.network(observation)
         if self.gru_size:
             x, carry = GRU(self.gru_size)(x, carry, rows)
         n = self.distribution.n_outputs
@@ -204,20 +239,25 @@ class Critic(nn.Module):
     gru_size: int = 0
     n_agents: int = 0
     by_group: bool = False
+    network: nn.Module | None = None
 
     @nn.compact
     def __call__(self, observation: Any, carry: Any = (), rows: Any = None) -> tuple[Any, Any]:
         """Return the value of each row, and memory; ``carry`` and ``rows`` as of :class:`GRU`."""
+        x = self._features(observation) if self.network is None else self.network(observation)
+        if self.gru_size:
+            x, carry = GRU(self.gru_size)(x, carry, rows)
+        return _dense(1)(x)[..., 0], carry
+
+    def _features(self, observation: Any) -> Array:
+        """Encode what is seen, told for which agent where there are several."""
         x = Encoder(self.space, self.by_group)(observation)
         if self.n_agents:
             x = jnp.broadcast_to(x[..., None, :], (*x.shape[:-1], self.n_agents, x.shape[-1]))
         if self.n_agents > 1:
             ids = jnp.broadcast_to(_eye(self.n_agents, x.ndim), (*x.shape[:-1], self.n_agents))
             x = jnp.concatenate([x, ids], axis=-1)
-        x = MLP(self.hidden_sizes, self.activation)(x)
-        if self.gru_size:
-            x, carry = GRU(self.gru_size)(x, carry, rows)
-        return _dense(1)(x)[..., 0], carry
+        return MLP(self.hidden_sizes, self.activation)(x)
 
 
 def _eye(n: int, n_axes: int) -> np.ndarray:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from kitae_marl.algos import ops
+from kitae_marl.algos.ppo.export import export_group
 from kitae_marl.algos.ppo.learner import (
     Groups,
     Learner,
@@ -26,13 +27,15 @@ from kitae_marl.algos.ppo.learner import (
     make_learners,
 )
 from kitae_marl.algos.ppo.targets import PPOBatch, Processed, process_experience_factory
+from kitae_marl.config.learner import DECLARED
+from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
 from kitae_marl.data.lifting import over_agents
 from kitae_marl.data.rollout import batchify_and_randomize
 from kitae_marl.loops import devices
 from kitae_marl.loops.devices import over_rows
 from kitae_marl.loops.update import Bundle, all_but_schedule, mean, update_epoch
-from kitae_marl.types import Algorithm, AlgoType, GroupSpec, TrainState
+from kitae_marl.types import Algorithm, AlgoType, Experience, GroupSpec, TrainState
 
 __all__ = ["PPOBatch", "ippo", "make_learner", "mappo", "process_experience_factory"]
 
@@ -282,17 +285,54 @@ def update_step_factory(groups: Groups, config: Config) -> Callable[..., Any]:
     return update_step
 
 
+def learn_factory(
+    groups: Groups,
+    config: Config,
+    process_factory: Callable[..., Any] = process_experience_factory,
+    update_factory: Callable[..., Any] = update_step_factory,
+) -> Callable[..., tuple[State, Any]]:
+    """Make ``learn(state, key, experience)``: values and targets first, then all epochs."""
+    process_experience = process_factory(groups, config)
+    update_step = update_factory(groups, config)
+
+    def learn(state: State, key: jax.Array, experience: Experience) -> tuple[State, Any]:
+        process_key, update_key = jax.random.split(key)
+        # Named for profiles, and for the test that finds no exchange between devices in "play".
+        with jax.named_scope("process"):
+            processed = process_experience(state, process_key, experience)
+        with jax.named_scope("update"):
+            return update_step(state, update_key, processed)
+
+    return learn
+
+
+def acting(state: State) -> State:
+    """Return what acting reads: the actors, and the statistics of what they observe."""
+    return {
+        name: TrainState(
+            params={"actor": s.params["actor"]},
+            opt_state=(),
+            n_updates=(),
+            moments={name: m for name, m in dict(s.moments).items() if name == "observation"},
+        )
+        for name, s in state.items()
+    }
+
+
 def _algorithm(name: str) -> Algorithm:
     """Make the record of one member of the family."""
     return Algorithm(
         name=name,
         algo_type=AlgoType.ON_POLICY,
-        carry_factory=carry_factory,
-        train_state_factory=train_state_factory,
-        explore_factory=explore_factory,
-        process_experience_factory=process_experience_factory,
-        update_step_factory=update_step_factory,
-        select_factory=select_factory,
+        settings=PPOConfig,
+        carry=carry_factory,
+        train_state=train_state_factory,
+        explore=explore_factory,
+        select=select_factory,
+        learn=learn_factory,
+        acting=acting,
+        central=DECLARED[name].central,
+        export=export_group,
     )
 
 

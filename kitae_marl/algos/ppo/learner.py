@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from kitae_marl.algos.nets.distributions import Distribution, distribution_for, mask_logits
-from kitae_marl.algos.nets.networks import Actor, Critic
+from kitae_marl.algos.nets.networks import Actor, Critic, network_for
 from kitae_marl.algos.nets.normalization import first_moments, moments_of, normalized
-from kitae_marl.config.ppo import CENTRAL
 from kitae_marl.config.run import Config
 from kitae_marl.data.spaces import feature_space, lead_shape, zeros
 from kitae_marl.types import GroupSpec, TrainState
@@ -46,7 +45,7 @@ class Learner(NamedTuple):
 
 def is_central(config: Config) -> bool:
     """Whether the critic sees the whole game (MAPPO) or what its agent sees (IPPO)."""
-    return config.algo in CENTRAL
+    return config.central
 
 
 def _has_ids(group: GroupSpec, config: Config) -> bool:
@@ -106,13 +105,16 @@ def make_learner(group: GroupSpec, config: Config, groups: Groups = ()) -> Learn
     schedule = optax.linear_schedule(ppo.learning_rate, final, n_gradient_steps)
     layers = (ppo.hidden_sizes, ppo.activation, ppo.gru_size)
     own_space = _own_space(group, config)
-    actor = Actor(own_space, distribution, *layers)
+    # A network of the user's own stands wherever an agent's observation is seen: in the actor, and
+    # in the critic unless that sees the whole game.
+    network = network_for(ppo.network, own_space)
+    actor = Actor(own_space, distribution, *layers, network=network)
     if central:
         n_values = group.n_agents if group.share_params else 0
         by_group = group.state_space is None
         critic = Critic(_central_space(group, groups or (group,)), *layers, n_values, by_group)
     else:
-        critic = Critic(own_space, *layers)
+        critic = Critic(own_space, *layers, network=network)
     see = _own_input(group, config)
     look = _central_input if central else see
 

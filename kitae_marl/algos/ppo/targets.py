@@ -250,9 +250,7 @@ def process_experience_factory(groups: Groups, config: Config) -> Callable[..., 
         )
         moments = _moments(group, state, experience, advantage + value, valid)
         target = _scaled(moments, advantage + value)
-        action, log_prob, target, raw = _where(
-            valid, (rows["action"], rows["log_prob"], target, raw)
-        )
+        action, log_prob, target, raw = _where(valid, (rows["action"], rows["extras"], target, raw))
         batch = PPOBatch(
             observation=_where(rows["active"], rows["observation"]),
             state=sight.now if is_central(config) else (),

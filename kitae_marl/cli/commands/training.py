@@ -8,8 +8,8 @@ import shlex
 import shutil
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 
+from kitae_marl.cli.commands.loading import Game, open_game
 from kitae_marl.cli.options.training import Runs, Train
-from kitae_marl.config.ppo import CENTRAL
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.logger import WINDOW
@@ -27,9 +27,13 @@ from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import folders_of_runs, list_runs
 from kitae_marl.runs.terminal import say
 
+EVALUATION_ENVS = 16
+"""Environments in which episodes of evaluations during training are played, at most."""
+
 
 def train(options: Train) -> dict[str, Any]:
     """Train a new run or a set of runs, or resume one."""
+    options = _with_own_code(options)
     path = _run_folder(options)
     if not options.resumes:
         folders.require_free(path, overwrite=options.overwrite)
@@ -42,6 +46,43 @@ def train(options: Train) -> dict[str, Any]:
     return result
 
 
+def _with_own_code(options: Train) -> Train:
+    """Import the algorithm and the network that are named as module:name; check their settings."""
+    if ":" not in options.algo and not any(
+        ":" in str(getattr(options.learner, name)) for name in options.learner.REGISTERED
+    ):
+        return options
+    from kitae_marl.algos import import_registered
+
+    import_registered(options)
+    return dataclasses.replace(options)  # checked anew, now that the settings have a class
+
+
+@contextmanager
+def _hooks(options: Train) -> Iterator[dict[str, Any]]:
+    """Yield what ``Agent.train`` is to call meanwhile; environments to evaluate in close after."""
+    from kitae_marl.runs.callbacks import import_callback
+
+    callbacks = [import_callback(text) for text in options.callback]
+    if options.eval_every is None:
+        yield {"callbacks": callbacks}
+        return
+    from kitae_marl.evaluation import evaluation_of
+
+    game = Game(options.env_id, options.env_kwargs, options.seats)
+    n_envs = min(options.eval_episodes, EVALUATION_ENVS)
+    env = open_game(game, n_envs, n_workers=0, runs_dir=options.runs_dir)
+    try:
+        evaluate = evaluation_of(env, options.eval_episodes)
+        yield {
+            "callbacks": callbacks,
+            "evaluate": evaluate,
+            "evaluate_every": options.eval_every,
+        }
+    finally:
+        env.close()
+
+
 def _import_early() -> None:
     """Import what training needs; what fails, fails again and is told where it is needed."""
     with suppress(Exception):
@@ -50,23 +91,24 @@ def _import_early() -> None:
 
 def _train_run(options: Train, config: Config, path: Path, *, resume: bool) -> dict[str, Any]:
     """Train one run, or go on with it."""
-    config, env = _make_env(config)
-    try:
-        from kitae_marl.runs.agent import Agent
-        from kitae_marl.runs.session import headline
+    with _hooks(options) as hooks:
+        config, env = _make_env(config)
+        try:
+            from kitae_marl.runs.agent import Agent
+            from kitae_marl.runs.session import headline
 
-        env = _seated(options, env)
-        agent = Agent(env, config)
-        say(headline(agent, "compiled" if config.backend == "compiled" else "in Python"))
-    except BaseException:
-        env.close()
-        raise
-    if resume:
-        step, exact = options.resume_step, options.exact
-        summary = agent.resume(env, path, step=step, exact=exact)
-    else:  # what a run of a set holds that has no checkpoint yet may go
-        overwrite = options.overwrite or options.resumes
-        summary = agent.train(env, path, overwrite=overwrite)
+            env = _seated(options, env)
+            agent = Agent(env, config)
+            say(headline(agent, "compiled" if config.backend == "compiled" else "in Python"))
+        except BaseException:
+            env.close()
+            raise
+        if resume:
+            step, exact = options.resume_step, options.exact
+            summary = agent.resume(env, path, step=step, exact=exact, **hooks)
+        else:  # what a run of a set holds that has no checkpoint yet may go
+            overwrite = options.overwrite or options.resumes
+            summary = agent.train(env, path, overwrite=overwrite, **hooks)
     started = psutil.Process().create_time()
     startup = agent.first_update_at - started if agent.first_update_at else None
     return _result(summary, path, startup_s=startup)
@@ -112,7 +154,7 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
             folders.create_run(path, overwrite=options.overwrite)
         sets.write_set(path, seeds)
         compiled = _is_compiled(options.config())
-        results = (together if compiled else one_after_another)(options, path, seeds)
+        results = (in_one_program if compiled else one_after_another)(options, path, seeds)
     tags = {tag for result in results.values() for tag in result["returns"]}
     returns = {
         tag: fmean(r["returns"][tag] for r in results.values() if tag in r["returns"])
@@ -131,9 +173,10 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
     }
 
 
-def together(options: Train, path: Path, seeds: list[int]) -> dict[int, dict[str, Any]]:
+def in_one_program(options: Train, path: Path, seeds: list[int]) -> dict[int, dict[str, Any]]:
     """Train the runs of a set in one compiled program; return the result of each by its seed."""
-    from kitae_marl.runs.many import train_together
+    from kitae_marl.runs.callbacks import make_hooks
+    from kitae_marl.runs.many import train_runs
 
     members = [folders.member(path, seed) for seed in seeds]
     say(f"seeds {', '.join(map(str, seeds))} in {path}")
@@ -141,7 +184,9 @@ def together(options: Train, path: Path, seeds: list[int]) -> dict[int, dict[str
     game = _seated(options, env).game
     configs = [dataclasses.replace(config, seed=seed) for seed in seeds]
     step, exact = options.resume_step, options.exact
-    trained = train_together(game, configs, members, step=step, exact=exact)
+    with _hooks(options) as given:
+        hooks = make_hooks(**{"evaluate": None, "evaluate_every": None, **given})
+        trained = train_runs(game, configs, members, step=step, exact=exact, hooks=hooks)
     results = {}
     for seed, member, run in zip(seeds, members, trained, strict=True):
         say(f"seed {seed}:")
@@ -204,12 +249,11 @@ def _make_env(config: Config) -> tuple[Config, Any]:
         return dataclasses.replace(config, backend="compiled"), env
     from kitae_marl.vector.make import make_vec_env
 
-    central = config.algo in CENTRAL
     env = make_vec_env(
         config.env_id,
         config.n_envs,
         n_workers=config.n_workers,
-        vector_options={"with_state": None} if central else None,
+        vector_options={"with_state": None} if config.central else None,
         **config.env_kwargs,
     )
     for why in refused:  # told only now: arguments that are wrong are refused by the original, too

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional, arg
 
-from kitae_marl.config.ppo import Sharing
+from kitae_marl.config.learner import Sharing
 
 __all__ = [
     "REGISTRY",
@@ -53,7 +53,7 @@ JsonObject = Annotated[
 
 
 def _sharing(text: list[str]) -> Any:
-    """Read ``ppo.share_params`` from the command line; the config checks what is in it."""
+    """Read who shares parameters from the command line; the config checks what is in it."""
     try:
         return json.loads(text[0].lower() if text[0] in ("True", "False") else text[0])
     except json.JSONDecodeError:

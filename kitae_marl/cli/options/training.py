@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from kitae_marl.cli.options.fields import JsonObject, Positional, arg
+from kitae_marl.config.checks import require_count
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, UnsafePathError
 
@@ -24,6 +25,14 @@ class Train(Config):
     seats: JsonObject = field(default_factory=dict)
     """Who plays the agents that do not learn: ``{"adversary_*": "random", "agent_1": "frozen:X"}``,
     with X the name of a run in the runs folder."""
+    own: JsonObject = field(default_factory=dict)
+    """Settings of an algorithm of your own, by name: ``{"learning_rate": 0.1}``."""
+    callback: tuple[str, ...] = ()
+    """Callbacks as module:name, classes or objects derived from ``kitae_marl.Callback``."""
+    eval_every: int | None = None
+    """Environment steps between two evaluations of the most probable actions; none: never."""
+    eval_episodes: int = 32
+    """Whole episodes of one evaluation."""
     run: str | None = None
     """Name of the run folder; made from game, algorithm and seed if not given."""
     seeds: int = 1
@@ -33,7 +42,7 @@ class Train(Config):
     resume: Annotated[bool, arg(name="resume")] = False
     """Go on from the newest checkpoint of the run, with its settings where none are given."""
     resume_step: int | None = None
-    """Go on from this checkpoint, the name of a folder in ``checkpoints``; implies --resume."""
+    """Go on from the checkpoint of this environment step; implies --resume."""
     exact: bool = False
     """Go on only where the run will end as if it had never stopped, to the last bit."""
     overwrite: bool = False
@@ -48,6 +57,9 @@ class Train(Config):
         self.config(self.seed + self.seeds - 1)  # the last one is a seed, too
         if self.resumes and self.overwrite:
             raise ConfigError("overwrite: expected without --resume, got both.", "overwrite")
+        if self.eval_every is not None:
+            require_count("eval_every", self.eval_every)
+        require_count("eval_episodes", self.eval_episodes)
         if self.exact and not self.resumes:
             raise ConfigError("exact: expected with --resume, got a new run.", "exact")
 
@@ -60,6 +72,7 @@ class Train(Config):
         """The part that is stored with the run, or with one run of a set."""
         names = [f.name for f in dataclasses.fields(Config)]
         values = {name: getattr(self, name) for name in names}
+        values["own"] = values["own"] or None
         return Config(**values if seed is None else {**values, "seed": seed})
 
     def path(self, name: str) -> Path:

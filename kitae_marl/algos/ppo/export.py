@@ -1,0 +1,89 @@
+"""A trained policy of the PPO family as arrays, to be played without JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from kitae_marl.algos.nets.distributions import bounds_in_float32, network_units
+from kitae_marl.algos.nets.normalization import Moments, standard_deviation
+from kitae_marl.config.run import Config
+from kitae_marl.data.space_json import space_to_json
+from kitae_marl.data.spaces import feature_space, has_mask
+from kitae_marl.types import GroupSpec, TrainState
+
+
+def export_group(
+    group: GroupSpec, config: Config, state: Mapping[str, TrainState]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the policies of one group for play without JAX; ``Algorithm.export``.
+
+    Args:
+        group: the group.
+        config: settings of the run.
+        state: ``{group: TrainState}``.
+
+    Returns:
+        How the arrays are put together, as JSON; and the arrays by name: parameters, moments of
+        observations, bounds of actions.
+
+    Raises:
+        ValueError: for a network of the user's own, which only its module can compute.
+    """
+    if config.ppo.network:
+        raise ValueError(
+            f"expected a policy of the package's own networks to export, got ppo.network = "
+            f"{config.ppo.network!r}; play it by Agent.load(run).select_action."
+        )
+    return _describe(group, config), dict(_arrays(group, config, state[group.name]))
+
+
+def _describe(group: GroupSpec, config: Config) -> dict[str, Any]:
+    """Say how the arrays of a group are put together."""
+    ppo = config.ppo
+    return {
+        "share_params": group.share_params,
+        "n_agents": group.n_agents,
+        "agent_id": ppo.agent_id and group.share_params and group.n_agents > 1,
+        "masked": has_mask(group.observation_space),
+        "space": space_to_json(feature_space(group.observation_space)),
+        "action_space": space_to_json(group.action_space),
+        "n_layers": len(ppo.hidden_sizes),
+        "activation": ppo.activation,
+        "gru_size": ppo.gru_size,
+    }
+
+
+def _arrays(group: GroupSpec, config: Config, state: TrainState) -> Iterator[tuple[str, Any]]:
+    """Yield the arrays of a group by name: parameters, moments of observations, bounds."""
+    yield from _flat(state.params["actor"]["params"], "")
+    if config.ppo.normalize_observation:
+        yield from _flat(state.moments["observation"], "moments/")
+    if isinstance(group.action_space, gym.spaces.Box):
+        yield from _bounds(group.action_space)
+
+
+def _bounds(space: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the bounds of actions, and what the network's -1 and 1 stand for."""
+    low, high = bounds_in_float32(space)
+    middle, half = network_units(low, high)
+    yield "bound/low", low
+    yield "bound/high", high
+    yield "bound/half", half
+    yield "bound/middle", middle
+
+
+def _flat(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested dicts and tuples, names joined by ``/``."""
+    if isinstance(tree, Moments):
+        yield f"{path}mean", tree.mean
+        yield f"{path}deviation", standard_deviation(tree)
+    elif isinstance(tree, Mapping | tuple):
+        pairs = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+        for name, part in pairs:
+            yield from _flat(part, f"{path}{name}/")
+    else:
+        yield path.rstrip("/"), tree

@@ -1,0 +1,172 @@
+"""What a user may have called while a run is trained, and what is done after each update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kitae_marl.errors import ConfigError, UnknownEnvironmentError
+from kitae_marl.runs.logger import Logger
+from kitae_marl.runs.store.checkpoint import RunCheckpointer
+from kitae_marl.types import Run
+from kitae_marl.vector.ids import imported
+
+ASKED = -1
+"""Value of an agent's ``stopping`` where a callback has asked for the end; signals are above 0."""
+
+
+class Callback:
+    """Called while agents are trained; derive your own and override what you need.
+
+    Steps are environment steps, of all environments together. ``agent`` may be looked at, played
+    with and saved, but not be trained or changed. Where a method returns True, training ends in
+    order after this update: the state is saved, and ``--resume`` goes on from there. What a method
+    raises ends the training as an error; the last checkpoint stands.
+
+    The loop on the host calls ``after_update`` after every update. The compiled loop calls it
+    between two chunks of updates, about once a second, with the state after the last one; where
+    several runs are trained in one program, once for each of their agents, and one that asks for
+    the end ends all. Updates that were skipped because they were not finite are not told.
+
+    Example:
+        >>> class UntilGood(Callback):
+        ...     def after_update(self, step, metrics, agent):
+        ...         return metrics.get("return/mean", float("-inf")) > 0.9
+        >>> UntilGood().after_update(128, {"return/mean": 0.95}, None)
+        True
+    """
+
+    def after_update(self, step: int, metrics: Mapping[str, float], agent: Any) -> bool | None:
+        """Called after an update.
+
+        Args:
+            step: environment steps so far.
+            metrics: the newest value of every metric of ``metrics.csv``, by name.
+            agent: the agent.
+        """
+
+    def after_evaluation(self, step: int, metrics: Mapping[str, float], agent: Any) -> bool | None:
+        """Called after an evaluation (``evaluate_every``), with what it came to, by name."""
+
+    def at_end(self, step: int, metrics: Mapping[str, float], agent: Any) -> None:
+        """Called once at the end of a training that raised nothing, all being saved."""
+
+
+class Hooks(NamedTuple):
+    """What is called while runs are trained.
+
+    Attributes:
+        callbacks: in this order.
+        evaluate: ``evaluate(agent) -> metrics``, numbers by name; None: no evaluation.
+        evaluate_every: environment steps between two evaluations.
+    """
+
+    callbacks: tuple[Callback, ...] = ()
+    evaluate: Callable[[Any], Mapping[str, float]] | None = None
+    evaluate_every: int = 0
+
+
+def make_hooks(
+    callbacks: Sequence[Callback],
+    evaluate: Callable[[Any], Mapping[str, float]] | None,
+    evaluate_every: int | None,
+) -> Hooks:
+    """Return what ``Agent.train`` was given, checked.
+
+    Raises:
+        TypeError: if a callback is no :class:`Callback`, or ``evaluate`` no function.
+        ValueError: if one of ``evaluate`` and ``evaluate_every`` is given without the other, or the
+            latter is below 1.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                f"expected callbacks derived from kitae_marl.Callback, got {callback!r}; give an "
+                "object of such a class."
+            )
+    if evaluate is None and evaluate_every is None:
+        return Hooks(tuple(callbacks))
+    if not callable(evaluate):
+        raise TypeError(f"expected evaluate as a function of the agent, got {evaluate!r}.")
+    every = evaluate_every
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ValueError(
+            f"expected evaluate_every as environment steps between two evaluations, an integer of "
+            f"at least 1, got {every!r}."
+        )
+    return Hooks(tuple(callbacks), evaluate, every)
+
+
+def import_callback(text: str) -> Callback:
+    """Import a callback that is named as ``module:name``: an object, or a class without arguments.
+
+    Raises:
+        ConfigError: if there is no such module, or nothing of that name in it.
+        TypeError: if it is no :class:`Callback`.
+    """
+    try:
+        found = imported(text)
+    except UnknownEnvironmentError as error:  # its words fit whatever is named so
+        raise ConfigError(f"callback: {error}", "callback") from None
+    callback = found() if isinstance(found, type) else found
+    if not isinstance(callback, Callback):
+        raise TypeError(
+            f"expected {text} to be an object or a class derived from kitae_marl.Callback, got "
+            f"{type(callback).__name__}."
+        )
+    return callback
+
+
+class AfterUpdate:
+    """What follows an update of one run: evaluation, callbacks, checkpoint.
+
+    It stands where the loops expect a checkpointer.
+
+    Args:
+        agent: the agent of the run.
+        hooks: what is called.
+        logger: the run's.
+        checkpointer: what saves it; None keeps nothing.
+    """
+
+    def __init__(
+        self, agent: Run, hooks: Hooks, logger: Logger, checkpointer: RunCheckpointer | None
+    ) -> None:
+        self.checkpointer = checkpointer
+        self._hooks, self._logger = hooks, logger
+        self._evaluated = agent.learned_step * agent.config.n_envs
+
+    def save(self, step: int, agent: Run) -> None:
+        """Evaluate if that is due, call back, save if that is due; ``step`` is the joint step."""
+        now = step * agent.config.n_envs
+        asked = self._evaluate(now, agent)
+        for callback in self._hooks.callbacks:
+            asked |= bool(callback.after_update(now, self._logger.newest, agent))
+        if self.checkpointer is not None:
+            self.checkpointer.save(step, agent)
+        if asked:
+            agent.stopping = agent.stopping or ASKED
+
+    def _evaluate(self, now: int, agent: Run) -> bool:
+        """Evaluate where a multiple of ``evaluate_every`` was passed; whether the end was asked."""
+        evaluate, every = self._hooks.evaluate, self._hooks.evaluate_every
+        if evaluate is None or now // every == self._evaluated // every:
+            return False
+        self._evaluated = now
+        metrics = dict(evaluate(agent))
+        self._logger.add_row(now, {f"evaluation/{name}": x for name, x in metrics.items()})
+        asked = [
+            callback.after_evaluation(now, metrics, agent) for callback in self._hooks.callbacks
+        ]
+        return any(asked)
+
+    def end(self, agent: Run) -> None:
+        """Save the last state."""
+        if self.checkpointer is not None:
+            self.checkpointer.write(agent.run_state())
+
+    def tell_end(self, agent: Run) -> None:
+        """Tell the callbacks that training has ended."""
+        now = agent.learned_step * agent.config.n_envs
+        for callback in self._hooks.callbacks:
+            callback.at_end(now, self._logger.newest, agent)
