@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from kitae_marl.cli.commands.loading import Game, open_game
+from kitae_marl.cli.commands.loading import GameSetup, open_game
 from kitae_marl.cli.options.training import Runs, Train
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
@@ -69,7 +69,7 @@ def _hooks(options: Train) -> Iterator[dict[str, Any]]:
         return
     from kitae_marl.evaluation import evaluation_of
 
-    game = Game(options.env_id, options.env_kwargs, options.seats)
+    game = GameSetup(options.env_id, options.env_kwargs, options.seats)
     n_envs = min(options.eval_episodes, EVALUATION_ENVS)
     env = open_game(game, n_envs, n_workers=0, runs_dir=options.runs_dir)
     try:
