@@ -178,7 +178,6 @@ def _report(
     kwargs: dict[str, Any],
 ) -> Report:
     """Put the report together."""
-    groups = group_specs(game.possible_agents, game.observation_space, game.action_space)
     broken = [f"{text} ({times} times)" for text, times in seen.problems.most_common()]
     if seen.empty_masks:
         broken.append(f"an agent who is to act has no legal action ({seen.empty_masks} times)")
@@ -189,11 +188,7 @@ def _report(
     lengths = seen.lengths or [0]
     return Report(
         name=name,
-        groups=tuple(
-            f"{names(group.agents)}: {space_text(group.observation_space)} -> "
-            f"{space_text(group.action_space)}"
-            for group in groups
-        ),
+        groups=_group_lines(game),
         episodes=(len(seen.lengths), min(lengths), float(np.mean(lengths)), max(lengths)),
         unfinished=(seen.unfinished, max_steps),
         dying=tuple(sorted(seen.dying)),
@@ -220,6 +215,16 @@ def _report(
         command=_command(name, kwargs, n_envs, None if twin else n_workers, n_steps)
         if "/" in name or ":" in name
         else "",
+    )
+
+
+def _group_lines(game: Any) -> tuple[str, ...]:
+    """One line for each group: its agents, what they observe and what they do."""
+    groups = group_specs(game.possible_agents, game.observation_space, game.action_space)
+    return tuple(
+        f"{names(group.agents)}: {space_text(group.observation_space)} -> "
+        f"{space_text(group.action_space)}"
+        for group in groups
     )
 
 

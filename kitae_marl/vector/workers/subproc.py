@@ -83,9 +83,7 @@ class SubProcVecParallelEnv(OwnVector):
         strict_bounds: bool = True,
         worker_env: Mapping[str, str] | None = None,
     ) -> None:
-        self.closed = True
-        self.num_envs = len(env_fns)
-        self._options = options = VectorOptions(
+        self._options = VectorOptions(
             n_workers=n_workers,
             with_state=with_state,
             keep_infos=keep_infos,
@@ -100,11 +98,18 @@ class SubProcVecParallelEnv(OwnVector):
             strict_bounds=strict_bounds,
             worker_env=dict(worker_env or {}),
         )
+        self._open(env_fns)
+
+    def _open(self, env_fns: Sequence[Callable[[], Any] | ParallelEnv[str, Any, Any]]) -> None:
+        """Start the workers and lay the arrays over the memory that they share."""
+        options = self._options
+        self.closed = True  # until all is well
+        self.num_envs = len(env_fns)
         self._pool = Pool(env_fns, options, self.transport)
         self._finalizer = weakref.finalize(self, self._pool.release_unless_forked)
         try:
-            blocks, self.metadata, description = start(self._pool, start_timeout)
-            if with_state and blocks.state is None:
+            blocks, self.metadata, description = start(self._pool, options.start_timeout)
+            if options.with_state and blocks.state is None:
                 raise ValueError("with_state=True expects a game with a state_space, got none.")
         except BaseException:
             self._finalizer()
@@ -114,7 +119,7 @@ class SubProcVecParallelEnv(OwnVector):
         self.possible_agents = list(self._description.agents)
         self.groups: tuple[GroupSpec, ...] = blocks.groups
         self.closed = False
-        self.with_state = with_state is not False and blocks.state is not None
+        self.with_state = options.with_state is not False and blocks.state is not None
         self._views = Views(blocks, self.with_state)
         self._actions = ActionWriter(blocks.groups, blocks.action, blocks.per_group(blocks.active))
         self._inbox, self._seeds = Inbox(self.num_envs), Seeds(self.num_envs)
