@@ -53,8 +53,7 @@ def evaluate(
         (5, True)
     """
     env = _require_playable(env, n_episodes, policy)
-    left = np.full(env.num_envs, n_episodes // env.num_envs)
-    left[: n_episodes % env.num_envs] += 1
+    left = _shares(n_episodes, env.num_envs)
     returns: dict[str, list[float]] = {agent: [] for agent in env.possible_agents}
     lengths: list[int] = []
     observations, infos = env.reset(seed=seed)
@@ -74,29 +73,11 @@ def evaluate(
     return Evaluation(arrays, np.asarray(lengths), groups, is_zero_sum(arrays))
 
 
-def evaluation_of(
-    env: VecParallelEnv, n_episodes: int, *, seed: int = 0
-) -> Callable[[Any], dict[str, float]]:
-    """Return an evaluation for ``Agent.train(evaluate=...)``: whole episodes, likeliest actions.
-
-    Args:
-        env: vector environment of its own, not the one that is trained on; it is left open.
-        n_episodes: episodes to play each time.
-        seed: environment i starts each time with seed ``seed + i``, so that evaluations differ by
-            the agent alone.
-
-    Returns:
-        ``evaluate(agent) -> metrics``: the means of ``return/<agent>``, ``return/mean`` (over
-        agents) and ``episode/length``.
-    """
-
-    def evaluate_agent(agent: Any) -> dict[str, float]:
-        outcome = evaluate(agent.player().select_action, env, n_episodes, seed=seed)
-        means = {f"return/{name}": float(x.mean()) for name, x in outcome.returns.items()}
-        mean = sum(means.values()) / len(means)
-        return {**means, "return/mean": mean, "episode/length": float(outcome.lengths.mean())}
-
-    return evaluate_agent
+def _shares(n_episodes: int, n_envs: int) -> np.ndarray:
+    """Episodes that each environment is to play, ``[E]``, in all ``n_episodes``."""
+    shares = np.full(n_envs, n_episodes // n_envs)
+    shares[: n_episodes % n_envs] += 1
+    return shares
 
 
 class _EndsWatch:
@@ -211,23 +192,45 @@ def evaluate_sides(
         ({'player_0': 4, 'player_1': 4}, False)
     """
     env = _require_playable(env, n_episodes, policy, opponent)
+    played = {}
+    for side in _sides(env):
+        seats = {a: policy if a in side else opponent for a in env.possible_agents}
+        played[side] = evaluate(seated(seats), env, n_episodes, seed=seed, max_steps=max_steps)
+    return joined(played)
+
+
+def _sides(env: VecParallelEnv) -> list[tuple[str, ...]]:
+    """Return the agents of each side: the groups, or each agent where there is one group."""
     agents = env.possible_agents
     if len(agents) < 2:
         raise ValueError(f"expected a game of two agents or more, got one of {agents}.")
     groups = [group.agents for group in env.groups]
-    sides = groups if len(groups) > 1 else [(agent,) for agent in agents]
-    return joined(
-        {
-            side: evaluate(
-                seated({agent: policy if agent in side else opponent for agent in agents}),
-                env,
-                n_episodes,
-                seed=seed,
-                max_steps=max_steps,
-            )
-            for side in sides
-        }
-    )
+    return groups if len(groups) > 1 else [(agent,) for agent in agents]
+
+
+def evaluation_of(
+    env: VecParallelEnv, n_episodes: int, *, seed: int = 0
+) -> Callable[[Any], dict[str, float]]:
+    """Return an evaluation for ``Agent.train(evaluate=...)``: whole episodes, likeliest actions.
+
+    Args:
+        env: vector environment of its own, not the one that is trained on; it is left open.
+        n_episodes: episodes to play each time.
+        seed: environment i starts each time with seed ``seed + i``, so that evaluations differ by
+            the agent alone.
+
+    Returns:
+        ``evaluate(agent) -> metrics``: the means of ``return/<agent>``, ``return/mean`` (over
+        agents) and ``episode/length``.
+    """
+
+    def evaluate_agent(agent: Any) -> dict[str, float]:
+        outcome = evaluate(agent.player().select_action, env, n_episodes, seed=seed)
+        means = {f"return/{name}": float(x.mean()) for name, x in outcome.returns.items()}
+        mean = sum(means.values()) / len(means)
+        return {**means, "return/mean": mean, "episode/length": float(outcome.lengths.mean())}
+
+    return evaluate_agent
 
 
 class Shot(NamedTuple):

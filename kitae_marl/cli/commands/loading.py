@@ -13,6 +13,7 @@ from kitae_marl.errors import ConfigError
 from kitae_marl.runs.store.contents import read_config
 from kitae_marl.runs.store.search import find_runs
 from kitae_marl.types import Policy
+from kitae_marl.vector.protocol import VecParallelEnv
 
 
 class GameSetup(NamedTuple):
@@ -128,7 +129,7 @@ def require_trust(env_id: str, allow_import: bool) -> None:
 
 def open_game(
     game: GameSetup, n_envs: int, *, n_workers: int | None, runs_dir: Path, **kwargs: Any
-) -> Any:
+) -> VecParallelEnv:
     """Make environments of the original game, with the seats filled that the run left to others."""
     from kitae_marl.selfplay.seats import seated_as_told
     from kitae_marl.vector.make import make_vec_env
@@ -137,7 +138,7 @@ def open_game(
     return seated_as_told(env, game.seats, runs_dir)
 
 
-def load_policy(path: Path, env: Any, *, sample: bool) -> Policy:
+def load_policy(path: Path, env: VecParallelEnv, *, sample: bool) -> Policy:
     """Load the agent of a run as a policy for all agents of these environments.
 
     Raises:

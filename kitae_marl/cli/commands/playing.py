@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kitae_marl.evaluation import Evaluation
     from kitae_marl.evaluation.protocol import EvaluationProtocol
     from kitae_marl.types import Policy
+    from kitae_marl.vector.protocol import VecParallelEnv
 
 
 def evaluate(options: Evaluate) -> dict[str, Any]:
@@ -232,7 +233,7 @@ def brackets(options: Brackets) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(game: GameSetup, options: Playing) -> Iterator[Any]:
+def _opened(game: GameSetup, options: Playing) -> Iterator[VecParallelEnv]:
     """Open as many environments of a game as the episodes need."""
     if options.episodes < 1 or options.n_envs < 1 or not options.seeds:
         raise ConfigError(
@@ -254,7 +255,7 @@ def _opened(game: GameSetup, options: Playing) -> Iterator[Any]:
 
 
 def _play_all(
-    group: SeedRuns, protocol: EvaluationProtocol, env: Any, options: PlayingRuns
+    group: SeedRuns, protocol: EvaluationProtocol, env: VecParallelEnv, options: PlayingRuns
 ) -> list[Evaluation]:
     """Play with the agent of each run."""
     return [
@@ -262,7 +263,7 @@ def _play_all(
     ]
 
 
-def _protocol(game: GameSetup, env: Any, options: PlayingRuns) -> EvaluationProtocol:
+def _protocol(game: GameSetup, env: VecParallelEnv, options: PlayingRuns) -> EvaluationProtocol:
     """Say how to play, with the opponent that was asked for."""
     from kitae_marl.evaluation import oracle_for
     from kitae_marl.evaluation.protocol import EvaluationProtocol
@@ -286,7 +287,7 @@ def _protocol(game: GameSetup, env: Any, options: PlayingRuns) -> EvaluationProt
     return EvaluationProtocol(options.episodes, options.seeds, opponent)
 
 
-def _require_sides(game: GameSetup, env: Any, against: str) -> None:
+def _require_sides(game: GameSetup, env: VecParallelEnv, against: str) -> None:
     """Raise a ConfigError where seats left a single side: what it would meet is its own agents."""
     if not game.seats or len(env.groups) > 1:
         return

@@ -23,6 +23,7 @@ from kitae_marl.errors import ConfigError, EnvError, RenderError
 from kitae_marl.runs.store.files import require_output
 from kitae_marl.runs.store.search import find_run
 from kitae_marl.runs.terminal import counted, say
+from kitae_marl.vector.protocol import VecParallelEnv
 
 WIDTHS = 800, 400
 """Largest width of a picture in pixels: of one film, and of one of several side by side."""
@@ -60,7 +61,7 @@ def watch(options: Watch) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened_to_film(game: GameSetup, options: Watch) -> Iterator[Any]:
+def _opened_to_film(game: GameSetup, options: Watch) -> Iterator[VecParallelEnv]:
     """Open one game that renders.
 
     Raises:
@@ -80,7 +81,7 @@ def _opened_to_film(game: GameSetup, options: Watch) -> Iterator[Any]:
 
 
 def _film(
-    env: Any, game: GameSetup, path: Path, options: Watch, width: int
+    env: VecParallelEnv, game: GameSetup, path: Path, options: Watch, width: int
 ) -> Iterator[np.ndarray]:
     """Play with the agent of a run and draw each step."""
     from kitae_marl.evaluation import play_frames

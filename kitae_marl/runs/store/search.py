@@ -62,17 +62,21 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
             raise NoCheckpointError(
                 f"expected one run, got the set {str(run)!r}; begun are {begun}.", str(run)
             )
+    raise NoCheckpointError(_what_is_there(run, runs_dir), str(run))
+
+
+def _what_is_there(run: str | Path, runs_dir: str | Path) -> str:
+    """Say what there is in place of a run: a folder of runs by its name, or other runs."""
     for path in _candidates(run, runs_dir):
         if names := runs_in(path):
             folder = shlex.quote(str(path))
-            raise NoCheckpointError(
+            return (
                 f"{str(run)!r} is a folder of runs ({', '.join(names)}): name one of them, such as "
                 f"{path / names[0]} (for train: --runs-dir {folder} --run {names[0]}); "
-                f"`kitae-marl runs --runs-dir {folder}` shows them.",
-                str(run),
+                f"`kitae-marl runs --runs-dir {folder}` shows them."
             )
     listed = ", ".join(runs_in(Path(runs_dir))) or "none"
-    raise NoCheckpointError(f"no run at {str(run)!r}; runs in {runs_dir}: {listed}.", str(run))
+    return f"no run at {str(run)!r}; runs in {runs_dir}: {listed}."
 
 
 def runs_in(folder: Path) -> list[str]:
