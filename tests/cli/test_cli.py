@@ -17,6 +17,7 @@ from command_line import ENVIRONMENT, GAME, SMALL, last_json, program, start, wa
 from kitae_marl.cli.commands.training import program_as_called
 from kitae_marl.cli.main import COMMANDS, load_function, main, parse
 from kitae_marl.cli.options.training import Train
+from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.store import contents
 
@@ -80,6 +81,14 @@ class TestParsing:
         assert printed.err.strip()
         assert last_json(printed.out)["exit_code"] == 2
         assert "Traceback" not in printed.err
+
+    def test_resume_keeps_the_settings_of_an_algorithm_of_ones_own(self, tmp_path):
+        (tmp_path / "x").mkdir()
+        config = Config(env_id=GAME, algo="mine:learner", own={"n_steps": 8, "rate": 0.5})
+        contents.write_config(tmp_path / "x", config)
+        args = ["train", GAME, "--run", "x", "--runs-dir", str(tmp_path), "--resume"]
+        assert parse(args).config() == config
+        assert parse([*args, "--own", '{"n_steps": 4}']).config().own == {"n_steps": 4}
 
     @pytest.mark.parametrize("env_id", ["nowhere:make", f"{GAME}_not"])
     def test_a_module_or_function_that_is_not_there(self, env_id, tmp_path, monkeypatch, capsys):

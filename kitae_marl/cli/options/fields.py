@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ __all__ = [
     "GameId",
     "GameIds",
     "JsonObject",
+    "OwnSettings",
     "Positional",
     "RunName",
     "RunNames",
@@ -48,6 +50,29 @@ JsonObject = Annotated[
         instance_from_str=_json_object,
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=lambda value: [json.dumps(value)],
+    ),
+]
+
+
+def _is_settings(value: Any) -> bool:
+    """Whether a value may be the settings of a user's own algorithm, as a config holds them."""
+    return value is None or isinstance(value, dict) or dataclasses.is_dataclass(value)
+
+
+def _settings_text(value: Any) -> list[str]:
+    """Write such settings as JSON; a config holds them as the class that the algorithm declares."""
+    settings = value if value is None or isinstance(value, dict) else dataclasses.asdict(value)
+    return [json.dumps(settings or {})]
+
+
+OwnSettings = Annotated[
+    Any,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=_json_object,
+        is_instance=_is_settings,
+        str_from_instance=_settings_text,
     ),
 ]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from kitae_marl.cli.options.fields import JsonObject, Positional, arg
+from kitae_marl.cli.options.fields import JsonObject, OwnSettings, Positional, arg
 from kitae_marl.config.checks import require_count
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, UnsafePathError
@@ -25,7 +25,7 @@ class Train(Config):
     seats: JsonObject = field(default_factory=dict)
     """Who plays the agents that do not learn: ``{"adversary_*": "random", "agent_1": "frozen:X"}``,
     with X the name of a run in the runs folder."""
-    own: JsonObject = field(default_factory=dict)
+    own: OwnSettings = field(default_factory=dict)
     """Settings of an algorithm of your own, by name: ``{"learning_rate": 0.1}``."""
     callback: tuple[str, ...] = ()
     """Callbacks as module:name, classes or objects derived from ``kitae_marl.Callback``."""
