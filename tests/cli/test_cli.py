@@ -88,7 +88,8 @@ class TestParsing:
         contents.write_config(tmp_path / "x", config)
         args = ["train", GAME, "--run", "x", "--runs-dir", str(tmp_path), "--resume"]
         assert parse(args).config() == config
-        assert parse([*args, "--own", '{"n_steps": 4}']).config().own == {"n_steps": 4}
+        args += ["--algo", "mine:learner", "--own", '{"n_steps": 4}']
+        assert parse(args).config().own == {"n_steps": 4}
 
     @pytest.mark.parametrize("env_id", ["nowhere:make", f"{GAME}_not"])
     def test_a_module_or_function_that_is_not_there(self, env_id, tmp_path, monkeypatch, capsys):
