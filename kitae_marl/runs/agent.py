@@ -230,7 +230,8 @@ class Agent:
                 "start a new run, or load it by Agent.load."
             )
         whole = self.run_state()._replace(game=template)
-        self._game = self._checkpoints.restore(whole, self.learned_step).game
+        env_step = self.learned_step * self._checkpoints.num_envs
+        self._game = self._checkpoints.restore(whole, env_step).game
         return self._game
 
     def load_state(self, run_state: RunState) -> None:
@@ -328,8 +329,10 @@ class Agent:
         Returns:
             What the checkpoint says of itself.
         """
+        # a config of another width may play here, but what was saved counts in the run's own
+        stored = contents.read_config(run_dir) if contents.is_run(run_dir) else self.config
         self._checkpoints = RunCheckpointer(
-            run_dir / "checkpoints", save_every=1, num_envs=self.config.n_envs
+            run_dir / "checkpoints", save_every=1, num_envs=stored.n_envs
         )
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.state_shapes)
         template = RunState(zeros, jax.random.key_data(self.root_key), np.zeros((), np.int64))

@@ -7,21 +7,40 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 
 CLOCKED = ("speed/", "env/step_ms")
 """What metrics begin with that a clock has measured."""
 
 
+def keeper_of(run: Path) -> RunCheckpointer:
+    """What reads the checkpoints of a run folder; before there is a config, those of new names."""
+    num_envs = contents.read_config(run).n_envs if contents.is_run(run) else 1
+    return RunCheckpointer(run / "checkpoints", save_every=1, num_envs=num_envs)
+
+
 def saved(run: Path) -> list[int]:
-    """Steps of the complete checkpoints."""
-    return RunCheckpointer(run / "checkpoints", save_every=1, num_envs=1).steps()
+    """Environment steps of the complete checkpoints."""
+    return keeper_of(run).steps()
+
+
+def checkpoint(run: Path, step: int) -> Path:
+    """The folder of a checkpoint, named as new ones are."""
+    return run / "checkpoints" / f"step_{step}"
+
+
+def make_old(run: Path) -> None:
+    """Name the checkpoints by joint steps, as the first versions did."""
+    num_envs = contents.read_config(run).n_envs
+    for path in (run / "checkpoints").iterdir():
+        path.rename(path.parent / str(int(path.name.removeprefix("step_")) // num_envs))
 
 
 def digests(run: Path) -> dict[str, Any]:
     """Step and SHA-256 of every leaf of the newest checkpoint, as its manifest has them."""
-    newest = run / "checkpoints" / str(saved(run)[-1])
-    found = json.loads((newest / "manifest" / "metadata").read_text())
+    newest = keeper_of(run).latest_path()
+    found = json.loads((Path(newest) / "manifest" / "metadata").read_text())
     return {name: part for name, part in found.items() if name in ("state", "game", "step")}
 
 

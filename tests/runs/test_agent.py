@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 from clock_run import CONFIG, N_ENVS, N_UPDATES, make_env
 from pytrees import same_bits
-from run_folders import CLOCKED
+from run_folders import CLOCKED, make_old, saved
 from small_games import LENGTH, Clock, Solo
 
 from kitae_marl.data.keys import INIT, key_for
@@ -225,7 +226,10 @@ class TestContinuing:
         summary = json.loads((stopped_run / "summary.json").read_text())
         assert summary["complete"] is False
         assert summary["env_steps"] == 3 * LENGTH * N_ENVS
-        assert sorted(p.name for p in (stopped_run / "checkpoints").iterdir()) == ["16", "24"]
+        assert sorted(p.name for p in (stopped_run / "checkpoints").iterdir()) == [
+            "step_32",
+            "step_48",
+        ]
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
     def test_ctrl_c_raises_what_python_raises(self, agent, first):
@@ -259,11 +263,37 @@ class TestContinuing:
         assert same_bits(agent.run_state(), whole_run[2])
 
     def test_an_older_checkpoint_can_be_named(self, agent, whole_run):
-        agent.load_checkpoint(whole_run[0], step=4 * LENGTH)
+        agent.load_checkpoint(whole_run[0], step=4 * LENGTH * N_ENVS)
         assert agent.step == 4 * LENGTH
         assert all(int(group.n_updates) == 4 for group in agent.state.values())
         with pytest.raises(NoCheckpointError, match=r"no checkpoint of step 7 .* there are \["):
             agent.load_checkpoint(whole_run[0], step=7)
+
+    @pytest.mark.parametrize("old", [False, True])
+    def test_steps_are_those_of_the_run_whatever_the_config_at_hand(self, whole_run, tmp_path, old):
+        path = shutil.copytree(whole_run[0], tmp_path / "run")
+        if old:
+            make_old(path)
+        wider = replace(CONFIG, n_envs=4)
+        loaded = Agent.load(path, step=4 * LENGTH * N_ENVS, config=wider)
+        assert loaded.learned_step == 4 * LENGTH
+        assert same_bits(Agent.load(path, config=wider).run_state(), whole_run[2])
+
+    def test_a_run_of_old_names_goes_on_from_an_environment_step(self, whole_run, tmp_path):
+        path = shutil.copytree(whole_run[0], tmp_path / "run")
+        make_old(path)
+        names = lambda: sorted(p.name for p in (path / "checkpoints").iterdir())  # noqa: E731
+        assert names() == ["16", "32", "48"]
+        assert saved(path) == saved(whole_run[0]) == [32, 64, 96]
+        loaded = Agent.load(path)
+        assert same_bits(loaded.run_state(), whole_run[2])
+        with pytest.raises(NoCheckpointError, match=r"step 16 in .*; there are \[32, 64, 96\]"):
+            loaded.resume(make_env(), path, step=16, show=False)
+        shutil.rmtree(path / "checkpoints" / "32")  # what is held already is not written again
+        loaded.resume(make_env(), path, step=32, show=False)
+        assert same_bits(loaded.run_state(), whole_run[2])
+        assert self.metrics(path) == self.metrics(whole_run[0])
+        assert names() == ["16", "step_64", "step_96"]
 
     def test_no_run_is_an_error_not_a_fresh_start(self, agent, tmp_path):
         with pytest.raises(NoCheckpointError, match="no run at"):

@@ -104,7 +104,7 @@ class TestRoundTrip:
         keeper = write(Path("runs/x/checkpoints"), 8)
         monkeypatch.chdir("/")
         assert same(keeper.restore(make_state(0)), make_state(8))
-        assert (tmp_path / "runs/x/checkpoints/8").is_dir()
+        assert (tmp_path / "runs/x/checkpoints/step_8").is_dir()
 
     def test_only_arrays_and_json_are_stored(self, pair):
         for path in files(pair):
@@ -145,7 +145,7 @@ class TestKeeping:
 
     def test_writing_a_step_twice_keeps_the_first(self, copy):
         before = {path: path.stat().st_mtime_ns for path in files(copy)}
-        assert checkpoints(copy).write(make_state(16)) == copy.resolve() / "16"
+        assert checkpoints(copy).write(make_state(16)) == copy.resolve() / "step_16"
         assert before == {path: path.stat().st_mtime_ns for path in files(copy)}
 
     def test_a_full_disk_is_a_named_error_and_leaves_the_old_ones(self, copy, monkeypatch):
@@ -195,32 +195,104 @@ DAMAGE = {
 }
 
 
+class TestOldNames:
+    """Folders that are named by joint steps alone, as those of the first versions."""
+
+    @pytest.fixture
+    def old(self, copy) -> Path:
+        """The joint steps 8 and 16 of two environments, as old folders."""
+        for step in (8, 16):
+            (copy / f"step_{step}").rename(copy / str(step))
+        return copy
+
+    @staticmethod
+    def names(folder: Path) -> list[str]:
+        return sorted(path.name for path in folder.iterdir())
+
+    def test_they_are_named_and_found_by_environment_steps(self, old):
+        keeper = checkpoints(old, num_envs=2)
+        assert keeper.steps() == [16, 32]
+        assert keeper.latest() == 32
+        assert keeper.latest_path() == str(old.resolve() / "16")
+        assert same(keeper.restore(make_state(0), 16), make_state(8))
+        assert same(keeper.restore(make_state(0)), make_state(16))
+        with pytest.raises(NoCheckpointError, match=r"step 8 in .*; there are \[16, 32\]"):
+            keeper.restore(make_state(0), 8)
+
+    def test_they_are_removed_before_newer_ones(self, old):
+        keeper = checkpoints(old, num_envs=2)
+        for step, left in {
+            24: ["16", "8", "step_48"],
+            32: ["16", "step_48", "step_64"],
+            40: ["step_48", "step_64", "step_80"],
+        }.items():
+            assert keeper.write(make_state(step)).name == f"step_{2 * step}"
+            assert self.names(old) == left
+
+    def test_later_ones_are_removed_where_the_run_went_back(self, old):
+        checkpoints(old, num_envs=2).write(make_state(12))
+        assert self.names(old) == ["8", "step_24"]
+
+    def test_saves_are_counted_from_them(self, old):
+        keeper = checkpoints(old, save_every=20, num_envs=2)
+        assert not keeper.save(24, SimpleNamespace(run_state=lambda: make_state(24)))
+        assert keeper.save(26, SimpleNamespace(run_state=lambda: make_state(26)))
+
+    def test_one_that_holds_the_same_is_kept(self, old):
+        assert checkpoints(old, num_envs=2).write(make_state(16)) == old.resolve() / "16"
+        assert self.names(old) == ["16", "8"]
+
+    def test_a_damaged_one_gives_way(self, old):
+        for path in files(old / "16" / "state"):
+            os.truncate(path, 0)
+        keeper = checkpoints(old, num_envs=2)
+        assert keeper.write(make_state(16)) == old.resolve() / "step_32"
+        assert self.names(old) == ["8", "step_32"]
+        assert same(keeper.restore(make_state(0)), make_state(16))
+
+    def test_of_two_of_one_step_the_new_name_wins(self, old):
+        shutil.copytree(old / "16", old / "step_32")
+        for path in files(old / "16"):
+            os.truncate(path, 0)
+        keeper = checkpoints(old, num_envs=2)
+        assert keeper.steps() == [16, 32]
+        assert keeper.latest_path() == str(old.resolve() / "step_32")
+        assert same(keeper.restore(make_state(0), 32), make_state(16))
+        keeper.write(make_state(24))
+        assert self.names(old) == ["8", "step_32", "step_48"]
+
+    @pytest.mark.parametrize("name", ["step_", "step_08", "08", "-8", "step_-8", "8.0", "x", "²"])
+    def test_other_names_are_none_of_ours(self, old, name):
+        (old / "16").rename(old / name)
+        assert checkpoints(old, num_envs=2).steps() == [16]
+
+
 class TestDamage:
     @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
     def test_the_next_older_one_is_used(self, copy, damage):
-        damage(copy / "16")
+        damage(copy / "step_16")
         restored, warned = restore_noting(copy)
         assert same(restored, make_state(8))
-        assert all(str(copy.resolve() / "16") in text for text in warned)
+        assert all(str(copy.resolve() / "step_16") in text for text in warned)
 
     def test_a_damaged_one_that_is_named_is_an_error(self, copy):
-        for path in files(copy / "16" / "state"):
+        for path in files(copy / "step_16" / "state"):
             os.truncate(path, 0)
-        with pytest.raises(CheckpointCorruptError, match="16") as caught:
+        with pytest.raises(CheckpointCorruptError, match="step_16") as caught:
             checkpoints(copy).restore(make_state(0), 16)
         assert caught.value.file == "state"
         assert caught.value.reason
 
     def test_a_flip_in_the_description_is_damage_not_another_configuration(self, copy):
-        (path,) = [p for p in files(copy / "16" / "manifest") if b"float32" in p.read_bytes()]
+        (path,) = [p for p in files(copy / "step_16" / "manifest") if b"float32" in p.read_bytes()]
         path.write_bytes(path.read_bytes().replace(b"float32", b"float16"))
         restored, warned = restore_noting(copy)
         assert same(restored, make_state(8))
         assert len(warned) == 1
 
     def test_values_exchanged_for_others_are_not_taken(self, copy):
-        shutil.rmtree(copy / "16" / "state")
-        shutil.copytree(copy / "8" / "state", copy / "16" / "state")
+        shutil.rmtree(copy / "step_16" / "state")
+        shutil.copytree(copy / "step_8" / "state", copy / "step_16" / "state")
         with pytest.raises(CheckpointCorruptError, match="not those that were saved"):
             checkpoints(copy).restore(make_state(0), 16)
 
@@ -240,22 +312,22 @@ class TestDamage:
                 checkpoints(tmp_path / "nowhere").restore(make_state(0), step)
 
     def test_a_damaged_one_is_written_anew_when_its_step_comes_again(self, copy):
-        for path in files(copy / "16" / "state"):
+        for path in files(copy / "step_16" / "state"):
             os.truncate(path, 0)
         keeper = checkpoints(copy)
         keeper.write(make_state(16))
         assert same(keeper.restore(make_state(0), 16), make_state(16))
 
     def test_an_empty_folder_does_not_stand_for_a_checkpoint(self, copy):
-        (copy / "24").mkdir()
+        (copy / "step_24").mkdir()
         keeper = checkpoints(copy)
         keeper.write(make_state(24))
         assert same(keeper.restore(make_state(0)), make_state(24))
 
     def test_damaged_newer_ones_never_cost_the_ones_that_are_written(self, copy):
         for step in (40, 48, 56):
-            shutil.copytree(copy / "16", copy / str(step))
-            for path in files(copy / str(step) / "state"):
+            shutil.copytree(copy / "step_16", copy / f"step_{step}")
+            for path in files(copy / f"step_{step}" / "state"):
                 os.truncate(path, 0)
         keeper = checkpoints(copy)
         agent = SimpleNamespace(run_state=lambda: make_state(24))
@@ -266,7 +338,7 @@ class TestDamage:
 def flip_everywhere(folder: Path, every: int, offset: int) -> int:
     """Flip single bits of the newest checkpoint; what loads must be one of the saved states."""
     tries = 0
-    for path in files(folder / "16"):
+    for path in files(folder / "step_16"):
         whole = path.read_bytes()
         for position in range(offset % max(min(every, len(whole)), 1), len(whole), every):
             flipped(path, position)

@@ -326,7 +326,7 @@ class TestTerminal:
         evil = copy.parent.parent / "e\x1b[2Jvil"
         evil.mkdir()
         shutil.copytree(copy, evil / "x")
-        for path in files(evil / "x" / "checkpoints" / "48" / "state"):
+        for path in files(evil / "x" / "checkpoints" / "step_96" / "state"):
             os.truncate(path, 1)
         args = ["train", GAME, "--run", "x", "--runs-dir", str(evil), "--resume"]
         ran = subprocess.run(command(*args), cwd=copy, env=env, capture_output=True, text=True)

@@ -131,7 +131,7 @@ class TestTraining:
         assert not list(tmp_path.iterdir())
 
     def test_resume_goes_on_with_every_seed_and_starts_new_ones(self, trained, capsys):
-        before = search.find_runs(trained / "here" / "many")[0] / "checkpoints" / "16"
+        before = search.find_runs(trained / "here" / "many")[0] / "checkpoints" / "step_32"
         saved = before.stat().st_mtime_ns
         options = ["--resume", "--seeds", "3", "--env-steps", "48"]
         result, _ = run_main(trained, capsys, *SET, *options)
@@ -153,7 +153,7 @@ class TestTraining:
         [
             (["--ppo.activation", "relu"], "ppo.activation: the run was trained with 'tanh'"),
             (["--env-steps", "32"], "expected more than the 48 steps already done"),
-            (["--resume-step", "16"], "no checkpoint of step 16"),  # of seed 7; the others go back
+            (["--resume-step", "32"], "no checkpoint of step 32"),  # of seed 7; the others go back
         ],
     )
     def test_members_that_are_complete_heed_what_is_asked_of_them(

@@ -72,7 +72,7 @@ class Export:
     out: Path = Path("policy.npz")
     """File to write, .npz; the module stands beside it, under the same name with .py."""
     step: int | None = None
-    """Joint step of the checkpoint; None: the newest."""
+    """Environment step of the checkpoint; None: the newest."""
     runs_dir: Path = Path("runs")
     """Folder that holds the run folders."""
     seed: int = 0

@@ -21,7 +21,7 @@ from kitae_marl.errors import (
     CheckpointWriteError,
     NoCheckpointError,
 )
-from kitae_marl.runs.store.contents import is_step
+from kitae_marl.runs.store.contents import step_folder, step_of_folder
 from kitae_marl.runs.store.manifest import (
     MAX_BYTES,
     describe_leaves,
@@ -59,12 +59,13 @@ class RunCheckpointer:
 
     A save is done when it returns: written under another name, renamed, read back and compared.
     Only then are older ones removed, so at every moment there is one that can be read. One process
-    at a time may write.
+    at a time may write. Steps are environment steps here, as in the names of the folders
+    (``step_20480``); folders of older runs, named by joint steps alone, are read and removed alike.
 
     Args:
         folder: the folder; made at the first save.
         save_every: environment steps between two saves.
-        num_envs: environment steps in one joint step.
+        num_envs: environment steps in one joint step of the run.
         on_failure: called with the number of saves that have failed so far, at each that fails.
 
     Attributes:
@@ -84,7 +85,7 @@ class RunCheckpointer:
         self.num_envs = num_envs
         self.on_failure = on_failure
         self._failures = 0
-        self._tried_step = -1  # joint step of the last save, also of one that failed
+        self._tried_step = -1  # that of the last save, also of one that failed
         self.manifest: dict[str, Any] = {}
 
     def save(self, step: int, agent: Any) -> bool:
@@ -92,14 +93,19 @@ class RunCheckpointer:
 
         Where the disk refuses there is a warning, and the next try after as many steps.
 
+        Args:
+            step: joint steps done, as the loops count them.
+            agent: whose ``run_state()`` is saved.
+
         Returns:
             Whether a checkpoint was written.
         """
+        env_step = step * self.num_envs
         if self._tried_step < 0:  # those of later steps are damaged, or the run would be there
-            self._tried_step = max((old for old in self.steps() if old < step), default=0)
-        if (step - self._tried_step) * self.num_envs < self.save_every:
+            self._tried_step = max((old for old in self.steps() if old < env_step), default=0)
+        if env_step - self._tried_step < self.save_every:
             return False
-        self._tried_step = step
+        self._tried_step = env_step
         try:
             self.write(agent.run_state())
         except CheckpointWriteError as error:
@@ -121,9 +127,9 @@ class RunCheckpointer:
             CheckpointWriteError: if the disk refuses; what was there before is still there.
         """
         run_state = jax.tree.map(np.asarray, run_state)
-        step = int(run_state.step)
-        target = self.folder / str(step)
+        step = int(run_state.step) * self.num_envs
         if not self._holds(run_state, step):
+            target = self.folder / step_folder(step)
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._remove_incomplete()
@@ -135,11 +141,12 @@ class RunCheckpointer:
                 self._remove_incomplete()
                 raise CheckpointWriteError(self._refusal(run_state, error), str(target)) from error
         self._tried_step = step
-        kept = [old for old in self.steps() if old <= step][-KEEP:]
-        for other in self.steps():
-            if other not in kept:
-                shutil.rmtree(self.folder / str(other), ignore_errors=True)
-        return target
+        complete = self._by_step()
+        kept = [path for old, path in complete.items() if old <= step][-KEEP:]
+        for _, path in self._complete():
+            if path not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+        return complete[step]
 
     def _write(self, run_state: RunState, target: Path) -> None:
         """Write a checkpoint and rename it."""
@@ -169,8 +176,9 @@ class RunCheckpointer:
         reason = os.strerror(int(code[1])) if code else str(error)[:300]
         there = next(path for path in (self.folder, *self.folder.parents) if path.exists())
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(run_state))
+        step = int(run_state.step) * self.num_envs
         return (
-            f"the checkpoint of step {int(run_state.step)} could not be written to {self.folder}: "
+            f"the checkpoint of step {step} could not be written to {self.folder}: "
             f"{reason}; bytes needed: {needed}, free: {shutil.disk_usage(there).free}."
         )
 
@@ -181,22 +189,47 @@ class RunCheckpointer:
         except CheckpointError:
             return False
 
-    def steps(self) -> list[int]:
-        """Steps of the complete checkpoints, in ascending order."""
+    def _complete(self) -> list[tuple[int, Path]]:
+        """Environment step and folder of every complete checkpoint, in ascending order.
+
+        Of two folders of one step, the one with the older kind of name comes first: digits sort
+        before letters.
+        """
         if not self.folder.is_dir():
             return []
-        found = (p for p in self.folder.iterdir() if is_step(p.name) and (p / "manifest").is_dir())
-        return sorted(int(p.name) for p in found)
+        named = ((step_of_folder(p.name, self.num_envs), p) for p in self.folder.iterdir())
+        return sorted((n, p) for n, p in named if n is not None and (p / "manifest").is_dir())
+
+    def _by_step(self) -> dict[int, Path]:
+        """Folders of the complete checkpoints by environment step; the newer kind of name wins."""
+        return dict(self._complete())
+
+    def steps(self) -> list[int]:
+        """Environment steps of the complete checkpoints, in ascending order."""
+        return list(self._by_step())
 
     def latest(self) -> int | None:
-        """Step of the newest complete checkpoint, None without one."""
-        steps = self.steps()
-        return steps[-1] if steps else None
+        """Environment step of the newest complete checkpoint, None without one."""
+        return max(self._by_step(), default=None)
 
     def latest_path(self) -> str:
         """Path of the newest complete checkpoint, empty without one."""
         step = self.latest()
-        return "" if step is None else str(self.folder / str(step))
+        return "" if step is None else str(self.path(step))
+
+    def path(self, step: int) -> Path:
+        """Return the folder of the complete checkpoint of an environment step.
+
+        Raises:
+            NoCheckpointError: if there is none.
+        """
+        complete = self._by_step()
+        if step not in complete:
+            raise NoCheckpointError(
+                f"no checkpoint of step {step} in {self.folder}; there are {list(complete)}.",
+                str(self.folder / step_folder(step)),
+            )
+        return complete[step]
 
     def restore(self, template: RunState, step: int | None = None) -> RunState:
         """Read a checkpoint back, every leaf verified.
@@ -204,8 +237,8 @@ class RunCheckpointer:
         Args:
             template: a RunState of the same structure, shapes and dtypes; its values don't matter.
                 The games are read back only where its ``game`` is not ``()``.
-            step: joint step of the checkpoint; None: the newest that can be read, older ones being
-                tried, with a warning each, where the newest is damaged.
+            step: environment step of the checkpoint; None: the newest that can be read, older ones
+                being tried, with a warning each, where the newest is damaged.
 
         Raises:
             NoCheckpointError: if there is none, or all are damaged.
@@ -225,12 +258,7 @@ class RunCheckpointer:
         """Read and verify one checkpoint."""
         import orbax.checkpoint as ocp
 
-        path = self.folder / str(step)
-        if step not in self.steps():
-            raise NoCheckpointError(
-                f"no checkpoint of step {step} in {self.folder}; there are {self.steps()}.",
-                str(path),
-            )
+        path = self.path(step)
         parts: dict[str, Any] = {"state": template._replace(game=())}
         if jax.tree.leaves(template.game):
             parts["game"] = _with_elements(template.game)

@@ -9,6 +9,7 @@ above, ``logger`` (TensorBoard).
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ AGENTS_FILE = "agents.json"
 SUMMARY_FILE = "summary.json"
 """The file that says what a run came to, while nobody trains it."""
 CHECKPOINTS = "checkpoints"
-"""The folder of the checkpoints, each in a folder that is named by its joint step."""
+"""The folder of the checkpoints, each in a folder that is named by its environment step."""
+STEP_FOLDER = re.compile(r"(step_)?(0|[1-9][0-9]*)")
+"""Names of such folders; without ``step_`` they are of older runs, and count joint steps."""
 BOARD = "logs"
 """The folder of the TensorBoard files."""
 
@@ -147,12 +150,23 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
 def has_checkpoints(path: Path) -> bool:
     """Whether a run folder holds anything that a checkpoint has left, be it damaged."""
     folder = path / CHECKPOINTS
-    return folder.is_dir() and any(is_step(part.name) for part in folder.iterdir())
+    return folder.is_dir() and any(STEP_FOLDER.fullmatch(part.name) for part in folder.iterdir())
 
 
-def is_step(name: str) -> bool:
-    """Whether a folder in ``checkpoints`` has the name of a step."""
-    return name.isascii() and name.isdecimal()
+def step_folder(env_step: int) -> str:
+    """Return the name of a new checkpoint's folder."""
+    return f"step_{env_step}"
+
+
+def step_of_folder(name: str, num_envs: int) -> int | None:
+    """Return the environment step that a checkpoint's folder is named by, None for other names.
+
+    Args:
+        name: ``step_`` and an environment step, or, in older runs, a joint step alone.
+        num_envs: environment steps in one joint step of the run.
+    """
+    match = STEP_FOLDER.fullmatch(name)
+    return match and int(match[2]) * (1 if match[1] else num_envs)
 
 
 def require_plain(path: Path) -> None:
