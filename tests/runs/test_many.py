@@ -18,7 +18,7 @@ from run_folders import checkpoint, same_folder, saved
 from kitae_marl import Agent, Config, PPOConfig, train_many
 from kitae_marl.cli.main import main
 from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError
-from kitae_marl.runs.many import Trained, train_together
+from kitae_marl.runs.many import Trained, train_runs
 from kitae_marl.runs.store import contents, search
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
@@ -79,13 +79,13 @@ def test_runs_go_on_together_also_where_one_is_behind(trained: list[Trained]) ->
     configs = [dataclasses.replace(run.agent.config, env_steps=LONGER.env_steps) for run in trained]
     assert paths[1] is not None
     shutil.rmtree(checkpoint(paths[1], 208))
-    through = train_together(GAME, configs, [None] * 4, show=False)
-    again = train_together(GAME, configs, paths, show=False)
+    through = train_runs(GAME, configs, [None] * 4, show=False)
+    again = train_runs(GAME, configs, paths, show=False)
     for run, whole in zip(again, through, strict=True):
         assert run.summary["env_steps"] == LONGER.env_steps
         for x, y in zip(*map(jax.tree.leaves, (run.agent.state, whole.agent.state)), strict=True):
             np.testing.assert_array_equal(x, y)
-    done = train_together(GAME, configs, paths, show=False)  # nothing is left to do
+    done = train_runs(GAME, configs, paths, show=False)  # nothing is left to do
     assert [run.summary for run in done] == [run.summary for run in again]
 
 
