@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import kitae_marl
+from kitae_marl.config import PPOConfig  # noqa: F401 - declares the families
+from kitae_marl.config.learner import DECLARED
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
@@ -409,3 +411,34 @@ def test_importing_it_loads_no_jax(script):
     code = f"{script}\nimport sys\nprint(sorted({JAX!r} & sys.modules.keys()))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+def of_one_family(text: str) -> list[str]:
+    """Places of a source that name the settings of one family of algorithms."""
+    sections = {d.settings.SECTION: d.settings for d in DECLARED.values()}
+    classes = {settings.__name__ for settings in sections.values()}
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and node.attr in sections:
+            found.append(ast.unparse(node))
+        if isinstance(node, ast.Name | ast.alias) and ast.unparse(node) in classes:
+            found.append(ast.unparse(node))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found += [word for name in sections for word in (f"{name}.",) if word in node.value]
+    return found
+
+
+MAY_NAME_A_FAMILY = ("kitae_marl.config.", "kitae_marl.algos.")
+
+
+@pytest.mark.parametrize("module", [m for m in sources() if m.startswith("kitae_marl.")])
+def test_no_module_names_the_settings_of_one_family(module):
+    if not f"{module}.".startswith(MAY_NAME_A_FAMILY):
+        assert not of_one_family(texts()[module])
+
+
+@pytest.mark.parametrize(
+    "text", ["x = config.ppo.n_steps", "x = PPOConfig()", "raise ValueError('lower ppo.clip')"]
+)
+def test_a_module_that_names_the_settings_of_one_family_is_found(text):
+    assert of_one_family(text)

@@ -138,16 +138,39 @@ def open_game(
     return seated_as_told(env, game.seats, runs_dir)
 
 
-def load_policy(path: Path, env: VecParallelEnv, *, sample: bool) -> Policy:
+def trust_own_code(path: Path, allow_import: bool) -> None:
+    """Import the algorithm and the network that a run names as module:name, if that was allowed.
+
+    Raises:
+        ConfigError: if it names some that are not registered, and it was not.
+    """
+    config = read_config(path)
+    from kitae_marl.algos import import_registered, named_code
+
+    named = named_code(config)
+    if named and not allow_import:
+        raise ConfigError(
+            f"algo: the run {path.name} was trained with {' and '.join(named)}, which is a module "
+            "to import; add --allow-import if you trust it.",
+            "algo",
+        )
+    import_registered(config)
+
+
+def load_policy(
+    path: Path, env: VecParallelEnv, *, sample: bool, allow_import: bool = False
+) -> Policy:
     """Load the agent of a run as a policy for all agents of these environments.
 
     Raises:
-        ConfigError: if it does not know one of them.
+        ConfigError: if it does not know one of them, or was trained by code that is to be imported
+            where that was not allowed.
         ValueError: if it knows them with other spaces.
     """
     from kitae_marl.runs.agent import Agent
     from kitae_marl.selfplay.seats import policy_for
 
+    trust_own_code(path, allow_import)
     agent, agents = Agent.load(path), list(env.possible_agents)
     unknown = [name for name in agents if name not in agent.possible_agents]
     if unknown:

@@ -258,9 +258,12 @@ def _play_all(
     group: SeedRuns, protocol: EvaluationProtocol, env: VecParallelEnv, options: PlayingRuns
 ) -> list[Evaluation]:
     """Play with the agent of each run."""
-    return [
-        protocol.play(load_policy(path, env, sample=options.sample), env) for path in group.paths
-    ]
+    return [protocol.play(_policy(path, env, options), env) for path in group.paths]
+
+
+def _policy(path: Path, env: VecParallelEnv, options: PlayingRuns) -> Policy:
+    """Load a run as a policy, with what the options say of sampling and importing."""
+    return load_policy(path, env, sample=options.sample, allow_import=options.allow_import)
 
 
 def _protocol(game: GameSetup, env: VecParallelEnv, options: PlayingRuns) -> EvaluationProtocol:
@@ -283,7 +286,7 @@ def _protocol(game: GameSetup, env: VecParallelEnv, options: PlayingRuns) -> Eva
         opponent = oracle.make(env)
     elif options.against is not None:
         path = find_run(options.against, options.runs_dir)
-        opponent = load_policy(path, env, sample=options.sample)
+        opponent = _policy(path, env, options)
     return EvaluationProtocol(options.episodes, options.seeds, opponent)
 
 

@@ -17,6 +17,7 @@ from kitae_marl.cli.commands.loading import (
     open_game,
     require_one_game,
     require_trust,
+    trust_own_code,
 )
 from kitae_marl.cli.options.showing import Export, Plot, Watch
 from kitae_marl.errors import ConfigError, EnvError, RenderError
@@ -87,7 +88,7 @@ def _film(
     from kitae_marl.evaluation import play_frames
     from kitae_marl.evaluation.films import captioned, shrunk
 
-    policy = load_policy(path, env, sample=options.sample)
+    policy = load_policy(path, env, sample=options.sample, allow_import=options.allow_import)
     try:
         for shot in play_frames(policy, env, n_episodes=options.episodes, seed=options.seed):
             title = f"{path.name}  episode {shot.episode + 1}  step {shot.step}"
@@ -183,6 +184,7 @@ def export(options: Export) -> dict[str, Any]:
 
     path = find_run(options.run, options.runs_dir)
     require_outputs(options.out)
+    trust_own_code(path, options.allow_import)
     agent = Agent.load(path, step=options.step)
     arrays, module = export_policy(agent, options.out)
     say(f"wrote {arrays} ({arrays.stat().st_size} bytes) and {module}")

@@ -73,6 +73,8 @@ class Export:
     """File to write, .npz; the module stands beside it, under the same name with .py."""
     step: int | None = None
     """Environment step of the checkpoint; None: the newest."""
+    allow_import: bool = False
+    """Import the algorithm that a run names as ``module:name``."""
     runs_dir: Path = Path("runs")
     """Folder that holds the run folders."""
     seed: int = 0
