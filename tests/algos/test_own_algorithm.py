@@ -102,7 +102,7 @@ def test_seeds_and_traced_settings_share_a_program():
     assert same(runs[0].agent.state, trained(make_env()).state)
 
 
-@pytest.mark.parametrize("name", ["one step", "discounting", "truncation", "own reward"])
+@pytest.mark.parametrize("name", ["one step", "discount", "truncation", "own reward"])
 def test_it_solves_the_probes_that_are_linear(name: str):
     probe = PROBES[name]
     own = LinearQConfig(gamma=probe.gamma, learning_rate=0.3)

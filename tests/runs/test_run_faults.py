@@ -639,7 +639,7 @@ class TestNobodyReads:
         agent = Agent(make_env(), CONFIG)
         said: list[str] = []
 
-        def learn(checkpointers: Any, loggers: Any) -> None:
+        def learn(self: session.Session) -> None:
             agent.stopping = signal.SIGINT
 
         def say(text: str) -> None:
@@ -647,8 +647,9 @@ class TestNobodyReads:
             raise BrokenPipeError
 
         monkeypatch.setattr(session, "say", say)
+        monkeypatch.setattr(session.Session, "_learn", learn)
         with pytest.raises(KeyboardInterrupt):
-            session.keep([agent], [None], learn, show=True)
+            session.Session([agent], make_env(), [None], show=True).run()
         assert said == ["stopped by SIGINT"]
 
     @pytest.mark.parametrize(
@@ -660,13 +661,14 @@ class TestNobodyReads:
         said: list[str] = []
         agent = Agent(make_env(), CONFIG)
 
-        def learn(checkpointers: Any, loggers: Any) -> None:
+        def learn(self: session.Session) -> None:
             agent.learned(agent.state, steps * LENGTH, ())
             agent.stopping = signal.SIGTERM
 
         monkeypatch.setattr(session, "say", said.append)
+        monkeypatch.setattr(session.Session, "_learn", learn)
         with pytest.raises(SystemExit):
-            session.keep([agent], [tmp_path], learn, show=True)
+            session.Session([agent], make_env(), [tmp_path], show=True).run()
         assert said[-1] == f"stopped by SIGTERM; {last}"
 
     @pytest.mark.parametrize(
