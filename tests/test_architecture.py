@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -415,7 +416,8 @@ def test_importing_it_loads_no_jax(script):
 
 def of_one_family(text: str) -> list[str]:
     """Places of a source that name the settings of one family of algorithms."""
-    sections = {d.settings.SECTION: d.settings for d in DECLARED.values()}
+    families = [d.settings for d in DECLARED.values() if d.settings.SECTION != "own"]
+    sections = {settings.SECTION: settings for settings in families}
     classes = {settings.__name__ for settings in sections.values()}
     found = []
     for node in ast.walk(ast.parse(text)):
@@ -424,7 +426,7 @@ def of_one_family(text: str) -> list[str]:
         if isinstance(node, ast.Name | ast.alias) and ast.unparse(node) in classes:
             found.append(ast.unparse(node))
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found += [word for name in sections for word in (f"{name}.",) if word in node.value]
+            found += re.findall(rf"\b(?:{'|'.join(sections)})\.[a-z]", node.value)
     return found
 
 

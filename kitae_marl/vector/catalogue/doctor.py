@@ -20,6 +20,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from kitae_marl.config.run import Config
 from kitae_marl.data.groups import group_specs
 from kitae_marl.data.spaces import leaves, space_text
 from kitae_marl.vector.adapters.as_parallel import SingleParallelEnv, as_parallel
@@ -268,7 +269,8 @@ def _command(
     if n_workers is not None:
         words += ["--n-workers", str(n_workers)]
     if n_steps != 128:
-        words += ["--ppo.n-steps", str(n_steps)]
+        option = Config().learner.key("n_steps").replace("_", "-")
+        words += [f"--{option}", str(n_steps)]
     if kwargs:
         words += ["--env-kwargs", json.dumps(kwargs)]
     return shlex.join(words)
