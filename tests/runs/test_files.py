@@ -53,6 +53,21 @@ def test_a_process_that_ends_at_once_removes_what_it_was_writing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_signal_between_the_file_and_its_use_leaves_nothing(tmp_path, monkeypatch):
+    """Ctrl-C may come when the file has just been made, before the block has begun."""
+
+    def close(handle):
+        close_really(handle)
+        assert len(os.listdir(tmp_path)) == 1
+        raise KeyboardInterrupt
+
+    close_really = os.close
+    monkeypatch.setattr(os, "close", close)
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "film.gif"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
 class TestFolders:
     def test_one_that_can_be_made(self, tmp_path):
         require_folder(tmp_path)

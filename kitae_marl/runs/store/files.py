@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import socket
 import stat
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -76,15 +76,16 @@ def replacing(out: Path) -> Iterator[Path]:
 
     After an error the temporary file is removed and ``out`` is as it was.
     """
-    handle, name = tempfile.mkstemp(dir=out.parent, prefix=".unfinished-", suffix=out.suffix)
-    os.close(handle)
-    _UNFINISHED.add(name)
+    name = os.path.abspath(out.parent / f".unfinished-{secrets.token_hex(8)}{out.suffix}")
+    _UNFINISHED.add(name)  # before the file is there: a signal may end the process at any moment
     try:
+        os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         yield Path(name)
         os.chmod(name, _permissions(out))
         os.replace(name, out)
     except BaseException:
-        os.unlink(name)
+        with suppress(FileNotFoundError):
+            os.unlink(name)
         raise
     finally:
         _UNFINISHED.remove(name)
