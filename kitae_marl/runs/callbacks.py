@@ -10,6 +10,7 @@ from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.types import Run
 from kitae_marl.vector.ids import imported
+from kitae_marl.vector.protocol import VecParallelEnv
 
 ASKED = -1
 """Value of an agent's ``stopping`` where a callback has asked for the end; signals are above 0."""
@@ -28,6 +29,9 @@ class Callback:
     several runs are trained in one program, once for each of their agents, and one that asks for
     the end ends all. Updates that were skipped because they were not finite are not told.
 
+    A class may keep what it needs: ``at_start`` is given the environments, so that a curriculum can
+    set the options of later episodes (``env.set_options``).
+
     Example:
         >>> class UntilGood(Callback):
         ...     def after_update(self, step, metrics, agent):
@@ -35,6 +39,16 @@ class Callback:
         >>> UntilGood().after_update(128, {"return/mean": 0.95}, None)
         True
     """
+
+    def at_start(self, step: int, env: VecParallelEnv, agent: Any) -> None:
+        """Called before the first step, also where a run goes on.
+
+        Args:
+            step: environment steps so far.
+            env: the environments that the agent is trained on. It may look at them and call
+                ``set_options``; it may not step or reset them.
+            agent: the agent.
+        """
 
     def after_update(self, step: int, metrics: Mapping[str, float], agent: Any) -> bool | None:
         """Called after an update.
@@ -135,6 +149,11 @@ class AfterUpdate:
         self.checkpointer = checkpointer
         self._hooks, self._logger = hooks, logger
         self._evaluated = agent.learned_step * agent.config.n_envs
+
+    def tell_start(self, env: VecParallelEnv, agent: Run) -> None:
+        """Tell the callbacks that training begins."""
+        for callback in self._hooks.callbacks:
+            callback.at_start(agent.step * agent.config.n_envs, env, agent)
 
     def save(self, step: int, agent: Run) -> None:
         """Evaluate if that is due, call back, save if that is due; ``step`` is the joint step."""

@@ -145,6 +145,9 @@ class Session:
             agent.step = self._start  # what was explored and not learned is played again
         started = time.perf_counter()
         try:
+            with _closing_on_error(self._env):
+                for agent, follower in zip(self._agents, self._followers, strict=True):
+                    follower.tell_start(self._env, agent)
             self._learn()
             for agent, follower in zip(self._agents, self._followers, strict=True):
                 follower.end(agent)

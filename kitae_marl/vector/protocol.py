@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 
 from kitae_marl.data.stacking import AgentDict
-from kitae_marl.errors import ClosedError
+from kitae_marl.errors import ClosedError, printable
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -123,6 +123,10 @@ class VecParallelEnv(Protocol):
         """Start a new episode everywhere; environment i is seeded ``seed + i``."""
         ...
 
+    def set_options(self, options: dict[str, Any] | None) -> None:
+        """Give every episode that begins from now on these options, as for ``env.reset``."""
+        ...
+
     def step(self, actions: dict[str, Any]) -> Step:
         """Step every environment once with ``{agent: [E, ...]}``."""
         ...
@@ -178,6 +182,14 @@ class OwnVector(ABC):
         """None: the game has no global state."""
         return None
 
+    def set_options(self, options: dict[str, Any] | None) -> None:
+        """Refuse options for later episodes: few vectors can hand any to episodes they begin.
+
+        Raises:
+            ValueError: if there are any.
+        """
+        self._refuse_options(options)
+
     def step(self, actions: Mapping[str, Any]) -> Step:
         """Step every environment once.
 
@@ -202,6 +214,14 @@ class OwnVector(ABC):
     @abstractmethod
     def step_wait(self) -> Step:
         """End the step that :meth:`step_async` began."""
+
+    def _refuse_options(self, options: dict[str, Any] | None) -> None:
+        if options:
+            raise ValueError(
+                f"expected no options, got {printable(str(options))}: {type(self).__name__} has no "
+                "way to hand them to its environments. SubProcVecParallelEnv has, with games of "
+                "Python (on the command line: --backend python)."
+            )
 
     def _refuse_closed(self) -> None:
         if self.closed:

@@ -122,14 +122,18 @@ class CompiledVecParallelEnv(OwnVector):
         Args:
             seed: seed of all environments together. None draws one from entropy the first time,
                 and derives it from the one before afterwards.
-            options: unused.
+            options: None or empty: compiled games take none.
 
         Returns:
             Observations and infos.
+
+        Raises:
+            ValueError: if there are options.
         """
         import jax
 
         self._refuse_closed()
+        self._refuse_options(options)
         self._root = jax.random.key(self._seeds.next(seed))
         self._time = 0
         self._stepping = False

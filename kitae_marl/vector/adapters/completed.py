@@ -67,6 +67,14 @@ class CompletedVecParallelEnv(OwnVector):
         """Start a new episode everywhere; options are handed on where there are any."""
         return self._env.reset(seed=seed, **({} if options is None else {"options": options}))
 
+    def set_options(self, options: dict[str, Any] | None) -> None:
+        """Give later episodes these options, if the vector can."""
+        own = getattr(self._env, "set_options", None)
+        if own is not None:
+            own(options)
+        else:
+            super().set_options(options)
+
     def step(self, actions: Mapping[str, Any]) -> Step:
         """Step every environment once with ``{agent: [E, ...]}``."""
         return self._env.step(actions)

@@ -64,6 +64,7 @@ class EnvPoolVecParallelEnv(ForeignVecEnv):
         self._mover: np.ndarray | None = None
 
     def _reset(self, seed: int | None, options: dict[str, Any] | None) -> ForeignStep:
+        self._refuse_options(options)
         if seed is not None and self._remake is not None:
             self.pool.close()
             self.pool = self._remake(seed)

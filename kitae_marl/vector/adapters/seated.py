@@ -100,6 +100,10 @@ class SeatedVecParallelEnv(OwnVector):
         self._seen = observations, infos
         return self._kept(observations), self._infos(infos)
 
+    def set_options(self, options: dict[str, Any] | None) -> None:
+        """Give every episode that begins from now on these options, if the environments can."""
+        self._env.set_options(options)
+
     def step_async(self, actions: Mapping[str, Any]) -> None:
         """Ask the seats for their actions and begin a step.
 

@@ -46,6 +46,7 @@ class Collector:
         reports: faults of the last call, see :mod:`kitae_marl.vector.stepping.faults`.
         logs: texts of the last call that a user should read.
         cuts: episodes cut in the last call because of NaN or infinity.
+        later_options: handed to ``env.reset`` where an episode ended and the next one begins.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Collector:
         self.reports: list[dict[str, Any]] = []
         self.logs: list[str] = []
         self.cuts = 0
+        self.later_options: dict[str, Any] | None = None
         self._env_fns = list(env_fns)
         self._current = blocks.current[number : number + 1]
         self._cancelled = blocks.cancelled[number : number + 1]
@@ -272,7 +274,7 @@ class Collector:
             self._keep_final_state(row, row in cut)
             self.infos.kept_final[row] = self.infos.kept[row]
             self.records[row].episode += 1
-            self._restart(row)
+            self._restart(row, self.later_options)
         # Checked as of a reset: an episode that has just begun cannot be cut in its turn.
         self._check_first(begun, begun)
 
@@ -286,7 +288,7 @@ class Collector:
             except Exception as error:
                 self._fail(row, error, "step")
 
-    def _restart(self, row: int, options: dict[str, Any] | None = None) -> None:
+    def _restart(self, row: int, options: dict[str, Any] | None) -> None:
         """Begin a row's next episode; its first observations wait in the stage."""
         record, seed = self.records[row], self._base_seed
         first = record.episode == 0

@@ -25,8 +25,9 @@ HEADER = struct.Struct("<IBBHQ")
 MAX_PAYLOAD = 1 << 30
 """Longer answers are refused; the largest legitimate one is a rendered frame."""
 
-START, MAP, RESET, STEP, STATE, RENDER, CLOSE = range(1, 8)
-"""Commands. ``RESET`` also rebuilds environments that failed."""
+START, MAP, RESET, STEP, STATE, RENDER, CLOSE, OPTIONS = range(1, 9)
+"""Commands. ``RESET`` also rebuilds environments that failed; ``OPTIONS`` are those of the episodes
+that begin later."""
 
 ENDED = 1
 """Flag of an answer: in some environment an episode ended."""

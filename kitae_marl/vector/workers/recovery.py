@@ -46,6 +46,7 @@ class Recovery:
     Attributes:
         restarts: by environment, how often it was restarted and not yet forgiven.
         total: restarts of environments so far.
+        later_options: options of episodes for whose ``reset`` none are given.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Recovery:
         self.restarts = np.zeros(blocks.n_envs, np.int64)
         self.total = 0
         self.seed = 0
+        self.later_options: dict[str, Any] | None = None
         self._episode = np.zeros(blocks.n_envs, np.int64)
         self._forgiven_at = np.zeros(blocks.n_envs, np.int64)
 
@@ -74,12 +76,39 @@ class Recovery:
         failures, _ = self._bring_up(fresh)
         well = [worker for worker in self.pool.workers if not worker.lost]
         self.pool.begin()
+        options = self.later_options if options is None else options
         for worker in well:
-            episodes = dict.fromkeys(worker.rows, 0)
-            order = {"seed": seed, "whole": True, "options": options, "episodes": episodes}
-            self.pool.send(worker, channel.RESET, cloudpickle.dumps(order))
+            order = self._order(dict.fromkeys(worker.rows, 0), whole=True, options=options)
+            self.pool.send(worker, channel.RESET, order)
         answers, more = self.pool.wait(well, self.options.step_timeout, "reset")
         return failures + more, answers
+
+    def _order(
+        self, episodes: dict[int, int], *, whole: bool, options: dict[str, Any] | None
+    ) -> bytes:
+        """Return the order to begin episodes, given by environment."""
+        return cloudpickle.dumps(
+            {
+                "seed": self.seed,
+                "whole": whole,
+                "options": options,
+                "later_options": self.later_options,
+                "episodes": episodes,
+            }
+        )
+
+    def set_options(self, options: dict[str, Any] | None) -> None:
+        """Tell the workers the options of episodes that begin from now on.
+
+        Nobody waits for their answers, which the next command finds and passes over: a worker that
+        is gone by now is so found in a step, where its loss can be shown as the end of episodes.
+        """
+        payload = cloudpickle.dumps(options)
+        self.later_options = options
+        self.pool.begin()
+        for worker in self.pool.workers:
+            if not worker.lost:
+                self.pool.send(worker, channel.OPTIONS, payload)
 
     def recover(self, failures: list[Failure], reports: Reports, n_steps: int) -> list[int]:
         """Raise what failed, or start it again and show that as the end of its episodes.
@@ -161,18 +190,9 @@ class Recovery:
         for worker in workers:
             rows = orders[worker.number]
             self._episode[rows] = np.maximum(self._episode[rows], self.blocks.episode[rows]) + 1
-            self.pool.send(
-                worker,
-                channel.RESET,
-                cloudpickle.dumps(
-                    {
-                        "seed": self.seed,
-                        "whole": False,
-                        "options": None,
-                        "episodes": {row: int(self._episode[row]) for row in rows},
-                    }
-                ),
-            )
+            episodes = {row: int(self._episode[row]) for row in rows}
+            order = self._order(episodes, whole=False, options=self.later_options)
+            self.pool.send(worker, channel.RESET, order)
         return self.pool.wait(workers, self.options.step_timeout, "reset")
 
     def _bring_up(self, fresh: list[Worker]) -> tuple[list[Failure], list[tuple[Worker, Frame]]]:

@@ -46,6 +46,7 @@ class Servant:
             channel.STATE: self._write_state,
             channel.RENDER: self._render,
             channel.CLOSE: self._close,
+            channel.OPTIONS: self._set_options,
         }
 
     def handle(self, kind: int, payload: bytes | bytearray) -> tuple[int, bytes]:
@@ -150,8 +151,14 @@ class Servant:
             # the same number of workers.
             random.seed(order["seed"] + self._first)
             np.random.seed((order["seed"] + self._first) % 2**32)  # noqa: NPY002
+        collector.later_options = order["later_options"]
         collector.reset(order["seed"], order["episodes"], order["options"])
         return self._answer()
+
+    def _set_options(self, payload: bytes | bytearray) -> tuple[int, bytes]:
+        """Take over the options of episodes that begin from now on."""
+        self._mapped.later_options = cloudpickle.loads(payload)
+        return 0, b""
 
     def _write_state(self, payload: bytes | bytearray) -> tuple[int, bytes]:
         """Write the global states into the shared block."""

@@ -178,7 +178,8 @@ class SubProcVecParallelEnv(OwnVector):
             seed: environment i gets ``seed + i``, its later episodes
                 ``episode_seed(seed, i, episode)``. None draws one from entropy the first time,
                 and derives it from the one before afterwards.
-            options: handed to every environment's ``reset``.
+            options: handed to every environment's ``reset``, in this call only; None hands over
+                those of :meth:`set_options`.
 
         Returns:
             Observations and infos.
@@ -196,6 +197,27 @@ class SubProcVecParallelEnv(OwnVector):
         infos = self._infos(False, [])
         infos["reset"] = np.ones(self.num_envs, np.bool_)
         return self._views.observation, infos
+
+    def set_options(self, options: dict[str, Any] | None) -> None:
+        """Give every episode that begins from now on these options, such as a level.
+
+        They are handed to ``env.reset`` where an episode ended and the next one begins, where an
+        environment is started again after a fault, and where :meth:`reset` is given none. Running
+        episodes go on as they are.
+
+        Args:
+            options: a dict that can be pickled; None for none.
+
+        Raises:
+            TypeError: if it is neither a dict nor None.
+            RuntimeError: between ``step_async`` and ``step_wait``.
+        """
+        if self._state == "stepping":
+            self._refuse("set_options")
+        self._refuse_closed()
+        if options is not None and not isinstance(options, dict):
+            raise TypeError(f"expected options as a dict or None, got {options!r}.")
+        self._recovery.set_options(options)
 
     def step_async(self, actions: Mapping[str, Any]) -> None:
         """Begin a step; see :meth:`step`."""

@@ -1,0 +1,218 @@
+"""Callbacks and evaluations during training, by both loops; the page's examples as they stand."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clock_run import CONFIG, make_env
+from command_line import ENVIRONMENT, program
+
+from kitae_marl import Agent, Callback, CompiledVecParallelEnv, Config, PPOConfig, train_many
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+PAGE = Path(__file__).resolve().parents[2] / "kitae_marl" / "README.md"
+PER_UPDATE = CONFIG.n_envs * CONFIG.ppo.n_steps
+COMPILED = Config(
+    env_id="mpe/simple_spread-v3", n_envs=4, env_steps=4 * 25 * 6, save_every=100, seed=2,
+    ppo=PPOConfig(n_steps=25, n_epochs=1, n_minibatches=1, hidden_sizes=(8,)),
+)  # fmt: skip
+
+
+def make(kind: str) -> tuple[Any, Config]:
+    if kind == "host":
+        return make_env(), CONFIG
+    return CompiledVecParallelEnv(COMPILED.env_id, COMPILED.n_envs), COMPILED
+
+
+class Record(Callback):
+    """Writes down what it is told; asks for the end at a step."""
+
+    def __init__(self, until: float = float("inf")) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.until = until
+
+    def at_start(self, step: int, env: Any, agent: Any) -> None:
+        self.told.append(("start", step))
+        self.env = env
+
+    def after_update(self, step: int, metrics: Mapping[str, float], agent: Any) -> bool:
+        assert step == agent.learned_step * agent.config.n_envs
+        self.told.append(("update", step, dict(metrics)))
+        return step >= self.until
+
+    def after_evaluation(self, step: int, metrics: Mapping[str, float], agent: Any) -> bool:
+        self.told.append(("evaluation", step, dict(metrics)))
+        return False
+
+    def at_end(self, step: int, metrics: Mapping[str, float], agent: Any) -> None:
+        self.told.append(("end", step))
+
+    def steps(self, kind: str) -> list[int]:
+        return [told[1] for told in self.told if told[0] == kind]
+
+
+@pytest.mark.parametrize("kind", ["host", "compiled"])
+class TestBothLoops:
+    def test_they_are_told_of_start_updates_and_end(self, kind, tmp_path):
+        record = Record()
+        env, config = make(kind)
+        agent = Agent(env, config)
+        agent.train(env, tmp_path / "run", show=False, callbacks=[record])
+        assert [told[0] for told in record.told][:: len(record.told) - 1] == ["start", "end"]
+        assert record.env.num_envs == config.n_envs
+        assert record.steps("end") == [config.env_steps]
+        assert record.steps("update")[-1] == config.env_steps
+        if kind == "host":
+            assert record.steps("update") == [PER_UPDATE * (i + 1) for i in range(6)]
+        with open(tmp_path / "run" / "metrics.csv") as file:
+            row = list(csv.DictReader(file))[-1]
+        newest = record.told[-2][2]
+        assert row.pop("step") == str(config.env_steps)
+        assert {name: float(text) for name, text in row.items() if text} == {
+            name: newest[name] for name, text in row.items() if text
+        }
+
+    def test_who_asks_for_the_end_ends_it_and_it_goes_on_from_there(self, kind, tmp_path):
+        env, config = make(kind)
+        agent = Agent(env, config)
+        end = config.env_steps // 3 if kind == "host" else 1  # the first chunk is one update
+        summary = agent.train(env, tmp_path / "run", show=False, callbacks=[Record(end), Record()])
+        assert not summary["complete"]
+        stopped = summary["env_steps"]
+        assert end <= stopped < config.env_steps
+        again = Record()
+        env, _ = make(kind)
+        loaded = Agent.load(tmp_path / "run")
+        summary = loaded.resume(env, tmp_path / "run", show=False, callbacks=[again])
+        assert summary["complete"]
+        assert again.steps("start") == [stopped]
+        assert again.steps("update")[-1] == config.env_steps
+
+    def test_evaluations_come_when_a_multiple_is_passed_and_are_logged(self, kind, tmp_path):
+        record, played = Record(), []
+
+        def evaluate(agent: Any) -> dict[str, float]:
+            played.append(agent.learned_step * agent.config.n_envs)
+            return {"score": float(len(played))}
+
+        env, config = make(kind)
+        agent = Agent(env, config)
+        every = config.env_steps // 2
+        agent.train(
+            env, tmp_path / "run", show=False, callbacks=[record], evaluate=evaluate,
+            evaluate_every=every,
+        )  # fmt: skip
+        assert record.steps("evaluation") == played
+        assert played[-1] == config.env_steps
+        with open(tmp_path / "run" / "metrics.csv") as file:
+            scores = {int(r["step"]): r["evaluation/score"] for r in csv.DictReader(file)}
+        assert {step: float(text) for step, text in scores.items() if text} == {
+            step: index + 1.0 for index, step in enumerate(played)
+        }
+
+    @pytest.mark.parametrize("method", ["at_start", "after_update", "at_end"])
+    def test_what_one_raises_ends_the_training_and_the_environments_are_closed(
+        self, kind, method, tmp_path
+    ):
+        def fail(self: Any, *told: Any) -> None:
+            raise LookupError("of the user's own")
+
+        failing = type("Failing", (Callback,), {method: fail})()
+        env, config = make(kind)
+        agent = Agent(env, config)
+        with pytest.raises(LookupError, match="of the user's own"):
+            agent.train(env, tmp_path / "run", show=False, callbacks=[failing])
+        assert env.closed
+
+
+def test_several_runs_in_one_program_tell_of_each():
+    record = Record()
+    train_many(COMPILED.env_id, COMPILED, (4, 5), show=False, callbacks=[record])
+    assert record.steps("start") == [0, 0]
+    assert record.steps("end") == [COMPILED.env_steps] * 2
+
+
+def blocks(heading: str) -> list[tuple[str, str]]:
+    """The blocks of code of one section of the page, with their languages."""
+    section = re.split(r"^### ", PAGE.read_text(), flags=re.MULTILINE)
+    (text,) = [part for part in section if part.startswith(heading)]
+    return re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def write_modules(folder: Path, heading: str) -> list[str]:
+    """Write the blocks that begin with the name of a file; return the section's commands."""
+    commands: list[str] = []
+    for language, code in blocks(heading):
+        if language == "bash":
+            commands += [line.partition("kitae-marl ")[2] for line in code.splitlines()]
+        elif code.startswith("# "):
+            (folder / code.splitlines()[0][2:]).write_text(code)
+    return commands
+
+
+def change(module: Path, texts: Mapping[str, str]) -> None:
+    """Make an example shorter: other numbers in the same code."""
+    code = module.read_text()
+    for old, new in texts.items():
+        assert code.count(old) == 1
+        code = code.replace(old, new)
+    module.write_text(code)
+
+
+def run(folder: Path, command: str, *more: str) -> Any:
+    done = program(*command.split(), *more, cwd=folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done
+
+
+def test_the_pages_callbacks_run_as_written(tmp_path):
+    (command,) = write_modules(tmp_path, "A callback")
+    run(tmp_path, command, "--env-steps", "4096", "--ppo.n-epochs", "1")
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2048, 4096]
+    assert all("return/mean" in line for line in lines)
+    names: dict[str, Any] = {}
+    exec((tmp_path / "mine.py").read_text(), names)
+    until = names["UntilGood"]()
+    assert [until.after_update(1, {"return/mean": x}, None) for x in (-13.0, -11.0)] == [
+        False,
+        True,
+    ]
+
+
+def test_the_pages_curriculum_of_options_runs_as_written(tmp_path):
+    (command,) = write_modules(tmp_path, "A curriculum")
+    code = (tmp_path / "levels.py").read_text()
+    assert "> -0.9 * self.cycles" in code
+    (tmp_path / "levels.py").write_text(
+        code.replace("> -0.9 * self.cycles", "> -9.0 * self.cycles")
+    )
+    run(tmp_path, command, "--env-steps", "6144", "--ppo.n-epochs", "1", "--run", "levels")
+    with open(tmp_path / "runs" / "levels" / "metrics.csv") as file:
+        lengths = [float(row["episode/length"]) for row in csv.DictReader(file)]
+    assert lengths[0] == 5.0
+    assert 8.0 < lengths[1] <= 10.0  # a few had begun before the options changed
+    assert 13.0 < lengths[2] <= 15.0
+
+
+def test_the_pages_curriculum_of_stages_runs_as_written(tmp_path):
+    write_modules(tmp_path, "A curriculum")
+    change(tmp_path / "stages.py", {"1_000_000": "6144", "-8.0": "-80.0"})
+    done = subprocess.run(
+        [sys.executable, "stages.py"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lengths = {}
+    for cycles in (10, 25):
+        with open(tmp_path / "runs" / f"cycles_{cycles}" / "metrics.csv") as file:
+            lengths[cycles] = [(r["step"], r["episode/length"]) for r in csv.DictReader(file)]
+    assert lengths[10] == [("2048", "10.0")]
+    assert [step for step, _ in lengths[25]] == ["4096", "6144"]
