@@ -153,11 +153,16 @@ class CheckpointWriteError(CheckpointError, OSError):
 
 
 class TrainingDivergedError(KitaeError, ArithmeticError):
-    """Update after update was not finite. ``path`` is the last good checkpoint, or empty."""
+    """Update after update was not finite.
 
-    def __init__(self, message: str, path: str = "") -> None:
+    Attributes:
+        path: the last good checkpoint, or empty.
+        runs: which of the runs of one program, by their place.
+    """
+
+    def __init__(self, message: str, path: str = "", runs: tuple[int, ...] = (0,)) -> None:
         super().__init__(message)
-        self.path = path
+        self.path, self.runs = path, runs
 
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")

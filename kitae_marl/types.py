@@ -217,7 +217,9 @@ class RunWriter(Writer, Protocol):
 
 
 class Checkpointer(Protocol):
-    """Keeps the state of a run. ``save`` is called after every update."""
+    """Keeps the state of a run. ``save`` is called after every update that was not skipped; of
+    compiled games between two chunks of updates.
+    """
 
     def save(self, step: int, agent: Any) -> Any:
         """Save if due; ``step`` is the joint step just finished."""
@@ -366,7 +368,10 @@ class Run(IAgent, HasAlgorithm, LearnsInside, Recurrent, Stoppable, Protocol):
         ...
 
     def saved_game(self, template: Any) -> Any:
-        """Return the games of the checkpoint that the agent was loaded from."""
+        """Return the games of the checkpoint that the agent was loaded from; None: begin new ones.
+
+        ``template`` is a pytree of the same structure, shapes and dtypes.
+        """
         ...
 
     def load_checkpoint(self, run_dir: Any, step: int | None = None) -> dict[str, Any]:

@@ -50,8 +50,10 @@ def register(thing: Algorithm | Callable[..., Any], name: str | None = None) -> 
             of your own anew replaces what it meant.
 
     Raises:
-        TypeError: for anything else, and for an algorithm whose settings are no LearnerConfig.
-        ConfigError: for a name of the package's own algorithms.
+        TypeError: for anything else, for an algorithm whose settings are no LearnerConfig or have
+            another ``SECTION`` than ``"own"``.
+        ConfigError: for a name of the package's own algorithms, and where there is none, as of a
+            lambda.
     """
     if isinstance(thing, Algorithm):
         _register_algorithm(thing, thing.name if name is None else name)
@@ -72,6 +74,11 @@ def _register_algorithm(algorithm: Algorithm, name: str) -> None:
             f"expected settings of {name!r} that are a class derived from "
             f"kitae_marl.LearnerConfig, got {settings!r}."
         )
+    if settings.SECTION != LearnerConfig.SECTION:
+        raise TypeError(
+            f"expected {settings.__name__}.SECTION as 'own', where the Config holds the settings "
+            f"of registered algorithms, got {settings.SECTION!r}; leave it out."
+        )
     if name in _OURS:
         raise ConfigError(
             f"algo: {name!r} is one of the package's own algorithms; register yours under another "
@@ -89,7 +96,7 @@ def _checked(name: Any) -> str:
         ConfigError: if it is empty or no text.
     """
     if not isinstance(name, str) or not name:
-        raise ConfigError(f"name: expected a name to register by, got {name!r}.", "name")
+        raise ConfigError(f"name: expected a name to register by, got {name!r}; give one.", "name")
     return name
 
 
@@ -124,4 +131,7 @@ def _import_named(key: str, text: str, known: dict[str, Any]) -> None:
         found = imported(text)
     except UnknownEnvironmentError as error:  # its words fit whatever is named so
         raise ConfigError(f"{key}: {error}", key) from None
+    if isinstance(found, Algorithm) is not (known is ALGORITHMS):
+        wanted = "a kitae_marl.Algorithm" if known is ALGORITHMS else "what makes a flax module"
+        raise TypeError(f"{key}: expected {text} to be {wanted}, got {type(found).__name__}.")
     register(found, text)

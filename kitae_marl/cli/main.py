@@ -13,6 +13,7 @@ import select
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, SIGPIPE, Signals
 from typing import Annotated, Any, NamedTuple, NoReturn, Union
@@ -69,6 +70,18 @@ class Command(NamedTuple):
     function: str
 
 
+@dataclass(frozen=True)
+class _Unchecked(Train):
+    """Train agents on a game and keep the run in a folder.
+
+    Settings that do not fit the defaults may fit those of the run that goes on, so they are checked
+    with these.
+    """
+
+    def __post_init__(self) -> None:
+        """Nothing is checked yet."""
+
+
 COMMANDS = {
     "train": Command(Train, "training:train"),
     "runs": Command(Runs, "training:show_runs"),
@@ -95,18 +108,24 @@ def load_function(options: type) -> Callable[[Any], dict[str, Any]]:
 
 def parse(args: list[str]) -> Any:
     """Parse a command line; ``train --resume`` takes the run's settings as defaults."""
-    commands: Any = Union[*(Annotated[c.options, subcommand(name)] for name, c in COMMANDS.items())]
+    resumes = any(arg.startswith("--resume") for arg in args)
+    commands: Any = Union[
+        *(
+            Annotated[_Unchecked if c.options is Train and resumes else c.options, subcommand(name)]
+            for name, c in COMMANDS.items()
+        )
+    ]
     parsed: Any = tyro.cli(
         commands, args=args, prog="kitae-marl", description=DESCRIPTION, registry=REGISTRY
     )
-    if not isinstance(parsed, Train) or not parsed.resumes:
+    if not isinstance(parsed, _Unchecked):
         return parsed
     from kitae_marl.runs.store import sets
     from kitae_marl.runs.store.contents import read_config
     from kitae_marl.runs.store.folders import default_name
     from kitae_marl.runs.store.search import find_runs
 
-    name = parsed.run or default_name(parsed.config(), parsed.seeds)
+    name = parsed.run or default_name(parsed, parsed.seeds)
     path = parsed.path(name)
     stored = read_config(find_runs(path)[0])
     if stored.env_id != parsed.env_id:
@@ -115,6 +134,7 @@ def parse(args: list[str]) -> Any:
             "own id, or another --run.",
             "env_id",
         )
+    _require_asked(stored, args, parsed.allow_import)
     values = {f.name: getattr(stored, f.name) for f in dataclasses.fields(Config)}
     if sets.is_set(path):
         seeds = sets.read_set(path)
@@ -123,6 +143,24 @@ def parse(args: list[str]) -> Any:
     return tyro.cli(
         Train, args=rest, prog="kitae-marl train", default=Train(**values), registry=REGISTRY
     )
+
+
+def _require_asked(stored: Config, args: list[str], allow_import: bool) -> None:
+    """Raise a ConfigError where a run names code to import that nobody has asked for.
+
+    Its config may come from somebody else; what stands on the command line was asked for.
+    """
+    learner = stored.learner
+    own = stored.own if isinstance(stored.own, dict) else {}
+    named = [stored.algo, *(getattr(learner, name) for name in learner.REGISTERED), *own.values()]
+    for text in named:
+        asked = any(arg == text or arg.endswith(f"={text}") for arg in args)
+        if isinstance(text, str) and ":" in text and not asked and not allow_import:
+            raise ConfigError(
+                f"algo: the run was trained with {text}, which is a module to import; add "
+                "--allow-import if you trust it.",
+                "algo",
+            )
 
 
 def _set_up_xla() -> None:

@@ -99,9 +99,8 @@ class Config:
     def _check_learner(self) -> None:
         """Check the algorithm's name, and that no settings are given that it would not read."""
         known = isinstance(self.algo, str) and (self.algo in DECLARED or ":" in self.algo)
-        stored = isinstance(self.own, dict) and bool(
-            self.own
-        )  # of a run whose algorithm is not here
+        # Settings as a dict may be those of a run whose algorithm is not registered here.
+        stored = isinstance(self.own, dict) and bool(self.own)
         expected = f"one of {sorted(DECLARED)}, or module:name"
         require(known or (isinstance(self.algo, str) and stored), "algo", expected, self.algo)
         settings = DECLARED[self.algo].settings if self.algo in DECLARED else LearnerConfig
@@ -111,6 +110,8 @@ class Config:
             own = {} if self.own is None else self.own
             own = _build(settings, own, "own.") if isinstance(own, dict) else own
             require(isinstance(own, settings), "own", f"a {settings.__name__}", own)
+            as_stored = "values as in JSON, with which config.json can keep them"
+            require(is_json(_without_tuples(dataclasses.asdict(own))), "own", as_stored, own)
             object.__setattr__(self, "own", own)
         else:
             require(self.own is None or isinstance(self.own, dict), "own", "a dict", self.own)
@@ -185,6 +186,13 @@ class Config:
         return _build(cls, data, "")
 
 
+def _without_tuples(value: Any) -> Any:
+    """Return a value with lists for its tuples, as JSON has them."""
+    if isinstance(value, dict):
+        return {key: _without_tuples(part) for key, part in value.items()}
+    return [*map(_without_tuples, value)] if isinstance(value, list | tuple) else value
+
+
 def _build(cls: Any, data: Any, prefix: str) -> Any:
     """Build a dataclass from a dict, refusing unknown keys."""
     require(isinstance(data, dict), prefix.rstrip(".") or "config", "an object", data)
@@ -198,6 +206,9 @@ def _build(cls: Any, data: Any, prefix: str) -> Any:
         name: _build(nested[name], value, f"{name}.") if name in nested else value
         for name, value in data.items()
     }
+    for name, value in values.items():  # JSON has no tuples
+        if isinstance(value, list) and isinstance(fields[name].default, tuple):
+            values[name] = tuple(value)
     return cls(**values)
 
 

@@ -146,8 +146,12 @@ class CompiledLoop:
         return first
 
     def _continue(self, agents: Sequence[Run]) -> None:
-        """Take over the games of the agents' checkpoints."""
-        saved = [agent.saved_game(game) for agent, game in zip(agents, self.games(), strict=True)]
+        """Take over the games of the agents' checkpoints; the steps are counted on in any case."""
+        saved = []
+        for agent, new in zip(agents, self.games(), strict=True):
+            old = agent.saved_game(new)
+            counted = {**new, "step": np.asarray(agent.learned_step, np.uint32)}
+            saved.append(counted if old is None else old)
         games = self._stack(saved)
         places = self._places and {name: getattr(self._places, name) for name in games}
         self.loop = self.loop._replace(**devices.place(games, places))
@@ -289,9 +293,9 @@ def train_in_chunks(
         step += n_updates * loop.n_steps
         per_update = (time.perf_counter() - clock) / n_updates
         n_updates = max(1, int(CHUNK_SECONDS / per_update))
-    for run in runs:
-        if run.diverged:
-            raise run.diverged
+    diverged = [number for number, run in enumerate(runs) if run.diverged]
+    for number in diverged:
+        raise TrainingDivergedError(str(runs[number].diverged), runs=tuple(diverged))
 
 
 def _say_memory(loop: CompiledLoop, writer: RunWriter | None) -> None:

@@ -88,7 +88,8 @@ def vectorized_train(
         algo_type: that of the agent's algorithm. The loop is the same for both: an off-policy
             algorithm keeps its replay in its own state.
         start_step: the first joint step, 1 for a new run.
-        checkpointer: its ``save(step, agent)`` is called after every update.
+        checkpointer: its ``save(step, agent)`` is called after every update that was not skipped;
+            of compiled games between two chunks of updates.
         writer: gets the returns of finished episodes and, after every update, the metrics that
             ``agent.update`` returns; where it has ``flush_step(step)``, that is called then. A
             ``types.RunWriter`` gets the returns of compiled games as the means of an update.
@@ -112,9 +113,10 @@ def vectorized_train(
         if vec_env.game is not None and isinstance(agent, LearnsInside):
             from kitae_marl.loops.chunks import train_in_chunks  # only where there is a twin
 
-            rims = [checkpointer], [run_writer]
             run: Any = agent  # a Run, as what learns inside is
-            train_in_chunks([seed], [run], vec_env, n_env_steps, start_step, *rims)
+            train_in_chunks(
+                [seed], [run], vec_env, n_env_steps, start_step, [checkpointer], [run_writer]
+            )
         else:
             _train(seed, agent, vec_env, n_env_steps, start_step, checkpointer, run_writer)
     finally:

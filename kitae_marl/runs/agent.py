@@ -15,7 +15,6 @@ from kitae_marl.data.groups import learning_groups
 from kitae_marl.data.keys import EXPLORE, INIT, key_for
 from kitae_marl.data.rollout import RolloutBuffer
 from kitae_marl.data.stacking import AgentDict
-from kitae_marl.errors import NoCheckpointError
 from kitae_marl.loops.compiling import Once, require_state_memory
 from kitae_marl.loops.update import learn_factory
 from kitae_marl.players.player import Player
@@ -211,24 +210,23 @@ class Agent:
 
         ``game`` is what the compiled loop needs to go on with its games, any pytree of arrays.
         """
-        self.state, self._game = state, game
+        self.state, self._game, self._checkpoints = state, game, None
         self.step = self.learned_step = step
         self.first_update_at = self.first_update_at or time.time()
 
     def saved_game(self, template: Any) -> Any:
         """Return the ``game`` of the checkpoint this agent was loaded from, and keep it.
 
+        None where it has learned since: it is trained on in this process, on new games.
+
         Args:
             template: a pytree of the same structure, shapes and dtypes.
 
         Raises:
-            CheckpointError: if it was not loaded from one, or that one holds other games.
+            CheckpointError: if that one holds other games.
         """
         if self._checkpoints is None:
-            raise NoCheckpointError(
-                "expected an agent that was loaded from a checkpoint, got one that trained here; "
-                "start a new run, or load it by Agent.load."
-            )
+            return None
         whole = self.run_state()._replace(game=template)
         env_step = self.learned_step * self._checkpoints.num_envs
         self._game = self._checkpoints.restore(whole, env_step).game

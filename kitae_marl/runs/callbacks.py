@@ -19,8 +19,9 @@ ASKED = -1
 class Callback:
     """Called while agents are trained; derive your own and override what you need.
 
-    Steps are environment steps, of all environments together. ``agent`` may be looked at, played
-    with and saved, but not be trained or changed. Where a method returns True, training ends in
+    Steps are environment steps, of all environments together. ``agent`` may be looked at and played
+    with, but not be trained or changed; keep copies of it (``agent.player()``), for the next update
+    takes the memory of its arrays. Where a method returns True, training ends in
     order after this update: the state is saved, and ``--resume`` goes on from there. What a method
     raises ends the training as an error; the last checkpoint stands.
 
@@ -111,8 +112,8 @@ def make_hooks(
     return Hooks(tuple(callbacks), evaluate, every)
 
 
-def import_callback(text: str) -> Callback:
-    """Import a callback that is named as ``module:name``: an object, or a class without arguments.
+def find_callback(text: str) -> Callback | type[Callback]:
+    """Import what is named as ``module:name``: a callback, or a class of them without arguments.
 
     Raises:
         ConfigError: if there is no such module, or nothing of that name in it.
@@ -122,13 +123,44 @@ def import_callback(text: str) -> Callback:
         found = imported(text)
     except UnknownEnvironmentError as error:  # its words fit whatever is named so
         raise ConfigError(f"callback: {error}", "callback") from None
-    callback = found() if isinstance(found, type) else found
-    if not isinstance(callback, Callback):
+    if isinstance(found, Callback) or (isinstance(found, type) and issubclass(found, Callback)):
+        return found
+    kind = f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
+    raise TypeError(
+        f"expected {text} to be an object or a class derived from kitae_marl.Callback, got {kind}."
+    )
+
+
+def import_callback(text: str) -> Callback:
+    """Return the callback that ``module:name`` stands for; of a class, an object.
+
+    Errors are those of :func:`find_callback`.
+    """
+    found = find_callback(text)
+    return found() if isinstance(found, type) else found
+
+
+def _numbers(metrics: Any) -> dict[str, float]:
+    """Return what an evaluation came to as numbers of Python, by name.
+
+    Raises:
+        TypeError: if it is no mapping of names to numbers; the message names the entry.
+    """
+    if not isinstance(metrics, Mapping):
         raise TypeError(
-            f"expected {text} to be an object or a class derived from kitae_marl.Callback, got "
-            f"{type(callback).__name__}."
+            f"expected evaluate(agent) to return numbers by name, got {type(metrics).__name__}."
         )
-    return callback
+    numbers = {}
+    for name, value in metrics.items():
+        try:
+            if not isinstance(name, str) or isinstance(value, str | bytes):
+                raise TypeError
+            numbers[name] = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"expected evaluate(agent) to return numbers by name, got {name!r}: {value!r}."
+            ) from None
+    return numbers
 
 
 class AfterUpdate:
@@ -160,7 +192,7 @@ class AfterUpdate:
         now = step * agent.config.n_envs
         asked = self._evaluate(now, agent)
         for callback in self._hooks.callbacks:
-            asked |= bool(callback.after_update(now, self._logger.newest, agent))
+            asked |= bool(callback.after_update(now, dict(self._logger.newest), agent))
         if self.checkpointer is not None:
             self.checkpointer.save(step, agent)
         if asked:
@@ -172,10 +204,11 @@ class AfterUpdate:
         if evaluate is None or now // every == self._evaluated // every:
             return False
         self._evaluated = now
-        metrics = dict(evaluate(agent))
+        metrics = _numbers(evaluate(agent))
         self._logger.add_row(now, {f"evaluation/{name}": x for name, x in metrics.items()})
         asked = [
-            callback.after_evaluation(now, metrics, agent) for callback in self._hooks.callbacks
+            callback.after_evaluation(now, dict(metrics), agent)
+            for callback in self._hooks.callbacks
         ]
         return any(asked)
 
@@ -188,4 +221,4 @@ class AfterUpdate:
         """Tell the callbacks that training has ended."""
         now = agent.learned_step * agent.config.n_envs
         for callback in self._hooks.callbacks:
-            callback.at_end(now, self._logger.newest, agent)
+            callback.at_end(now, dict(self._logger.newest), agent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,6 +49,8 @@ def train_many(
     overwrite: bool = False,
     show: bool = True,
     callbacks: Sequence[Callback] = (),
+    evaluate: Callable[[Agent], Mapping[str, float]] | None = None,
+    evaluate_every: int | None = None,
 ) -> list[Trained]:
     """Train every combination of settings with every seed: one program, one compilation.
 
@@ -68,6 +70,8 @@ def train_many(
         overwrite: replace what ``run_dir`` holds.
         show: whether to print the progress of the first run.
         callbacks: called as by ``Agent.train``, for the agent of each run.
+        evaluate: as for ``Agent.train``, for the agent of each run.
+        evaluate_every: environment steps of each run between two evaluations.
 
     Returns:
         The runs, all seeds of the first combination first.
@@ -77,6 +81,7 @@ def train_many(
             and where the program does not fit into memory.
         RunExistsError: if a folder is not free.
     """
+    hooks = make_hooks(callbacks, evaluate, evaluate_every)  # refused before a folder is replaced
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds: expected different seeds, got {list(seeds)}.", "seeds")
     configs: list[Config] = []
@@ -89,7 +94,6 @@ def train_many(
         combined = config.with_learner(learner)
         configs += [dataclasses.replace(combined, seed=seed) for seed in seeds]
         paths += [None if folder is None else folders.member(folder, seed) for seed in seeds]
-    hooks = make_hooks(callbacks, None, None)
     trained = train_runs(game, configs, paths, show=show, hooks=hooks)
     if show and run_dir is not None:
         place = Path(run_dir) if hyperparameters else Path(run_dir).parent
@@ -106,9 +110,15 @@ def _combinations(
     combinations = []
     for values in itertools.product(*tried.values()):
         chosen = dict(zip(tried, values, strict=True))
-        label = "_".join(f"{name}-{value:g}" for name, value in chosen.items())
+        label = "_".join(f"{name}-{_label(value)}" for name, value in chosen.items())
         combinations.append((label, dataclasses.replace(config.learner, **chosen)))
     return combinations
+
+
+def _label(value: float) -> str:
+    """Return a number as part of a folder's name: short where that is exact."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _values(name: str, values: Any, traced: tuple[str, ...]) -> list[float]:

@@ -66,7 +66,8 @@ def train(
                 if path is not None:
                     _take_folder(held, path, goes_on=goes_on, overwrite=overwrite)
                     _describe(agent, path, env)
-        return Session(agents, env, paths, show=show, hooks=hooks).run()
+            session = Session(agents, env, paths, show=show, hooks=hooks)
+        return session.run()
 
 
 def resume(
@@ -97,7 +98,8 @@ def resume(
                 return summary
             held.enter_context(_stopping_on_signal([agent]))
             _describe(agent, path, env)
-        return Session([agent], env, [path], show=show, hooks=hooks).run()[0]
+            session = Session([agent], env, [path], show=show, hooks=hooks)
+        return session.run()[0]
 
 
 def headline(agent: Run, where: str) -> str:
@@ -152,21 +154,34 @@ class Session:
             for agent, follower in zip(self._agents, self._followers, strict=True):
                 follower.end(agent)
         except TrainingDivergedError as error:
-            keepers = [follower.checkpointer for follower in self._followers]
-            found = [keeper.latest_path() for keeper in keepers if keeper is not None]
-            text = f"{error} Last good checkpoint: {', '.join(map(str, found)) or 'none'}."
-            raise TrainingDivergedError(text, found[0] if found else "") from error
+            self._keep_sound_runs(error, time.perf_counter() - started)
+            raise self._with_last_good(error) from error
         finally:
             for logger in self._loggers:
                 logger.close()
         summaries = self._summaries(time.perf_counter() - started)
         for agent, follower in zip(self._agents, self._followers, strict=True):
             follower.tell_end(agent)
-        first = self._agents[0]
+        stopping = next((agent.stopping for agent in self._agents if agent.stopping), 0)
         if self._show:
-            _say_stopped(first.stopping, summaries[0] if self._paths[0] else None)
-        pass_on(max(first.stopping, 0))
+            _say_stopped(stopping, summaries[0] if self._paths[0] else None)
+        pass_on(max(stopping, 0))
         return summaries
+
+    def _keep_sound_runs(self, error: TrainingDivergedError, wall: float) -> None:
+        """Save the runs that were trained beside those that diverged, as if these were not."""
+        if len(self._agents) > 1:
+            sound = [k for k in range(len(self._agents)) if k not in error.runs]
+            for k in sound:
+                self._followers[k].end(self._agents[k])
+            self._summaries(wall, sound)
+
+    def _with_last_good(self, error: TrainingDivergedError) -> TrainingDivergedError:
+        """Return the error with the last good checkpoints of the runs that diverged."""
+        keepers = [self._followers[k].checkpointer for k in error.runs]
+        found = [str(keeper.latest_path()) for keeper in keepers if keeper is not None]
+        text = f"{error} Last good checkpoint: {', '.join(found) or 'none'}."
+        return TrainingDivergedError(text, found[0] if found else "", error.runs)
 
     def _learn(self) -> None:
         """Train by the loop that fits: that of the host, or chunks of the compiled one."""
@@ -174,9 +189,10 @@ class Session:
         last, start = first.config.n_joint_steps, self._start + 1
         if len(agents) > 1:
             seeds = [agent.config.seed for agent in agents]
-            rims = self._followers, self._loggers
             try:
-                train_in_chunks(seeds, agents, self._env, last, start, *rims)
+                train_in_chunks(
+                    seeds, agents, self._env, last, start, self._followers, self._loggers
+                )
             finally:
                 self._env.close()
             return
@@ -203,11 +219,12 @@ class Session:
         for agent in self._agents:
             agent.stopping = agent.stopping or signal.SIGPIPE
 
-    def _summaries(self, wall: float) -> list[dict[str, Any]]:
-        """Put the summaries together and write them into the folders."""
+    def _summaries(self, wall: float, runs: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """Put the summaries of all runs, or of some, together; write them into the folders."""
         summaries = []
-        for agent, path, logger in zip(self._agents, self._paths, self._loggers, strict=True):
-            summaries.append(_summary(agent, logger, wall, self._start))
+        for k in range(len(self._agents)) if runs is None else runs:
+            path = self._paths[k]
+            summaries.append(_summary(self._agents[k], self._loggers[k], wall, self._start))
             if path is not None:
                 _write_summary(path, summaries[-1])
         return summaries

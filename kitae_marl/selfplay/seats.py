@@ -24,6 +24,7 @@ from kitae_marl.players.player import Player
 from kitae_marl.players.policies import random_policy
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.folders import run_path
+from kitae_marl.runs.store.search import find_run
 from kitae_marl.types import GroupSpec, Policy
 from kitae_marl.vector.adapters.as_parallel import require_vector
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
@@ -268,7 +269,13 @@ def _policy_function(player: Player, sample: bool) -> Callable[..., tuple[Any, A
     return choose
 
 
-def seated_as_told(env: Any, seats: Mapping[str, str], runs_dir: str | Path) -> Any:
+def seated_as_told(
+    env: Any,
+    seats: Mapping[str, str],
+    runs_dir: str | Path,
+    *,
+    trust: Callable[[Path], None] = lambda run: None,
+) -> Any:
     """Return the environments with the seats that a config or the command line names.
 
     Args:
@@ -276,6 +283,8 @@ def seated_as_told(env: Any, seats: Mapping[str, str], runs_dir: str | Path) -> 
         seats: ``"random"`` or ``"frozen:RUN"`` by pattern; empty: ``env`` itself is returned.
         runs_dir: where a RUN is looked for, by its name (``x``, of a set ``x/seed_0``) alone: a
             text that may come from a run folder leads nowhere else.
+        trust: called with the folder of each RUN before it is loaded; it imports the algorithm that
+            the run names as module:name, or raises.
 
     Raises:
         ValueError: as ``with_seats``.
@@ -287,17 +296,19 @@ def seated_as_told(env: Any, seats: Mapping[str, str], runs_dir: str | Path) -> 
     try:
         # Patterns hidden behind earlier ones are left out: their runs need not be there.
         told = {pattern: seats[pattern] for pattern in _matches(env, seats)}
-        return with_seats(env, {p: _as_told(text, runs_dir) for p, text in told.items()})
+        return with_seats(env, {p: _as_told(text, runs_dir, trust) for p, text in told.items()})
     except BaseException:
         env.close()
         raise
 
 
-def _as_told(text: str, runs_dir: str | Path) -> str | Frozen:
+def _as_told(text: str, runs_dir: str | Path, trust: Callable[[Path], None]) -> str | Frozen:
     """Load what a text names."""
     if not text.startswith(FROZEN):
         return text
     path = Path(runs_dir)
     for part in text.removeprefix(FROZEN).split("/", 1):
         path = run_path(path, part)
+    if path.is_dir():  # else ``frozen`` says that there is no such run
+        trust(find_run(path))
     return frozen(path)

@@ -114,6 +114,12 @@ def imported(id: str) -> Any:
         UnknownEnvironmentError: if there is no such module, or nothing of this name in it.
     """
     module_name, _, attributes = id.strip().partition(":")
+    if not module_name or not attributes or attributes.startswith("."):
+        raise UnknownEnvironmentError(
+            f"{id!r}: expected module:name, such as mine:Thing; got nothing after a module's name."
+            if module_name
+            else f"{id!r}: expected module:name, such as mine:Thing."
+        )
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -100,6 +100,13 @@ def test_seeds_and_traced_settings_share_a_program():
     rates = [run.agent.config.own.learning_rate for run in runs]
     assert rates == [0.01, 0.01, 0.02, 0.02]
     assert same(runs[0].agent.state, trained(make_env()).state)
+    assert not same(runs[2].agent.state, runs[0].agent.state)
+    other = replace(CONFIG, own=replace(CONFIG.own, learning_rate=0.02))
+    alone = Agent(make_env(), other)
+    alone.train(make_env(), show=False)
+    assert jax.tree.all(
+        jax.tree.map(lambda a, b: np.allclose(a, b, atol=1e-5), runs[2].agent.state, alone.state)
+    )
 
 
 @pytest.mark.parametrize("name", ["one step", "discount", "truncation", "own reward"])
@@ -120,9 +127,10 @@ def test_it_solves_the_probes_that_are_linear(name: str):
 
 def test_the_command_line_finds_both_by_module_and_name(tmp_path: Path):
     own = json.dumps({"learning_rate": 0.01, "capacity": 16})
-    train = ["train", GAME, "--n-envs", "4", "--env-steps", "128", "--run", "q", "--json"]
+    train = ["train", GAME, "--n-envs", "4", "--env-steps", "128", "--json"]
     ran = program(*train, "--algo", "linear_q:linear_q", "--own", own, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
+    (tmp_path / "runs/simple_spread-v3-linear_q_linear_q-0").rename(tmp_path / "runs/q")
     stored = json.loads((tmp_path / "runs/q/config.json").read_text())
     assert stored["algo"] == "linear_q:linear_q"
     assert stored["own"]["capacity"] == 16
@@ -134,7 +142,7 @@ def test_the_command_line_finds_both_by_module_and_name(tmp_path: Path):
     assert "--allow-import" in refused.stderr
     played = program("evaluate", "q", "--episodes", "2", "--allow-import", cwd=tmp_path)
     assert played.returncode == 0, played.stderr
-    small = [*train[:-2], "net", "--overwrite", "--ppo.n-steps", "8", "--ppo.n-minibatches", "2"]
+    small = [*train, "--run", "net", "--ppo.n-steps", "8", "--ppo.n-minibatches", "2"]
     ran = program(*small, "--ppo.network", "linear_q:SmallNet", cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
 

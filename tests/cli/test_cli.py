@@ -17,6 +17,7 @@ from command_line import ENVIRONMENT, GAME, SMALL, last_json, program, start, wa
 from kitae_marl.cli.commands.training import program_as_called
 from kitae_marl.cli.main import COMMANDS, load_function, main, parse
 from kitae_marl.cli.options.training import Train
+from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.store import contents
@@ -89,9 +90,27 @@ class TestParsing:
         config = Config(env_id=GAME, algo="mine:learner", own={"n_steps": 8, "rate": 0.5})
         contents.write_config(tmp_path / "x", config)
         args = ["train", GAME, "--run", "x", "--runs-dir", str(tmp_path), "--resume"]
-        assert parse(args).config() == config
-        args += ["--algo", "mine:learner", "--own", '{"n_steps": 4}']
+        with pytest.raises(ConfigError, match=r"trained with mine:learner, .* --allow-import"):
+            parse(args)
+        assert parse([*args, "--allow-import"]).config() == config
+        assert parse([*args, "--algo", "mine:learner"]).config() == config
+        args += ["--allow-import", "--own", '{"n_steps": 4}']
         assert parse(args).config().own == {"n_steps": 4}
+
+    def test_settings_are_checked_with_those_of_the_run_that_goes_on(self, tmp_path, capsys):
+        (tmp_path / "x").mkdir()
+        ppo = PPOConfig(n_steps=10, n_minibatches=2)
+        contents.write_config(tmp_path / "x", Config(env_id=GAME, n_envs=1, ppo=ppo))
+        args = ["train", GAME, "--run", "x", "--runs-dir", str(tmp_path), "--resume"]
+        assert parse([*args, "--ppo.n-minibatches", "5"]).ppo.n_minibatches == 5
+        with pytest.raises(SystemExit):
+            parse([*args, "--ppo.n-minibatches", "3"])
+        assert "expected a divisor of ppo.n_steps * n_envs = 10" in capsys.readouterr().err
+
+    def test_episodes_of_evaluations_without_evaluations_are_refused(self, capsys):
+        with pytest.raises(SystemExit):
+            parse(["train", GAME, "--eval-episodes", "4"])
+        assert "eval_episodes: expected with --eval-every" in capsys.readouterr().err
 
     @pytest.mark.parametrize("env_id", ["nowhere:make", f"{GAME}_not"])
     def test_a_module_or_function_that_is_not_there(self, env_id, tmp_path, monkeypatch, capsys):

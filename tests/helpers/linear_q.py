@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kitae_marl import Algorithm, AlgoType, Callback, Experience, LearnerConfig
+from kitae_marl import Algorithm, AlgoType, Experience, LearnerConfig
 from kitae_marl.loops.update import update_epoch
 
 
@@ -191,10 +191,3 @@ class SmallNet(nn.Module):
         lead = observation.ndim - len(self.space.shape)
         flat = observation.reshape(*observation.shape[:lead], -1).astype(jnp.float32)
         return nn.relu(nn.Dense(7)(flat))
-
-
-class StopAtOnce(Callback):
-    """Asks for the end after the first update."""
-
-    def after_update(self, step: int, metrics: Any, agent: Any) -> bool:
-        return True

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from clock_run import CONFIG, make_env
 from command_line import ENVIRONMENT, program
@@ -131,6 +132,89 @@ class TestBothLoops:
         with pytest.raises(LookupError, match="of the user's own"):
             agent.train(env, tmp_path / "run", show=False, callbacks=[failing])
         assert env.closed
+
+    def test_another_training_in_this_process_goes_on_with_new_games(self, kind, tmp_path):
+        env, config = make(kind)
+        agent = Agent(env, config)
+        agent.train(env, tmp_path / "a", show=False, callbacks=[Record(1)])
+        stopped, record = agent.learned_step * config.n_envs, Record()
+        assert stopped < config.env_steps
+        summary = agent.train(make(kind)[0], tmp_path / "b", show=False, callbacks=[record])
+        assert record.steps("start") == [stopped]
+        assert summary["complete"]
+        assert summary["env_steps"] == config.env_steps
+
+
+class TestEvaluations:
+    @pytest.mark.parametrize(
+        ("result", "words"),
+        [
+            (3.0, "return numbers by name, got float"),
+            ({"good": 1.0, "word": "x"}, "got 'word': 'x'"),
+            ({1: 2.0}, "got 1: 2.0"),
+            ({"pair": np.zeros(2)}, "got 'pair': array"),
+        ],
+    )
+    def test_what_is_no_number_is_named(self, result, words):
+        env, config = make("host")
+        with pytest.raises(TypeError, match=words):
+            Agent(env, config).train(
+                env, show=False, evaluate=lambda agent: result, evaluate_every=1
+            )
+
+    def test_numbers_of_numpy_are_numbers(self, tmp_path):
+        env, config = make("host")
+        Agent(env, config).train(
+            env,
+            tmp_path / "run",
+            show=False,
+            evaluate=lambda agent: {"x": np.float32(1.5), "y": np.ones(())},
+            evaluate_every=config.env_steps,
+        )
+        with open(tmp_path / "run" / "metrics.csv") as file:
+            row = list(csv.DictReader(file))[-1]
+        assert (row["evaluation/x"], row["evaluation/y"]) == ("1.5", "1.0")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("nomodule:x", "there is no module 'nomodule'"),
+        ("json", "expected module:name"),
+        ("json:nothing", "has no 'nothing'"),
+        ("json:dumps", "derived from kitae_marl.Callback, got function"),
+        ("json:JSONDecoder", "derived from kitae_marl.Callback, got the class JSONDecoder"),
+    ],
+)
+def test_names_of_no_callback_are_refused_before_a_folder_is_replaced(text, error, tmp_path):
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    (tmp_path / "runs" / "x" / "config.json").write_text(CONFIG.to_json())
+    done = program(
+        "train", CONFIG.env_id, "--run", "x", "--overwrite", "--callback", text, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert error in done.stderr
+    assert (tmp_path / "runs" / "x" / "config.json").exists()
+
+
+def test_what_is_no_callback_is_refused_before_a_set_is_replaced(tmp_path):
+    train_many(COMPILED.env_id, COMPILED, (4, 5), run_dir=tmp_path / "set", show=False)
+    with pytest.raises(TypeError, match=r"callbacks derived from kitae_marl\.Callback, got 3"):
+        train_many(
+            COMPILED.env_id, COMPILED, (4, 5), run_dir=tmp_path / "set", overwrite=True,
+            callbacks=[3],  # pyright: ignore[reportArgumentType]
+        )  # fmt: skip
+    assert (tmp_path / "set" / "seed_4" / "summary.json").exists()
+
+
+def test_one_of_several_runs_ends_all_and_says_so(capsys):
+    class Second(Callback):
+        def after_update(self, step: int, metrics: Mapping[str, float], agent: Any) -> bool:
+            return agent.config.seed == 5
+
+    runs = train_many(COMPILED.env_id, COMPILED, (4, 5), callbacks=[Second()])
+    assert {run.summary["env_steps"] for run in runs} == {100}
+    assert "stopped by a callback" in capsys.readouterr().out
 
 
 def test_several_runs_in_one_program_tell_of_each():

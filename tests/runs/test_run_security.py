@@ -187,6 +187,29 @@ class TestConfig:
         # the functions that make the environments are copied by pickle, in this process
         assert [event for event, _ in watch.seen if event != "pickle.find_class"] == []
 
+    @pytest.mark.parametrize(
+        "what",
+        [
+            {"algo": "antigravity:geohash", "own": {"n_steps": 8}},
+            {"ppo": {"network": "antigravity:geohash"}},
+        ],
+    )
+    def test_code_that_a_run_names_is_not_imported_unasked_when_it_goes_on(
+        self, copy, what, capsys
+    ):
+        stored = json.loads((copy / "config.json").read_text())
+        if "algo" in what:
+            del stored["ppo"]
+            stored |= what
+        else:
+            stored["ppo"] |= what["ppo"]
+        (copy / "config.json").write_text(json.dumps(stored))
+        with pytest.raises(SystemExit) as caught:
+            main(["train", GAME, "--runs-dir", str(copy.parent), "--run", "x", "--resume"])
+        assert caught.value.code == 2
+        assert "add --allow-import" in capsys.readouterr().err
+        assert "antigravity" not in sys.modules
+
     def test_a_game_that_a_run_names_is_not_imported_unasked(self, copy, capsys):
         (copy / "config.json").write_text(
             (copy / "config.json").read_text().replace(GAME, "antigravity:geohash")

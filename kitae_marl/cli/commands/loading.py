@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -128,14 +128,28 @@ def require_trust(env_id: str, allow_import: bool) -> None:
 
 
 def open_game(
-    game: GameSetup, n_envs: int, *, n_workers: int | None, runs_dir: Path, **kwargs: Any
+    game: GameSetup,
+    n_envs: int,
+    *,
+    n_workers: int | None,
+    runs_dir: Path,
+    allow_import: bool,
+    **kwargs: Any,
 ) -> VecParallelEnv:
-    """Make environments of the original game, with the seats filled that the run left to others."""
+    """Make environments of the original game, with the seats filled that the run left to others.
+
+    Of those who play the seats, the code is imported where ``allow_import`` says so.
+    """
     from kitae_marl.selfplay.seats import seated_as_told
     from kitae_marl.vector.make import make_vec_env
 
     env = make_vec_env(game.env_id, n_envs, n_workers=n_workers, **game.env_kwargs, **kwargs)
-    return seated_as_told(env, game.seats, runs_dir)
+    return seated_as_told(env, game.seats, runs_dir, trust=truster(allow_import))
+
+
+def truster(allow_import: bool) -> Callable[[Path], None]:
+    """Return :func:`trust_own_code` for runs that play seats."""
+    return lambda path: trust_own_code(path, allow_import)
 
 
 def trust_own_code(path: Path, allow_import: bool) -> None:

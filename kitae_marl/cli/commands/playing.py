@@ -242,12 +242,18 @@ def _opened(game: GameSetup, options: Playing) -> Iterator[VecParallelEnv]:
         )
     if min(options.seeds) < 0:
         raise ConfigError(f"seeds: expected numbers from 0 on, got {min(options.seeds)}.", "seeds")
-    runs_dir = Path("runs")
+    runs_dir, allow_import = Path("runs"), False
     if isinstance(options, PlayingRuns):
-        require_trust(game.env_id, options.allow_import)
-        runs_dir = options.runs_dir
+        runs_dir, allow_import = options.runs_dir, options.allow_import
+        require_trust(game.env_id, allow_import)
     n_envs = min(options.n_envs, options.episodes)
-    env = open_game(game, n_envs, n_workers=options.n_workers, runs_dir=runs_dir)
+    env = open_game(
+        game,
+        n_envs,
+        n_workers=options.n_workers,
+        runs_dir=runs_dir,
+        allow_import=allow_import,
+    )
     try:
         yield env
     finally:

@@ -70,7 +70,14 @@ def _opened_to_film(game: GameSetup, options: Watch) -> Iterator[VecParallelEnv]
     """
     require_trust(game.env_id, options.allow_import)
     try:
-        env = open_game(game, 1, n_workers=0, runs_dir=options.runs_dir, render_mode="rgb_array")
+        env = open_game(
+            game,
+            1,
+            n_workers=0,
+            runs_dir=options.runs_dir,
+            allow_import=options.allow_import,
+            render_mode="rgb_array",
+        )
     except (EnvError, ConfigError, TypeError) as error:
         if "render_mode" not in str(error):
             raise
@@ -166,7 +173,13 @@ def _references(game: GameSetup, options: Plot) -> dict[str, float]:
         say(f"no bracket of {game} is known; --measure 200 measures it")
         return {}
     require_trust(game.env_id, options.allow_import)
-    env = open_game(game, min(16, options.measure), n_workers=0, runs_dir=options.runs_dir)
+    env = open_game(
+        game,
+        min(16, options.measure),
+        n_workers=0,
+        runs_dir=options.runs_dir,
+        allow_import=options.allow_import,
+    )
     try:
         entry = measure(env, game.env_id, game.env_kwargs, options.measure, [options.seed])
     finally:

@@ -1,4 +1,4 @@
-"""The command that trains."""
+"""This file trains runs and sets of runs for the command line, and lists them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from kitae_marl.cli.commands.loading import GameSetup, open_game
+from kitae_marl.cli.commands.loading import GameSetup, open_game, truster
 from kitae_marl.cli.options.training import Runs, Train
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
@@ -27,6 +27,8 @@ from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import folders_of_runs, list_runs
 from kitae_marl.runs.terminal import say
 
+EVALUATION_EPISODES = 32
+"""Whole episodes of an evaluation during training, where no other number is given."""
 EVALUATION_ENVS = 16
 """Environments in which episodes of evaluations during training are played, at most."""
 
@@ -34,11 +36,12 @@ EVALUATION_ENVS = 16
 def train(options: Train) -> dict[str, Any]:
     """Train a new run or a set of runs, or resume one."""
     options = _with_own_code(options)
+    _find_callbacks(options)  # before a folder is made or replaced
     path = _run_folder(options)
     if not options.resumes:
         folders.require_free(path, overwrite=options.overwrite)
     # JAX takes seconds to import; meanwhile the workers start.
-    threading.Thread(target=_import_early).start()
+    threading.Thread(target=_import_early, daemon=True).start()
     if options.seeds > 1 or (options.resumes and sets.is_set(path)):
         return train_set(options, path)
     result = _train_run(options, options.config(), path, resume=options.resumes)
@@ -58,6 +61,15 @@ def _with_own_code(options: Train) -> Train:
     return dataclasses.replace(options)  # checked anew, now that the settings have a class
 
 
+def _find_callbacks(options: Train) -> None:
+    """Raise what is wrong with the names of callbacks."""
+    if options.callback:
+        from kitae_marl.runs.callbacks import find_callback
+
+        for text in options.callback:
+            find_callback(text)
+
+
 @contextmanager
 def _hooks(options: Train) -> Iterator[dict[str, Any]]:
     """Yield what ``Agent.train`` is to call meanwhile; environments to evaluate in close after."""
@@ -70,10 +82,11 @@ def _hooks(options: Train) -> Iterator[dict[str, Any]]:
     from kitae_marl.evaluation import evaluation_of
 
     game = GameSetup(options.env_id, options.env_kwargs, options.seats)
-    n_envs = min(options.eval_episodes, EVALUATION_ENVS)
-    env = open_game(game, n_envs, n_workers=0, runs_dir=options.runs_dir)
+    n_episodes = options.eval_episodes or EVALUATION_EPISODES
+    n_envs, trust = min(n_episodes, EVALUATION_ENVS), options.allow_import
+    env = open_game(game, n_envs, n_workers=0, runs_dir=options.runs_dir, allow_import=trust)
     try:
-        evaluate = evaluation_of(env, options.eval_episodes)
+        evaluate = evaluation_of(env, n_episodes)
         yield {
             "callbacks": callbacks,
             "evaluate": evaluate,
@@ -122,7 +135,8 @@ def _seated(options: Train, env: Any) -> Any:
 
     played = ", ".join(f"{pattern}: {seat}" for pattern, seat in options.seats.items())
     say(f"seats, played by others and not trained: {played}")
-    return seated_as_told(env, options.seats, options.runs_dir)
+    trust = truster(options.allow_import)
+    return seated_as_told(env, options.seats, options.runs_dir, trust=trust)
 
 
 def _result(summary: dict[str, Any], path: Path, **more: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Options of the command that trains."""
+"""This file has the options of the commands that train and list runs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Train(Config):
     """Callbacks as module:name, classes or objects derived from ``kitae_marl.Callback``."""
     eval_every: int | None = None
     """Environment steps between two evaluations of the most probable actions; none: never."""
-    eval_episodes: int = 32
-    """Whole episodes of one evaluation."""
+    eval_episodes: int | None = None
+    """Whole episodes of one evaluation, 32 if not given."""
     run: str | None = None
     """Name of the run folder; made from game, algorithm and seed if not given."""
     seeds: int = 1
@@ -40,9 +40,12 @@ class Train(Config):
     runs_dir: Path = Path("runs")
     """Folder that holds the run folders."""
     resume: Annotated[bool, arg(name="resume")] = False
-    """Go on from the newest checkpoint of the run, with its settings where none are given."""
+    """Go on from the newest checkpoint of the run, with its settings where none are given.
+    Callbacks and evaluations are no settings of a run: give them again."""
     resume_step: int | None = None
     """Go on from the checkpoint of this environment step; implies --resume."""
+    allow_import: bool = False
+    """Import what the run to go on with, or the run of a frozen seat, names as module:name."""
     exact: bool = False
     """Go on only where the run will end as if it had never stopped, to the last bit."""
     overwrite: bool = False
@@ -59,7 +62,13 @@ class Train(Config):
             raise ConfigError("overwrite: expected without --resume, got both.", "overwrite")
         if self.eval_every is not None:
             require_count("eval_every", self.eval_every)
-        require_count("eval_episodes", self.eval_episodes)
+        if self.eval_episodes is not None:
+            require_count("eval_episodes", self.eval_episodes)
+            if self.eval_every is None:
+                raise ConfigError(
+                    f"eval_episodes: expected with --eval-every, got {self.eval_episodes} alone.",
+                    "eval_episodes",
+                )
         if self.exact and not self.resumes:
             raise ConfigError("exact: expected with --resume, got a new run.", "exact")
 

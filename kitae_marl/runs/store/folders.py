@@ -37,9 +37,12 @@ def run_path(runs_dir: str | Path, name: str) -> Path:
 
 def default_name(config: Config, n_seeds: int = 1) -> str:
     """Name a run by game, algorithm and seed: ``simple_spread-v3-ippo-0``, or ``...-0-to-4``."""
-    game = re.sub(r"[^A-Za-z0-9._-]+", "_", config.env_id.rsplit("/", 1)[-1]).strip("._-")
+    game, algo = (
+        re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")
+        for text in (config.env_id.rsplit("/", 1)[-1], config.algo)
+    )
     last = f"-to-{config.seed + n_seeds - 1}" if n_seeds > 1 else ""
-    return f"{game[:80] or 'run'}-{config.algo}-{config.seed}{last}"
+    return f"{game[:50] or 'run'}-{algo[:24] or 'own'}-{config.seed}{last}"
 
 
 def member(path: Path, seed: int) -> Path:
