@@ -13,10 +13,6 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cloudpickle
-
-from kitae_marl.errors import printable
-
 if TYPE_CHECKING:
     from kitae_marl.vector.options import VectorOptions
 
@@ -41,7 +37,8 @@ class StartOrder(NamedTuple):
     """The order to make a worker's environments.
 
     Attributes:
-        makers: what :func:`pack` returned, or, within one process, the environments themselves.
+        makers: what ``pack`` of ``kitae_marl.vector.workers.packing`` returned, or, within one
+            process, the environments themselves.
         first: index of the first environment.
         number: which worker it is.
         options: the options of the vector.
@@ -110,34 +107,3 @@ def receive_exactly(sock: socket.socket, length: int) -> bytearray:
             raise EOFError("the other side closed the connection.")
         filled += count
     return buffer
-
-
-def pack(env_fns: Sequence[Any], first: int) -> bytes:
-    """Pickle the makers of one worker's environments together: what they share stays shared.
-
-    Args:
-        env_fns: the makers, functions without arguments.
-        first: index of the first environment.
-
-    Raises:
-        TypeError: if one cannot be pickled.
-    """
-    try:
-        return cloudpickle.dumps(list(env_fns))
-    except Exception as error:
-        raise TypeError(
-            f"env {_first_to_fail(env_fns, first)}: expected a function that can be sent to a "
-            f"worker, got one that cannot be pickled ({type(error).__name__}: "
-            f"{printable(str(error))}); make inside the function what it now holds or takes from "
-            "global variables, such as locks, open files and connections."
-        ) from error
-
-
-def _first_to_fail(env_fns: Sequence[Any], first: int) -> int:
-    """Return the index of the first environment whose maker cannot be pickled by itself."""
-    for i, env_fn in enumerate(env_fns):
-        try:
-            cloudpickle.dumps(env_fn)
-        except Exception:
-            return first + i
-    return first

@@ -24,8 +24,9 @@ from kitae_marl.errors import VectorEnvError, WorkerDiedError, WorkerTimeoutErro
 from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.workers import channel
-from kitae_marl.vector.workers.channel import Frame, StartOrder, pack
+from kitae_marl.vector.workers.channel import Frame, StartOrder
 from kitae_marl.vector.workers.memory import Memory
+from kitae_marl.vector.workers.packing import pack
 from kitae_marl.vector.workers.process import SLICE, WorkerProcess, describe_exit, signal_name
 from kitae_marl.vector.workers.transport import InlineWorker, Worker
 

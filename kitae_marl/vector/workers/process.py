@@ -22,12 +22,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cloudpickle
-
 from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.channel import Frame, StartOrder
 from kitae_marl.vector.workers.memory import Memory
+from kitae_marl.vector.workers.packing import dumps
 
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -90,7 +89,7 @@ class WorkerProcess:
 
     def order_start(self, order: StartOrder, sequence: int, timeout: float) -> None:
         """Send the order to make the environments."""
-        self.send(channel.START, sequence, cloudpickle.dumps(order), timeout)
+        self.send(channel.START, sequence, dumps(order), timeout)
 
     def send(self, kind: int, sequence: int, payload: bytes = b"", timeout: float = 10.0) -> None:
         """Send a command; a broken connection shows when the answer is read."""

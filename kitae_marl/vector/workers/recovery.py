@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import cloudpickle
 import numpy as np
 
 from kitae_marl.errors import KitaeError, printable
@@ -23,6 +22,7 @@ from kitae_marl.vector.stepping.faults import error_from
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.answers import Reports
 from kitae_marl.vector.workers.channel import Frame
+from kitae_marl.vector.workers.packing import dumps
 from kitae_marl.vector.workers.pool import Failure, Pool
 from kitae_marl.vector.workers.start import compare
 from kitae_marl.vector.workers.transport import Worker
@@ -87,7 +87,7 @@ class Recovery:
         self, episodes: dict[int, int], *, whole: bool, options: dict[str, Any] | None
     ) -> bytes:
         """Return the order to begin episodes, given by environment."""
-        return cloudpickle.dumps(
+        return dumps(
             {
                 "seed": self.seed,
                 "whole": whole,
@@ -103,7 +103,7 @@ class Recovery:
         Nobody waits for their answers, which the next command finds and passes over: a worker that
         is gone by now is so found in a step, where its loss can be shown as the end of episodes.
         """
-        payload = cloudpickle.dumps(options)
+        payload = dumps(options)
         self.later_options = options
         self.pool.begin()
         for worker in self.pool.workers:
