@@ -102,15 +102,19 @@ class WorkerTimeoutError(VectorEnvError, TimeoutError):
         self.stack = stack
 
 
-class SpaceMismatchError(VectorEnvError):
+class GameRuleError(VectorEnvError):
+    """A game breaks a rule that training relies on; the message says which and what to do."""
+
+
+class SpaceMismatchError(GameRuleError):
     """Two environments of one vector differ in agents or spaces."""
 
 
-class AgentSetError(VectorEnvError):
+class AgentSetError(GameRuleError):
     """An environment named an agent that it must not name."""
 
 
-class EnvDataError(VectorEnvError):
+class EnvDataError(GameRuleError):
     """An environment returned data that its spaces do not allow."""
 
     def __init__(

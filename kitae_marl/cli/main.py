@@ -31,6 +31,7 @@ from kitae_marl.errors import (
     CheckpointError,
     CheckpointWriteError,
     ConfigError,
+    GameRuleError,
     KitaeError,
     NoCheckpointError,
     RunLockedError,
@@ -272,7 +273,10 @@ def _run(args: list[str]) -> int:
 
 
 def _exit_code(error: BaseException) -> Any:
-    """Tell bad input (2) from what failed on the way (1, or 74 for a checkpoint not written)."""
+    """Tell bad input (2) from what failed on the way (1, or 74 for a checkpoint not written).
+
+    A game that breaks a rule before its first step is bad input, wherever that is noticed.
+    """
     if isinstance(error, KeyboardInterrupt):
         return 128 + SIGINT
     if isinstance(error, SystemExit):
@@ -281,6 +285,8 @@ def _exit_code(error: BaseException) -> Any:
         return 1
     if isinstance(error, CheckpointWriteError):
         return 74
+    if isinstance(error, GameRuleError) and error.phase != "step":
+        return 2
     failed = isinstance(
         error, VectorEnvError | CheckpointError | RunLockedError | TrainingDivergedError
     )

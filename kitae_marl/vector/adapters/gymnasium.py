@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from pettingzoo import ParallelEnv
 
 from kitae_marl.vector.adapters.foreign import ForeignStep, ForeignVecEnv
@@ -104,12 +104,13 @@ class GymnasiumVecParallelEnv(ForeignVecEnv):
         env: the vector. It is closed with this one.
 
     Raises:
-        ValueError: if its autoreset is disabled.
+        ValueError: if its autoreset is disabled, or one environment stands in several places.
         TypeError: if a space is of a kind that has no arrays of fixed size.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
         self.env = env
+        _require_distinct(env)
         self._next_step = _resets_on_next_step(env)
         super().__init__(
             [AGENT],
@@ -189,6 +190,18 @@ class GymnasiumVecParallelEnv(ForeignVecEnv):
         for row in np.flatnonzero(rows):
             mask[row] = info["action_mask"][row]
         return mask[:, None]
+
+
+def _require_distinct(env: VectorEnv[Any, Any, Any]) -> None:
+    """Refuse a vector that steps one environment several times; of processes each has its copy."""
+    place: dict[int, int] = {}
+    for index, one in enumerate(env.envs if isinstance(env, SyncVectorEnv) else ()):
+        first = place.setdefault(id(one.unwrapped), index)
+        if first != index:
+            raise ValueError(
+                f"expected environments of their own, got the very object of env {first} as env "
+                f"{index}, which would be stepped by both; let every function make a new one."
+            )
 
 
 def _resets_on_next_step(env: VectorEnv[Any, Any, Any]) -> bool:

@@ -24,6 +24,12 @@ BAD_INPUT: dict[str, Callable[[str], errors.KitaeError]] = {
 }
 """What ``make_parallel_env`` says of an id or of arguments; no fault of one environment."""
 
+RULES: dict[str, type[errors.GameRuleError]] = {
+    "AgentSetError": errors.AgentSetError,
+    "GameRuleError": errors.GameRuleError,
+}
+"""Errors that tell no more than their text and their place."""
+
 
 def report_exception(
     error: BaseException, *, env_index: int, phase: str, step: int, seed: int
@@ -96,8 +102,8 @@ def error_from(reports: list[tuple[dict[str, Any], int, int]]) -> errors.KitaeEr
     message = printable(message)
     if report["error"] == "EnvDataError":
         return errors.EnvDataError(message, **report["detail"], **place)
-    if report["error"] == "AgentSetError":
-        return errors.AgentSetError(message, **place)
+    if report["error"] in RULES:
+        return RULES[report["error"]](message, **place)
     error = errors.EnvError(
         message,
         remote_type=printable(report["type"]),

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
 import numpy as np
+from pettingzoo import ParallelEnv
 
 from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.stepping.blocks import Blocks, decode, describe_env
 from kitae_marl.vector.stepping.collector import Collector
-from kitae_marl.vector.stepping.faults import plain, report_exception
+from kitae_marl.vector.stepping.faults import DataFault, plain, report_exception
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.channel import StartOrder
 
@@ -110,6 +111,7 @@ class Servant:
         for index, env_fn in enumerate(self._env_fns, order.first):
             try:
                 env = env_fn()
+                _require_new(env, self._envs, order.first)
                 self._envs.append(env)
                 descriptions.append(describe_env(env))
             except Exception as error:
@@ -202,6 +204,33 @@ def _makers(order: StartOrder) -> list[Callable[[], Any]]:
     if isinstance(order.makers, bytes):
         return cloudpickle.loads(order.makers)
     return [lambda env=env: env for env in order.makers]
+
+
+def _require_new(env: Any, earlier: Sequence[Any], first: int) -> None:
+    """Refuse a game that is another environment's already, itself or below its wrappers.
+
+    Args:
+        env: the environment just made.
+        earlier: those of this worker that were made before it.
+        first: index of the first of them.
+
+    Raises:
+        DataFault: naming the environment that has the game.
+    """
+    for index, other in enumerate(earlier, first):
+        if env is other or _game_below(env) is _game_below(other):
+            raise DataFault(
+                "GameRuleError",
+                f"expected a game of its own, got the very {type(_game_below(env)).__name__} "
+                f"object of env {index}, which would be stepped by both; let every function make "
+                "a new game: [make_game] * 4 with make_game() creating it, not "
+                "[lambda: game] * 4.",
+            )
+
+
+def _game_below(env: Any) -> Any:
+    """Return the game below the wrappers of an environment."""
+    return env.unwrapped if isinstance(env, ParallelEnv) else env
 
 
 def _plain_items(values: dict[str, Any]) -> dict[str, Any]:
