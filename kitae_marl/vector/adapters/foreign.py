@@ -14,6 +14,7 @@ from kitae_marl.data.groups import group_specs
 from kitae_marl.data.spaces import action_leaf, leaves, nest
 from kitae_marl.data.stacking import AgentDict, mask_in
 from kitae_marl.vector.protocol import OwnVector, Step
+from kitae_marl.vector.stepping.casting import cast
 from kitae_marl.vector.stepping.dicts import ActionWriter
 
 
@@ -217,7 +218,7 @@ class ForeignVecEnv(OwnVector):
     def _as_declared(self, values: list[np.ndarray], rows: tuple[int, ...]) -> Any:
         """Cast the leaves of an observation to the dtypes of its space and nest them."""
         arrays = (
-            np.asarray(value, leaf.dtype).reshape(*rows, *leaf.shape)
+            cast(value, leaf.dtype, f"observation{leaf.name}").reshape(*rows, *leaf.shape)
             for value, leaf in zip(values, self._leaves, strict=True)
         )
         return nest(self._observation_space, arrays)

@@ -16,6 +16,7 @@ from kitae_marl.data.spaces import action_leaf
 from kitae_marl.data.stacking import AgentDict, map_leaves
 from kitae_marl.types import GroupSpec
 from kitae_marl.vector.stepping.blocks import Blocks, observed_mask
+from kitae_marl.vector.stepping.casting import is_kind_of
 
 
 class ActionWriter:
@@ -62,6 +63,9 @@ class _GroupWriter:
         leaf = action_leaf(group.action_space)
         self.group, self.block, self.active = group, block, active
         self._low, self._high = leaf.low, leaf.high
+        if block.dtype.kind == "f":  # infinity is in no space, and a float64 may become it
+            most = np.finfo(block.dtype).max
+            self._low, self._high = np.maximum(leaf.low, -most), np.minimum(leaf.high, most)
         self._scalar = np.ndim(leaf.low) == 0
         self._filler = np.broadcast_to(np.asarray(leaf.low, block.dtype), leaf.shape)
         if block.dtype.kind == "f" and not np.isfinite(self._filler).all():
@@ -96,41 +100,43 @@ class _GroupWriter:
                     f"expected actions of shape {expected} for agent {agent!r}, got "
                     f"{given.shape}; axis 0 is the environment."
                 )
-            self._check_dtype(given)
+            if given.dtype != self.block.dtype:  # it must fit before it is cast
+                given = self._check(given[:, None], slice(i, i + 1))[:, 0]
             values[:, i] = given
         return self._check(values)
 
     def _check_dtype(self, values: np.ndarray) -> None:
         """Refuse casts that lose what was meant, such as floats for a Discrete space."""
         dtype = self.block.dtype
-        if values.dtype is not dtype and not np.can_cast(values.dtype, dtype, "same_kind"):
+        if not is_kind_of(values.dtype, dtype):
             raise ValueError(
                 f"expected actions of dtype {dtype} for group {self.group.name!r}, got "
                 f"{values.dtype}."
             )
 
-    def _check(self, values: np.ndarray) -> np.ndarray:
-        """Check dtype and bounds; actions of inactive agents may be anything in the dtype."""
+    def _check(self, values: np.ndarray, columns: slice = slice(None)) -> np.ndarray:
+        """Check kind and bounds, then cast; actions of inactive agents may be any of the kind."""
         if values.dtype != self.block.dtype:
             self._check_dtype(values)
-            values = values.astype(self.block.dtype)
+        # The bounds come before the cast: after it an integer too large may lie inside.
         if self._scalar and values.size:
-            if values.min() >= self._low and values.max() <= self._high:
-                return values
-        elif ((values >= self._low) & (values <= self._high)).all():
-            return values
-        return self._judge(values)
+            inside = bool(values.min() >= self._low and values.max() <= self._high)
+        else:
+            inside = bool(((values >= self._low) & (values <= self._high)).all())
+        return (values if inside else self._judge(values, columns)).astype(
+            self.block.dtype, copy=False
+        )
 
-    def _judge(self, values: np.ndarray) -> np.ndarray:
+    def _judge(self, values: np.ndarray, columns: slice) -> np.ndarray:
         """Find the action that is wrong, or replace those that nobody will use."""
         inside = (values >= self._low) & (values <= self._high)
         inside = inside.reshape(*values.shape[:2], -1).all(axis=2)
-        wrong = np.argwhere(~inside & self.active)
+        wrong = np.argwhere(~inside & self.active[:, columns])
         if len(wrong):
             env, i = wrong[0].tolist()
             raise ValueError(
                 f"expected actions inside {self.group.action_space}, got {values[env, i]} for "
-                f"agent {self.group.agents[i]!r} of env {env}; clip or mask them first."
+                f"agent {self.group.agents[columns][i]!r} of env {env}; clip or mask them first."
             )
         return np.where(
             inside.reshape(*inside.shape, *[1] * (values.ndim - 2)), values, self._filler
