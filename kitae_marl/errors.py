@@ -115,7 +115,10 @@ class AgentSetError(GameRuleError):
 
 
 class EnvDataError(GameRuleError):
-    """An environment returned data that its spaces do not allow."""
+    """An environment returned data that its spaces do not allow.
+
+    ``agent`` is empty where it is the game itself that returned them, as its global state.
+    """
 
     def __init__(
         self, message: str, *, agent: str, field: str, expected: str, got: str, **where: Any

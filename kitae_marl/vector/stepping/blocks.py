@@ -50,7 +50,8 @@ class Blocks:
         observation, final, action: by group, nested as the space is: ``[E, A, ...]``.
         mask: by group, ``[E, A, n]``, for masks that do not stand in the observation.
         columns: by group, its columns of all arrays ``[E, N]``.
-        state, final_state: global states ``[E, ...]``, None where the game has none.
+        state_space, state, final_state: of global states, and these ``[E, ...]``; None where the
+            game has none.
         size: bytes of all arrays together.
     """
 
@@ -72,7 +73,7 @@ class Blocks:
         self.columns: dict[str, slice] = {}
         self._allocate_groups()
         self._allocate_numbers()
-        state = description.state_space
+        state = self.state_space = description.state_space
         shape = () if state is None else (n_envs, *(state.shape or ()))
         self.state = None if state is None else self._array(shape, np.dtype(state.dtype))
         self.final_state = None if state is None else self._array(shape, np.dtype(state.dtype))

@@ -20,12 +20,13 @@ from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.protocol import episode_seed
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.stepping.dicts import ActionReader
-from kitae_marl.vector.stepping.faults import report_exception
+from kitae_marl.vector.stepping.faults import DataFault, report_exception
 from kitae_marl.vector.stepping.in_place import InPlaceEnv, PlayResult, RowArrays
 from kitae_marl.vector.stepping.inspection import Inspector
 from kitae_marl.vector.stepping.observations import ObservationStage
 from kitae_marl.vector.stepping.records import Record
 from kitae_marl.vector.stepping.rows import InfoReader, Rows
+from kitae_marl.vector.stepping.states import state_stage
 
 LONG_EPISODE = 100_000
 """Without ``max_episode_steps`` an episode of this length is worth a warning."""
@@ -72,7 +73,8 @@ class Collector:
         self._cancelled = blocks.cancelled[number : number + 1]
         self._actions = ActionReader(blocks, rows)
         self.numbers = Rows(blocks, rows)
-        self._with_state = options.with_state is not False
+        self._states = state_stage(blocks, rows)
+        self._with_state = options.with_state is not False and self._states is not None
         self._limit = options.max_episode_steps or LONG_EPISODE
         self._base_seed = 0
         self._unrewarded = [0.0] * len(blocks.names)
@@ -112,6 +114,8 @@ class Collector:
             self.records[row].episode = episodes[self.records[row].index]
             self._restart(row, options)
         self._check_first(chosen, None)
+        if self._with_state:
+            self._report_states(range(len(self.records)), "reset")
         self._commit()
 
     def step(self) -> bool:
@@ -231,15 +235,19 @@ class Collector:
         record.broken = True
 
     def _check(self, rewards: list[Any]) -> tuple[set[int], set[int]]:
-        """Check what the environments gave.
+        """Check what the environments gave; ask for the global states that the step led to.
 
         Returns:
             The rows that failed, and those whose episode is to be cut instead.
         """
         numbers = self.numbers
-        faults, infinite = self._inspector.inspect_step(
+        found, infinite = self._inspector.inspect_step(
             rewards, numbers.reward, numbers.in_game, self.logs
         )
+        faults: dict[int, Exception] = {**found}
+        if self._with_state:
+            wrong, unbounded = self._gather_states(range(len(self.records)))
+            faults, infinite = {**wrong, **faults}, {**unbounded, **infinite}
         if not faults and not infinite:
             return set(), set()
         cut: set[int] = set()
@@ -250,7 +258,11 @@ class Collector:
                 self._fail(row, fault, "step")
             self.stage.repeat(row)
             numbers.reward[row] = 0.0
+            if self._states is not None:
+                self._states.repeat(row)
         self.stage.fill()
+        if self._states is not None:
+            self._states.fill()
         return faults.keys() | infinite.keys() - cut, cut
 
     def _check_first(self, begun: Iterable[int], rows: Sequence[int] | None) -> None:
@@ -271,22 +283,15 @@ class Collector:
             self.numbers.end(row, finished=row not in cut)
             # Before _restart, which puts the new episode's observation in the same place.
             self.stage.keep_final(row)
-            self._keep_final_state(row, row in cut)
+            if self._states is not None and self._with_state:
+                self._states.keep_final(row)
             self.infos.kept_final[row] = self.infos.kept[row]
             self.records[row].episode += 1
             self._restart(row, self.later_options)
         # Checked as of a reset: an episode that has just begun cannot be cut in its turn.
         self._check_first(begun, begun)
-
-    def _keep_final_state(self, row: int, last: bool) -> None:
-        """Store the global state at the end of an episode."""
-        blocks = self.blocks
-        if self._with_state and blocks.state is not None and blocks.final_state is not None:
-            at = self.rows.start + row
-            try:
-                blocks.final_state[at] = blocks.state[at] if last else self.records[row].env.state()
-            except Exception as error:
-                self._fail(row, error, "step")
+        if self._with_state:
+            self._report_states(begun, "reset")
 
     def _restart(self, row: int, options: dict[str, Any] | None) -> None:
         """Begin a row's next episode; its first observations wait in the stage."""
@@ -328,21 +333,51 @@ class Collector:
         No code of an environment runs from the look at ``cancelled`` on. So a worker that dies or
         is given up leaves what the step before delivered, but for the microseconds of the copy.
         """
-        if self._with_state:
-            self.write_states()
         if self._cancelled[0]:  # the parent lost patience; what it has seen must stay as it is
             raise SystemExit("the parent gave this worker up")
         self.stage.commit()
+        if self._states is not None and self._with_state:
+            self._states.commit()
         self.numbers.commit()
         self.infos.commit(self.numbers.in_game, self.blocks.active[self.rows])
 
     def write_states(self) -> None:
-        """Write every environment's global state."""
-        for row, record in enumerate(self.records):
-            if self.blocks.state is not None and not record.broken:
-                self._current[0] = 1 + record.index
-                try:
-                    self.blocks.state[record.index] = record.env.state()
-                except Exception as error:
-                    self._fail(row, error, "step")
+        """Write every environment's global state into shared memory."""
+        states = self._states
+        if states is not None:
+            self._report_states(range(len(self.records)), "step")
+            states.commit()
+
+    def _report_states(self, rows: Sequence[int], phase: str) -> None:
+        """Gather states of which none can be cut; report what is wrong with them."""
+        faults, infinite = self._gather_states(rows)
+        for row, fault in {**infinite, **faults}.items():
+            self._fail(row, fault, phase)
+
+    def _gather_states(
+        self, rows: Sequence[int]
+    ) -> tuple[dict[int, Exception], dict[int, DataFault]]:
+        """Ask games for their global states.
+
+        Returns:
+            What went wrong, and what is not finite, by row.
+        """
+        states, faults = self._states, {}
+        if states is None:
+            return {}, {}
+        for row in rows:
+            record = self.records[row]
+            if record.broken:
+                states.repeat(row)
+                continue
+            self._current[0] = 1 + record.index
+            try:
+                states.read(row, record)
+            except Exception as error:
+                faults[row] = error
+                states.repeat(row)
         self._current[0] = 0
+        every = len(rows) == len(self.records)
+        for row, fault in states.fill(None if every else rows).items():
+            faults.setdefault(row, fault)
+        return faults, states.nonfinite()

@@ -158,8 +158,7 @@ class DataFault(Exception):
 
 
 def data_fault(agent: str, field: str, expected: str, got: str, advice: str = "") -> DataFault:
-    """Describe one wrong value of one agent."""
-    message = f"{field} of agent {agent!r}: expected {expected}, got {got}" + (
-        f"; {advice}." if advice else "."
-    )
+    """Describe one wrong value of one agent, or of the game itself where ``agent`` is empty."""
+    whose = f"{field} of agent {agent!r}" if agent else field
+    message = f"{whose}: expected {expected}, got {got}" + (f"; {advice}." if advice else ".")
     return DataFault("EnvDataError", message, agent=agent, field=field, expected=expected, got=got)

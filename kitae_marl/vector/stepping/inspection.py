@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,9 @@ from kitae_marl.vector.stepping.observations import ObservationStage
 
 BOUNDED_STEPS = 100
 """The first so many steps are checked against the bounds of the spaces, then every 1000th."""
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Rewards are learned from as float32, where what is larger is infinite."""
 
 Faults = dict[int, DataFault]
 
@@ -98,14 +100,16 @@ def read_rewards(
             return
         numbers = np.array(rewards, np.float64)
         target[...] = numbers.reshape(target.shape)
-        if math.isfinite(sum(numbers.tolist())):  # of a few numbers this is the fastest test
+        # The fastest test of a few numbers; NaN is in no range.
+        if -LARGEST < sum(numbers.tolist()) < LARGEST:
             return
     else:
         _read_rewards_slowly(rewards, target, names, faults)
-    if not np.isfinite(target).all():
-        for row, column in np.argwhere(~np.isfinite(target)).tolist():
+    bad = ~(np.abs(target) < LARGEST)
+    if bad.any():
+        for row, column in np.argwhere(bad).tolist():
             got = str(target[row, column])
-            infinite.setdefault(row, data_fault(names[column], "reward", "a finite number", got))
+            infinite.setdefault(row, data_fault(names[column], "reward", "a finite float32", got))
 
 
 _NUMBERS = frozenset(

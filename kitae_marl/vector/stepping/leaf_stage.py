@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from kitae_marl.data.spaces import Leaf
-from kitae_marl.types import GroupSpec
 from kitae_marl.vector.stepping.casting import (
     first_outside,
     integer_range,
@@ -26,17 +25,26 @@ _kind_of = attrgetter("shape", "dtype")
 
 
 class LeafStage:
-    """One array of one group's observations: ``[rows, A, ...]`` of one worker.
+    """One array of what agents observe: ``[rows, A, ...]`` of one worker.
 
     Args:
         leaf: path, shape, dtype and bounds.
-        group: whose observations they are.
+        agents: whose values they are, along axis A.
         block: the rows of the shared array that this worker owns.
         final: the same rows of the array of final observations.
+        what: what the values are, for messages.
     """
 
-    def __init__(self, leaf: Leaf, group: GroupSpec, block: np.ndarray, final: np.ndarray) -> None:
-        self.leaf, self.group = leaf, group
+    def __init__(
+        self,
+        leaf: Leaf,
+        agents: tuple[str, ...],
+        block: np.ndarray,
+        final: np.ndarray,
+        what: str = "observation",
+    ) -> None:
+        self.leaf, self._agents = leaf, agents
+        self._field = f"{what}{leaf.name}"
         self._block, self._final = block, final
         self._count = block.shape[0] * block.shape[1]
         self._kind = (leaf.shape, block.dtype)
@@ -68,7 +76,7 @@ class LeafStage:
             observations: of all rows and agents, row after row, or of one row's agents.
             row: which row; the others stay as they were gathered before.
         """
-        n_agents = self.group.n_agents
+        n_agents = len(self._agents)
         at = slice(0, self._count) if row is None else slice(row * n_agents, (row + 1) * n_agents)
         try:
             values = self.values(observations)
@@ -104,7 +112,7 @@ class LeafStage:
     def _fill_slowly(self, values: list[Any], at: slice) -> dict[int, DataFault]:
         """Convert value by value: scalars, lists, other dtypes, and whatever is wrong."""
         faults: dict[int, DataFault] = {}
-        n_agents = self.group.n_agents
+        n_agents = len(self._agents)
         stage = np.zeros_like(self._block) if self._large else self._stage
         flat = stage.reshape(self._count, *self.leaf.shape)[at]
         doubtful: dict[int, np.ndarray] = {}
@@ -120,12 +128,12 @@ class LeafStage:
                     doubtful[k] = array
             else:
                 row, column = divmod(at.start + k, n_agents)
-                faults.setdefault(row, self._misfit(self.group.agents[column], value, array))
+                faults.setdefault(row, self._misfit(self._agents[column], value, array))
         # All at once: games that return wider integers than they declare do so on every step.
         if doubtful and (np.stack([*doubtful.values()]) != flat[[*doubtful]]).any():
             for k, array in doubtful.items():
                 row, column = divmod(at.start + k, n_agents)
-                fault = self._wrapped(self.group.agents[column], array)
+                fault = self._wrapped(self._agents[column], array)
                 if fault is not None:
                     faults.setdefault(row, fault)
         if self._large:
@@ -134,14 +142,13 @@ class LeafStage:
 
     def _misfit(self, agent: str, value: Any, array: np.ndarray) -> DataFault:
         """Say what is wrong with the form of a value."""
-        field = f"observation{self.leaf.name}"
         expected = f"an array of shape {self.leaf.shape} and dtype {self._kind[1]}"
         if value is None:
-            return data_fault(agent, field, expected, "nothing (None or a missing key)")
+            return data_fault(agent, self._field, expected, "nothing (None or a missing key)")
         if isinstance(value, int):  # which no integer dtype can hold
-            return data_fault(agent, field, expected, str(value))
+            return data_fault(agent, self._field, expected, str(value))
         kind = "objects" if array.dtype == object else f"shape {array.shape}, dtype {array.dtype}"
-        return data_fault(agent, field, expected, f"{type(value).__name__} of {kind}")
+        return data_fault(agent, self._field, expected, f"{type(value).__name__} of {kind}")
 
     def _wrapped(self, agent: str, array: np.ndarray) -> DataFault | None:
         """Say which integer is none of the dtype; None if all are."""
@@ -151,7 +158,7 @@ class LeafStage:
             return None
         got = f"{array[place]}{_at(place)}"
         expected = f"integers in [{low}, {high}], as its space of {self._kind[1]} says"
-        return data_fault(agent, f"observation{self.leaf.name}", expected, got)
+        return data_fault(agent, self._field, expected, got)
 
     @property
     def is_exact(self) -> bool:
@@ -203,8 +210,8 @@ class LeafStage:
                 least, most = (self._bound(bound, inside) for bound in (low, high))
                 expected = f"values in [{least}, {most}]"
             faults[row] = data_fault(
-                self.group.agents[column],
-                f"observation{self.leaf.name}",
+                self._agents[column],
+                self._field,
                 expected,
                 f"{value}{_at(inside)}",
             )
@@ -227,7 +234,7 @@ class LeafStage:
         if not self._large:
             self._final[row] = self._stage[row]
             return
-        n = self.group.n_agents
+        n = len(self._agents)
         for j, value in enumerate(self._values[row * n : (row + 1) * n]):
             self._final[row, j] = value
 

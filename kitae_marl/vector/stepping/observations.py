@@ -144,7 +144,7 @@ class GroupStage:
         self._block = block
         self._first, self._n_rows = rows.start, rows.stop - rows.start
         self.leaves = [
-            LeafStage(leaf, group, leaf.of(block)[rows], leaf.of(final)[rows])
+            LeafStage(leaf, group.agents, leaf.of(block)[rows], leaf.of(final)[rows])
             for leaf in leaves(group.observation_space)
         ]
         self.nothing = zeros(group.observation_space)
