@@ -123,6 +123,7 @@ def _vec_env(options: Bench) -> Any:
         options.n_envs,
         n_workers=options.n_workers,
         stock=options.stock,
+        vector_options={"max_episode_steps": options.max_episode_steps},
         **options.env_kwargs,
     )
 

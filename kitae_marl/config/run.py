@@ -40,6 +40,10 @@ class Config:
     """Id of the game, as listed by ``kitae-marl list``."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the game; values as in JSON."""
+    max_episode_steps: int | None = None
+    """Truncate episodes of that many steps; None: they end by themselves."""
+    strict_bounds: bool = False
+    """Stop where an observation lies outside its declared Box, instead of one warning."""
     seats: dict[str, str] = field(default_factory=dict)
     """Who plays the agents that do not learn: ``random`` or ``frozen:RUN`` by pattern of names,
     with RUN the name of a run in the runs folder."""
@@ -81,20 +85,43 @@ class Config:
         require(self.seed < 2**31 - MAX_ENVS, "seed", "a seed below 2**31 - 2**20", self.seed)
         for name in ("n_envs", "env_steps", "save_every"):
             require_count(name, getattr(self, name))
-        if self.n_workers is not None:
-            require_count("n_workers", self.n_workers, 0)
-            require(
-                self.backend != "compiled",
-                "n_workers",
-                "None with the compiled backend, which has no workers",
-                self.n_workers,
-            )
+        self._check_vector()
         require(self.n_envs <= MAX_ENVS, "n_envs", f"at most {MAX_ENVS}", self.n_envs)
         self._check_learner()
         joint_steps = self.n_updates * self.learner.n_steps  # counted in uint32, as keys are
         most = (2**32 - 1) * self.n_envs
         require(joint_steps < 2**32, "env_steps", f"at most {most} steps", self.env_steps)
         self.learner.require_rollout(self.n_envs)
+
+    def _check_vector(self) -> None:
+        """Check what says how games in Python are stepped."""
+        if self.n_workers is not None:
+            require_count("n_workers", self.n_workers, 0)
+        if self.max_episode_steps is not None:
+            require_count("max_episode_steps", self.max_episode_steps)
+        require(isinstance(self.strict_bounds, bool), "strict_bounds", "a bool", self.strict_bounds)
+        for name, why in (
+            ("n_workers", "None with the compiled backend, which has no workers"),
+            ("max_episode_steps", "None with the compiled backend, whose games end by themselves"),
+            ("strict_bounds", "False with the compiled backend, whose games were compared"),
+        ):
+            value = getattr(self, name)
+            given = value is not None and value is not False
+            require(self.backend != "compiled" or not given, name, why, value)
+
+    @property
+    def needs_python(self) -> bool:
+        """Whether a setting is given that only games in Python have."""
+        return (
+            self.n_workers is not None or self.max_episode_steps is not None or self.strict_bounds
+        )
+
+    def vector_options(self) -> dict[str, Any]:
+        """Return the options of the vector that steps the games in Python."""
+        options: dict[str, Any] = {"with_state": None} if self.central else {}
+        if self.max_episode_steps is not None:
+            options["max_episode_steps"] = self.max_episode_steps
+        return options | ({"strict_bounds": True} if self.strict_bounds else {})
 
     def _check_learner(self) -> None:
         """Check the algorithm's name, and that no settings are given that it would not read."""

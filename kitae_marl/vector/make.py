@@ -72,7 +72,8 @@ def make_vec_env(
         n_envs: number of environments.
         n_workers: worker processes; by default one per core, 0 steps in this process.
         stock: as in ``make_parallel_env``.
-        vector_options: further arguments of ``SubProcVecParallelEnv``, ``{"step_timeout": 10}``.
+        vector_options: further arguments of ``SubProcVecParallelEnv``, ``{"step_timeout": 10}``; a
+            pool takes ``max_episode_steps``.
         **kwargs: arguments of the game itself.
 
     Returns:
@@ -92,12 +93,21 @@ def make_vec_env(
     if env_id.family == "envpool":
         from kitae_marl.vector.adapters.envpool import make_envpool
 
+        kwargs |= _options_of_pools(vector_options or {})
         with _telling_bad_input(env_id, kwargs):
             return make_envpool(env_id.name, n_envs, n_workers=n_workers, **kwargs)
     from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
     env_fn = partial(make_parallel_env, env_id.text, stock=stock, **kwargs)
     return SubProcVecParallelEnv([env_fn] * n_envs, n_workers=n_workers, **(vector_options or {}))
+
+
+def _options_of_pools(vector_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a pool takes of a vector's options."""
+    if vector_options.get("strict_bounds"):
+        raise ConfigError("strict_bounds: expected False, an EnvPool does not check.")
+    limit = vector_options.get("max_episode_steps")
+    return {} if limit is None else {"max_episode_steps": limit}
 
 
 @contextmanager

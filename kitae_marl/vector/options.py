@@ -52,8 +52,9 @@ class VectorOptions:
     before it."""
     max_episode_steps: int | None = None
     """Truncate episodes of that many steps; None: they end by themselves."""
-    strict_bounds: bool = True
-    """Raise when an observation lies outside its space, instead of one warning."""
+    strict_bounds: bool = False
+    """Raise when an observation lies outside its Box, looked for on every step; else there is one
+    warning, and the metric ``faults/out_of_bounds`` counts what is seen now and then."""
     worker_env: Mapping[str, str] = field(default_factory=dict)
     """Environment variables for the workers, over ours."""
 

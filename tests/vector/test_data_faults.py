@@ -84,7 +84,8 @@ def play(vec: SubProcVecParallelEnv, n_steps: int) -> list[tuple]:
 )
 def test_v9_to_v11_are_named(options: dict[str, Any], field: str, got: str) -> None:
     """The in-process vector is the same code; a process is tried below."""
-    with SubProcVecParallelEnv([Odd, lambda: Odd(**options)], n_workers=0) as vec:
+    fns = [Odd, lambda: Odd(**options)]
+    with SubProcVecParallelEnv(fns, n_workers=0, strict_bounds=True) as vec:
         play(vec, 2)
         zeros = {agent: np.zeros(2, int) for agent in vec.possible_agents}
         with pytest.raises(EnvDataError) as caught:
@@ -193,7 +194,8 @@ def test_v9_to_v11_images(image: np.ndarray, got: str) -> None:
         def observe(self, last: int = 0) -> dict[str, Any]:
             return dict.fromkeys(self.agents, np.full(IMAGE.shape, self.t, np.uint8))
 
-    with SubProcVecParallelEnv([lambda: Camera([image], space=IMAGE)], n_workers=0) as vec:
+    fns = [lambda: Camera([image], space=IMAGE)]
+    with SubProcVecParallelEnv(fns, n_workers=0, strict_bounds=True) as vec:
         play(vec, 2)
         zeros = {agent: np.zeros(1, int) for agent in vec.possible_agents}
         if not got:
@@ -243,28 +245,48 @@ def test_v10_truncate(options: dict[str, Any], n_workers: int) -> None:
         assert vec.step(zeros)[0]["a_0"][:, 0].tolist() == [4, 1]
 
 
+NARROW = gym.spaces.Box(-1e6, 3, (5,), np.float32)  # times 4 and 5 of an episode are outside
+
+
 def test_v11_bounds(n_workers: int, caplog: pytest.LogCaptureFixture) -> None:
-    space = gym.spaces.Box(-1e6, 4, (5,), np.float32)
     with (
-        SubProcVecParallelEnv([lambda: Odd(space=space)], n_workers=n_workers) as vec,
-        pytest.raises(EnvDataError, match=r"expected values in \[-1000000.0, 4.0\], got 5.0 at"),
+        SubProcVecParallelEnv(
+            [lambda: Odd(space=NARROW)], n_workers=n_workers, strict_bounds=True
+        ) as vec,
+        pytest.raises(EnvDataError, match=r"expected values in \[-1000000.0, 3.0\], got 4.0 at"),
     ):
         play(vec, 5)
-    with SubProcVecParallelEnv(
-        [lambda: Odd(space=space)] * 2, n_workers=min(n_workers, 1), strict_bounds=False
-    ) as vec:
-        play(vec, 20)
-    assert caplog.text.count("(Said once.)") == 1
+    with SubProcVecParallelEnv([lambda: Odd(space=NARROW)] * 2, n_workers=n_workers) as vec:
+        assert vec.metrics["faults/out_of_bounds"] == 0
+        observations = play(vec, 20)[-1][0]
+        assert vec.metrics["faults/out_of_bounds"] == 2 * 2 * 3
+        assert observations["a_0"][:, 0].tolist() == [2, 2]
+    (said,) = (text for text in caplog.messages if "out_of_bounds" in text)
+    assert "env " in said
+    assert (
+        "observation of agent 'a_0': expected values in [-1000000.0, 3.0], got 4.0 at [0]" in said
+    )
+    assert "strict_bounds raises (said once)" in said
 
 
-def test_v11_is_checked_again_every_1000th_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_v11_is_looked_at_again_every_1000th_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kitae_marl.vector.stepping.inspection.BOUNDED_STEPS", 2)
-    space = gym.spaces.Box(-1e6, 3, (5,), np.float32)  # time 4 is outside; step 1000 is at time 4
-    with SubProcVecParallelEnv([lambda: Odd(space=space)], n_workers=0) as vec:
+    with SubProcVecParallelEnv([lambda: Odd(space=NARROW)], n_workers=0) as vec:
         play(vec, 999)
-        zeros = {agent: np.zeros(1, int) for agent in vec.possible_agents}
-        with pytest.raises(EnvDataError, match="expected values in"):
-            vec.step(zeros)
+        assert vec.metrics["faults/out_of_bounds"] == 0
+        vec.step({agent: np.zeros(1, int) for agent in vec.possible_agents})  # at time 4
+        assert vec.metrics["faults/out_of_bounds"] == 1
+    strict = SubProcVecParallelEnv([lambda: Odd(space=NARROW)], n_workers=0, strict_bounds=True)
+    with strict, pytest.raises(EnvDataError, match=r"step 4 of its episode.* expected values in"):
+        play(strict, 4)
+
+
+def test_v11_of_a_first_observation(caplog: pytest.LogCaptureFixture) -> None:
+    space = gym.spaces.Box(1, 1e6, (5,), np.float32)  # time 0 is outside
+    with SubProcVecParallelEnv([lambda: Odd(space=space)], n_workers=0) as vec:
+        play(vec, 6)
+        assert vec.metrics["faults/out_of_bounds"] == 2
+    assert len(caplog.messages) == 1
 
 
 def row(value: float, reward: float, terminated: bool = False, truncated: bool = False) -> tuple:

@@ -30,7 +30,7 @@ OTHER: dict[str, Any] = {
     "on_exception": "restart",
     "on_nonfinite": "truncate",
     "max_episode_steps": 7,
-    "strict_bounds": False,
+    "strict_bounds": True,
     "worker_env": {"A": "b"},
 }
 """For each option another value than its default, and different from that of every other."""

@@ -71,6 +71,8 @@ def bench(options: Bench) -> dict[str, Any]:
     }
     if options.what == "compiled" and (options.stock or options.n_workers is not None):
         raise ConfigError("stock, n_workers: expected without bench compiled: it has no workers.")
+    if options.what == "compiled" and options.max_episode_steps is not None:
+        raise ConfigError("max_episode_steps: expected without bench compiled, whose games end.")
     if options.train and options.what != "compiled":
         raise ConfigError(f"train: expected with bench compiled only, got bench {options.what}.")
     result = benches[options.what](options)

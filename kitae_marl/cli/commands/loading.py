@@ -23,15 +23,19 @@ class GameSetup(NamedTuple):
         env_id: its id.
         env_kwargs: its keyword arguments, without those for pictures.
         seats: who plays the agents that the run does not, as in its config.
+        max_episode_steps: where episodes are truncated; None: they end by themselves.
     """
 
     env_id: str
     env_kwargs: dict[str, Any]
     seats: dict[str, str]
+    max_episode_steps: int | None = None
 
     def __str__(self) -> str:
         parts = [f"{name}={value!r}" for name, value in self.env_kwargs.items()]
         parts += [f"{pattern}: {seat}" for pattern, seat in self.seats.items()]
+        if self.max_episode_steps is not None:
+            parts.append(f"episodes of at most {self.max_episode_steps} steps")
         return f"{self.env_id} ({', '.join(parts)})" if parts else self.env_id
 
 
@@ -58,16 +62,21 @@ class SeedRuns(NamedTuple):
     def game(self) -> GameSetup:
         """The game that they play."""
         kwargs = {k: v for k, v in self.config.env_kwargs.items() if k != "render_mode"}
-        return GameSetup(self.config.env_id, kwargs, self.config.seats)
+        config = self.config
+        return GameSetup(config.env_id, kwargs, config.seats, config.max_episode_steps)
 
 
 def find_all(
-    names: Iterable[str], runs_dir: Path, seats: Mapping[str, str] | None = None
+    names: Iterable[str],
+    runs_dir: Path,
+    seats: Mapping[str, str] | None = None,
+    max_episode_steps: int | None = None,
 ) -> list[SeedRuns]:
     """Find all runs that the names stand for, and gather those that differ by seed alone.
 
     Settings that say where a run is computed or saved, not what it learns, may differ too. What
-    ``seats`` names counts before the seats that the runs were trained with.
+    ``seats`` names counts before the seats that the runs were trained with, ``max_episode_steps``
+    before theirs.
 
     Raises:
         ConfigError: without names.
@@ -80,9 +89,12 @@ def find_all(
             if seats:
                 kept = {p: seat for p, seat in config.seats.items() if not _is_hidden(p, seats)}
                 config = dataclasses.replace(config, seats={**seats, **kept})
-            same = dataclasses.replace(
-                config, seed=0, n_workers=None, backend="auto", save_every=1
-            ).to_json()
+            if max_episode_steps is not None:
+                config = dataclasses.replace(
+                    config, backend="auto", max_episode_steps=max_episode_steps
+                )
+            how = {"n_workers": None, "backend": "auto", "save_every": 1, "strict_bounds": False}
+            same = dataclasses.replace(config, seed=0, **how).to_json()
             group = gathered.setdefault(same, SeedRuns([], config, []))
             if path not in group.paths:
                 group.paths.append(path)
@@ -143,7 +155,14 @@ def open_game(
     from kitae_marl.selfplay.seats import seated_as_told
     from kitae_marl.vector.make import make_vec_env
 
-    env = make_vec_env(game.env_id, n_envs, n_workers=n_workers, **game.env_kwargs, **kwargs)
+    env = make_vec_env(
+        game.env_id,
+        n_envs,
+        n_workers=n_workers,
+        vector_options={"max_episode_steps": game.max_episode_steps},
+        **game.env_kwargs,
+        **kwargs,
+    )
     return seated_as_told(env, game.seats, runs_dir, trust=truster(allow_import))
 
 

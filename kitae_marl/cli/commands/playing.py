@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def evaluate(options: Evaluate) -> dict[str, Any]:
     """Evaluate runs; those that differ by seed alone are one result."""
-    gathered = find_all(options.run, options.runs_dir, options.seats)
+    gathered = find_all(options.run, options.runs_dir, options.seats, options.max_episode_steps)
     results = [_evaluate_group(group, options) for group in gathered]
     if len(results) == 1:
         return results[0]
@@ -188,7 +188,7 @@ def compare(options: Compare) -> dict[str, Any]:
 
 def _one_kind(name: str, options: Compare) -> SeedRuns:
     """Find the runs of one side."""
-    gathered = find_all([name], options.runs_dir, options.seats)
+    gathered = find_all([name], options.runs_dir, options.seats, options.max_episode_steps)
     if len(gathered) > 1:
         raise ConfigError(f"expected runs that differ by seed alone, got others too in {name}.")
     return gathered[0]
@@ -220,7 +220,7 @@ def brackets(options: Brackets) -> dict[str, Any]:
         return {"brackets": bracket_table()}
     measured = []
     for env_id in options.env_id:
-        game = GameSetup(env_id, options.env_kwargs, {})
+        game = GameSetup(env_id, options.env_kwargs, {}, options.max_episode_steps)
         with _opened(game, options) as env:
             entry = measure(env, env_id, options.env_kwargs, options.episodes, options.seeds)
         measured.append(entry)

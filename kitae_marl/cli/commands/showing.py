@@ -34,7 +34,7 @@ def watch(options: Watch) -> dict[str, Any]:
     """Write a film."""
     from kitae_marl.evaluation.films import ENDINGS, side_by_side, write_video
 
-    gathered = find_all(options.run, options.runs_dir, options.seats)
+    gathered = find_all(options.run, options.runs_dir, options.seats, options.max_episode_steps)
     require_output(options.out, ENDINGS)
     if options.episodes < 1 or (options.fps is not None and not 0 < options.fps <= 1000):
         raise ConfigError(
@@ -115,7 +115,7 @@ def plot(options: Plot) -> dict[str, Any]:
             f"expected at least 2 points and 0 episodes, got --points {options.points} and "
             f"--measure {options.measure}."
         )
-    gathered = find_all(options.run, options.runs_dir)
+    gathered = find_all(options.run, options.runs_dir, None, options.max_episode_steps)
     game = require_one_game(gathered)
     check_out(options.out)
     curves = [
@@ -161,7 +161,8 @@ def _references(game: GameSetup, options: Plot) -> dict[str, float]:
     tag = options.metric.removeprefix("return/")
     if tag == options.metric or game.seats:
         return {}
-    bracket = known_bracket(game.env_id, game.env_kwargs)
+    limited = game.max_episode_steps is not None
+    bracket = None if limited else known_bracket(game.env_id, game.env_kwargs)
     if bracket is not None:
         means = {"random": bracket.random, "oracle": bracket.oracle or {}}
         comparable = bracket.against is None

@@ -81,7 +81,8 @@ def _hooks(options: Train) -> Iterator[dict[str, Any]]:
         return
     from kitae_marl.evaluation import evaluation_of
 
-    game = GameSetup(options.env_id, options.env_kwargs, options.seats)
+    limit = options.max_episode_steps
+    game = GameSetup(options.env_id, options.env_kwargs, options.seats, limit)
     n_episodes = options.eval_episodes or EVALUATION_EPISODES
     n_envs, trust = min(n_episodes, EVALUATION_ENVS), options.allow_import
     env = open_game(game, n_envs, n_workers=0, runs_dir=options.runs_dir, allow_import=trust)
@@ -267,7 +268,7 @@ def _make_env(config: Config) -> tuple[Config, Any]:
         config.env_id,
         config.n_envs,
         n_workers=config.n_workers,
-        vector_options={"with_state": None} if config.central else None,
+        vector_options=config.vector_options(),
         **config.env_kwargs,
     )
     for why in refused:  # told only now: arguments that are wrong are refused by the original, too
@@ -281,8 +282,7 @@ def _is_compiled(config: Config, refused: Callable[[str], None] = lambda why: No
         return config.backend == "compiled"
     from kitae_marl.vector.adapters.compiled_games import twin_serves
 
-    can_be = config.n_workers is None
-    return can_be and twin_serves(config.env_id, config.env_kwargs, refused)
+    return not config.needs_python and twin_serves(config.env_id, config.env_kwargs, refused)
 
 
 def _run_folder(options: Train) -> Path:

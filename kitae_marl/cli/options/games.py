@@ -30,6 +30,10 @@ class Doctor:
     """Keyword arguments of the game."""
     episodes: int = 10
     """Episodes to play."""
+    max_episode_steps: int | None = None
+    """Truncate episodes of that many steps; None: they end by themselves."""
+    strict_bounds: bool = False
+    """An observation outside its declared Box is a problem, as for ``train --strict-bounds``."""
     seed: int = 0
     """Seed of the first episode."""
     json: bool = False
@@ -72,6 +76,8 @@ class Bench:
     """Measurements of each kind; the medians are reported."""
     seconds: float = 2.0
     """Length of each measurement."""
+    max_episode_steps: int | None = None
+    """Truncate episodes of that many steps in our environments; None: they end by themselves."""
     stock: bool = False
     """Build our environments with PettingZoo's own chain of wrappers."""
     train: bool = False

@@ -23,6 +23,8 @@ class Playing:
     """Environments side by side."""
     n_workers: int | None = None
     """Worker processes; None: one per core; 0: none."""
+    max_episode_steps: int | None = None
+    """Truncate episodes of that many steps; None: as the runs were trained, if any."""
     json: bool = False
     """Print one JSON object as the last line."""
 

@@ -23,6 +23,8 @@ class Watch:
     """Show the game's own pictures, without words."""
     episodes: int = 3
     """Episodes to show."""
+    max_episode_steps: int | None = None
+    """Truncate episodes of that many steps; None: as the runs were trained."""
     seats: JsonObject = field(default_factory=dict)
     """Who plays agents in place of the run: ``{"player_2": "random"}``, as for ``train``."""
     sample: bool = False
@@ -53,6 +55,8 @@ class Plot:
     """Points of a curve; each is a mean over the updates in its part of the steps."""
     measure: int = 0
     """Episodes to measure the random policy and the oracle with, where no bracket is known."""
+    max_episode_steps: int | None = None
+    """With ``--measure``: truncate its episodes; None: as the runs were trained."""
     allow_import: bool = False
     """With ``--measure``: import the module that a run with an id ``module:function`` names."""
     seed: int = 1_000_000

@@ -47,6 +47,7 @@ class Collector:
         reports: faults of the last call, see :mod:`kitae_marl.vector.stepping.faults`.
         logs: texts of the last call that a user should read.
         cuts: episodes cut in the last call because of NaN or infinity.
+        outside: what was seen outside its Box in the last call, in words, by row.
         later_options: handed to ``env.reset`` where an episode ended and the next one begins.
     """
 
@@ -67,6 +68,7 @@ class Collector:
         self.reports: list[dict[str, Any]] = []
         self.logs: list[str] = []
         self.cuts = 0
+        self.outside: dict[int, str] = {}
         self.later_options: dict[str, Any] | None = None
         self._env_fns = list(env_fns)
         self._current = blocks.current[number : number + 1]
@@ -157,6 +159,7 @@ class Collector:
         """Forget what was reported for the call before."""
         self.reports.clear()
         self.logs.clear()
+        self.outside.clear()
         self.cuts = 0
 
     def _step_row(self, row: int, record: Record, actions: list[Any], rewards: list[Any]) -> bool:
@@ -241,9 +244,10 @@ class Collector:
             The rows that failed, and those whose episode is to be cut instead.
         """
         numbers = self.numbers
-        found, infinite = self._inspector.inspect_step(
-            rewards, numbers.reward, numbers.in_game, self.logs
+        found, infinite, outside = self._inspector.inspect_step(
+            rewards, numbers.reward, numbers.in_game
         )
+        self._tell_outside(outside)
         faults: dict[int, Exception] = {**found}
         if self._with_state:
             wrong, unbounded = self._gather_states(range(len(self.records)))
@@ -267,10 +271,18 @@ class Collector:
 
     def _check_first(self, begun: Iterable[int], rows: Sequence[int] | None) -> None:
         """Check first observations of episodes; gather those of these rows, or of all (None)."""
-        faults = self._inspector.inspect_first(self.numbers.in_game, self.logs, rows)
+        faults, outside = self._inspector.inspect_first(self.numbers.in_game, rows)
+        self._tell_outside(outside)
         for row in begun:
             if row in faults and not self.records[row].broken:
                 self._fail(row, faults[row], "reset")
+
+    def _tell_outside(self, outside: dict[int, DataFault]) -> None:
+        """Note observations outside their Box, on which training goes on."""
+        for row, fault in outside.items():
+            record = self.records[row]
+            place = f"env {record.index}, step {record.steps} of its episode"
+            self.outside.setdefault(row, f"{place}: {fault}")
 
     def _finish(self, ended: list[int], cut: set[int]) -> None:
         """Store what is left of the episodes that ended, and begin the next ones."""

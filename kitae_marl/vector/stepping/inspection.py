@@ -11,7 +11,8 @@ from kitae_marl.vector.stepping.faults import DataFault, data_fault
 from kitae_marl.vector.stepping.observations import ObservationStage
 
 BOUNDED_STEPS = 100
-"""The first so many steps are checked against the bounds of the spaces, then every 1000th."""
+"""The first so many steps are checked against the bounds of the spaces, then every 1000th, so that
+a look at each is not paid for by every game; choices are checked on every step."""
 
 LARGEST = float(np.finfo(np.float32).max)
 """Rewards are learned from as float32, where what is larger is infinite."""
@@ -25,65 +26,65 @@ class Inspector:
     Args:
         stage: the observations.
         names: agents by column.
-        strict: values outside their space are faults, and not only worth one warning.
+        strict: values outside their Box are faults, and looked for on every step.
     """
 
     def __init__(self, stage: ObservationStage, names: tuple[str, ...], strict: bool) -> None:
         self._stage, self._names, self._strict = stage, names, strict
         self._n_steps = 0
-        self._complained = False
 
     def inspect_step(
-        self, rewards: list[Any], target: np.ndarray, in_game: np.ndarray, logs: list[str]
-    ) -> tuple[Faults, Faults]:
+        self, rewards: list[Any], target: np.ndarray, in_game: np.ndarray
+    ) -> tuple[Faults, Faults, Faults]:
         """Gather and check observations and rewards of a step.
 
         Args:
             rewards: rewards of all rows and agents.
             target: where they go, ``[rows, N]``.
             in_game: which agents are in the game.
-            logs: receives warnings.
 
         Returns:
-            What is wrong, and what is not finite.
+            What is wrong, what is not finite, and what lies outside its Box and is let pass.
         """
         self._n_steps += 1
         faults = self._stage.fill()
         infinite = self._stage.nonfinite()
         read_rewards(rewards, target, self._names, faults, infinite)
-        self._inspect_bounds(in_game, faults, infinite, logs)
-        return faults, infinite
+        return faults, infinite, self._inspect_bounds(in_game, faults, infinite)
 
     def inspect_first(
-        self, in_game: np.ndarray, logs: list[str], rows: Sequence[int] | None = None
-    ) -> Faults:
+        self, in_game: np.ndarray, rows: Sequence[int] | None = None
+    ) -> tuple[Faults, Faults]:
         """Gather and check first observations; there is no episode yet that could be cut.
 
         Args:
             in_game: which agents are in the game.
-            logs: receives warnings.
             rows: whose observations are new; None: all are.
+
+        Returns:
+            What is wrong, and what lies outside its Box and is let pass.
         """
         faults = self._stage.fill(rows)
         for row, fault in self._stage.nonfinite().items():
             faults.setdefault(row, fault)
-        self._inspect_bounds(in_game, faults, faults, logs)
-        return faults
+        outside = self._inspect_bounds(in_game, faults, {})
+        return faults, outside if rows is None else {r: outside[r] for r in rows if r in outside}
 
-    def _inspect_bounds(
-        self, in_game: np.ndarray, faults: Faults, known: Faults, logs: list[str]
-    ) -> None:
-        """Compare observations with the bounds of their spaces, now and then."""
-        if self._n_steps > BOUNDED_STEPS and self._n_steps % 1000:
-            return
-        for row, fault in self._stage.out_of_bounds(in_game).items():
-            if row in known:
-                continue
-            if self._strict:
+    def _inspect_bounds(self, in_game: np.ndarray, faults: Faults, infinite: Faults) -> Faults:
+        """Compare observations with the bounds of their spaces, now and then; add to the faults.
+
+        Returns:
+            What lies outside and is let pass.
+        """
+        if not self._strict and self._n_steps > BOUNDED_STEPS and self._n_steps % 1000:
+            return {}
+        wrong, outside = self._stage.out_of_bounds(in_game)
+        if self._strict:
+            wrong, outside = {**outside, **wrong}, {}
+        for row, fault in wrong.items():
+            if row not in infinite:
                 faults.setdefault(row, fault)
-            elif not self._complained:
-                self._complained = True
-                logs.append(f"{fault} (Said once.)")
+        return {r: f for r, f in outside.items() if r not in faults and r not in infinite}
 
 
 def read_rewards(

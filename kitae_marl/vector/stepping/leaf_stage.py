@@ -165,6 +165,11 @@ class LeafStage:
         """Whether some of the numbers that the array can hold would be taken for others."""
         return self._exact is not None
 
+    @property
+    def tells_amounts(self) -> bool:
+        """Whether a number outside the bounds is still an amount, as in a Box."""
+        return self.leaf.choices is None and not self.leaf.binary
+
     def misread(self) -> dict[int, DataFault]:
         """Find numbers that would be taken for others: choices there are not, wide integers."""
         if self._exact is None:

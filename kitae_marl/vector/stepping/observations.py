@@ -110,13 +110,22 @@ class ObservationStage:
             faults.update(leaf.nonfinite())
         return faults
 
-    def out_of_bounds(self, in_game: np.ndarray) -> dict[int, DataFault]:
-        """Find rows with values outside their space."""
-        faults: dict[int, DataFault] = {}
+    def out_of_bounds(
+        self, in_game: np.ndarray
+    ) -> tuple[dict[int, DataFault], dict[int, DataFault]]:
+        """Find rows with values outside their space.
+
+        Returns:
+            Those with numbers that say nothing, such as the sixth of five choices, and those with
+            amounts that are larger or smaller than the space says.
+        """
+        wrong: dict[int, DataFault] = {}
+        amounts: dict[int, DataFault] = {}
         for group, columns in self._groups:
             for leaf in group.leaves:
-                faults.update(leaf.out_of_bounds(in_game[:, columns]))
-        return faults
+                told = amounts if leaf.tells_amounts else wrong
+                told.update(leaf.out_of_bounds(in_game[:, columns]))
+        return wrong, amounts
 
     def keep_final(self, row: int) -> None:
         """Copy a row into the final observations."""

@@ -25,12 +25,13 @@ class Inbox:
 
     Attributes:
         cuts: episodes cut because of NaN or infinity.
+        outside: environment steps on which an observation was seen outside its Box.
         infos: the games' own infos, by environment.
         final_infos: the same on the last step of an episode, else None.
     """
 
     def __init__(self, n_envs: int) -> None:
-        self.cuts = 0
+        self.cuts = self.outside = 0
         self.infos: list[Any] = [{}] * n_envs
         self.final_infos: list[Any] = [None] * n_envs
 
@@ -45,10 +46,22 @@ class Inbox:
             for text in data.get("logs", ()):
                 logger.warning("%s", printable(text))
             self.cuts += data.get("cuts", 0)
+            if "outside" in data:
+                self._count_outside(data["outside"], data["example"])
             if "infos" in data:
                 rows = slice(worker.rows.start, worker.rows.stop)
                 self.infos[rows], self.final_infos[rows] = data["infos"], data["final_infos"]
         return reports
+
+    def _count_outside(self, number: int, example: str) -> None:
+        """Count what workers saw outside the spaces; say it once for all of them."""
+        if not self.outside:
+            logger.warning(
+                "%s Training goes on; faults/out_of_bounds counts how often this is seen, and "
+                "strict_bounds raises (said once).",
+                printable(example),
+            )
+        self.outside += number
 
     def add_to(self, infos: dict[str, Any], ended: bool) -> None:
         """Add the games' own infos to those of a step."""

@@ -83,6 +83,9 @@ class Servant:
             infos.dropped_now = set()
         if collector.reports or collector.logs or collector.cuts:
             report = {"reports": collector.reports, "logs": collector.logs, "cuts": collector.cuts}
+        if collector.outside:
+            example = next(iter(collector.outside.values()))
+            report |= {"outside": len(collector.outside), "example": example}
         if infos.keep:
             report["infos"], report["final_infos"] = infos.kept, infos.kept_final
         if infos.newly_used:

@@ -80,7 +80,7 @@ class SubProcVecParallelEnv(OwnVector):
         on_exception: str = "raise",
         on_nonfinite: str = "raise",
         max_episode_steps: int | None = None,
-        strict_bounds: bool = True,
+        strict_bounds: bool = False,
         worker_env: Mapping[str, str] | None = None,
     ) -> None:
         self._options = VectorOptions(
@@ -149,7 +149,8 @@ class SubProcVecParallelEnv(OwnVector):
         """Counters of faults, times per step and the state of the running episodes.
 
         ``faults/worker_restarts`` counts environments that had to be started again,
-        ``faults/nonfinite`` episodes cut for NaN or infinity; ``env/step_ms_mean`` and
+        ``faults/nonfinite`` episodes cut for NaN or infinity, ``faults/out_of_bounds`` environment
+        steps on which an observation was seen outside its Box; ``env/step_ms_mean`` and
         ``env/step_ms_max`` are over the environments' last steps; ``episode/running_steps_max``
         is the longest running episode, ``episode/running_return_mean`` the mean over environments
         and agents of the rewards summed so far.
@@ -158,6 +159,7 @@ class SubProcVecParallelEnv(OwnVector):
         return {
             "faults/worker_restarts": float(self._recovery.total),
             "faults/nonfinite": float(self._inbox.cuts),
+            "faults/out_of_bounds": float(self._inbox.outside),
             "env/step_ms_mean": 1e3 * float(blocks.seconds.mean()),
             "env/step_ms_max": 1e3 * float(blocks.seconds.max()),
             "episode/running_steps_max": float(blocks.steps.max()),
