@@ -18,6 +18,7 @@ from kitae_marl.vector.adapters.completed import NEEDED, CompletedVecParallelEnv
 from kitae_marl.vector.adapters.gymnasium import GymnasiumParallelEnv
 from kitae_marl.vector.lean.aec import Step
 from kitae_marl.vector.protocol import VecParallelEnv
+from kitae_marl.vector.stepping.names import with_text_names
 
 
 def as_parallel(env: Any) -> Any:
@@ -30,14 +31,17 @@ def as_parallel(env: Any) -> Any:
 
     Returns:
         A ``ParallelEnv`` for a single environment, an environment of the ``VecParallelEnv``
-        protocol for a vector. Single-agent ones have the one agent ``agent_0``.
+        protocol for a vector. Single-agent ones have the one agent ``agent_0``; agents whose ids
+        are no texts are called by the texts of them.
 
     Raises:
         TypeError: if it is none of these.
         ValueError: if it is a Gymnasium vector whose autoreset is disabled.
     """
-    if is_vec_parallel(env) or isinstance(env, ParallelEnv):
+    if is_vec_parallel(env):
         return env
+    if isinstance(env, ParallelEnv):
+        return with_text_names(env)
     if is_game(type(env)):
         from kitae_envs.parallel import GameParallelEnv
 
@@ -55,7 +59,7 @@ def as_parallel(env: Any) -> Any:
     if isinstance(env, AECEnv):
         from kitae_marl.vector.lean.build import aec_as_parallel
 
-        return aec_as_parallel(env)
+        return with_text_names(aec_as_parallel(env))
     raise TypeError(
         "expected a PettingZoo ParallelEnv, a vector of them (SubProcVecParallelEnv), an AECEnv, "
         f"a Gymnasium Env or VectorEnv, an EnvPool or a compiled game, got {type(env).__name__}; "

@@ -19,6 +19,7 @@ from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.stepping.blocks import Blocks, decode, describe_env
 from kitae_marl.vector.stepping.collector import Collector
 from kitae_marl.vector.stepping.faults import DataFault, plain, report_exception
+from kitae_marl.vector.stepping.names import with_text_names
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.channel import StartOrder
 
@@ -205,8 +206,9 @@ class Servant:
 def _makers(order: StartOrder) -> list[Callable[[], Any]]:
     """Unpack the makers of environments; one that was given is made by returning it."""
     if isinstance(order.makers, bytes):
-        return cloudpickle.loads(order.makers)
-    return [lambda env=env: env for env in order.makers]
+        makers = cloudpickle.loads(order.makers)
+        return [lambda make=make: with_text_names(make()) for make in makers]
+    return [lambda env=env: with_text_names(env) for env in order.makers]
 
 
 def _require_new(env: Any, earlier: Sequence[Any], first: int) -> None:
