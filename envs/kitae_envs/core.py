@@ -56,7 +56,7 @@ class Game(abc.ABC):
 
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:
-        """``{group: its agents}``: agents of equal spaces and equal name before ``_number``."""
+        """``{group: its agents}``: agents of equal spaces and equal name before a number."""
         return agent_groups(
             self.possible_agents, lambda a: (self.observation_space(a), self.action_space(a))
         )

@@ -45,7 +45,14 @@ def columns_of(game: Game, agents: Sequence[str]) -> tuple[str, np.ndarray]:
 
 
 def take(game: Game, by_group: ByGroup, agents: Sequence[str]) -> Any:
-    """Return the values of agents of one group, ``[A, ...]`` in their order."""
+    """Return the values of agents with equal spaces, ``[A, ...]`` in their order."""
+    parts = {name: [a for a in members if a in agents] for name, members in game.groups.items()}
+    parts = {name: members for name, members in parts.items() if members}
+    if len(parts) > 1:  # agents whom a policy stacks together, and the game does not
+        values = [take(game, by_group, members) for members in parts.values()]
+        order = [agent for members in parts.values() for agent in members]
+        rows = np.array([order.index(agent) for agent in agents])
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[rows], *values)
     name, columns = columns_of(game, agents)
     if tuple(agents) == game.groups[name]:
         return by_group[name]

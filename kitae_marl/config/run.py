@@ -32,6 +32,18 @@ def is_seat(value: Any) -> bool:
     return value == "random" or (value.startswith(FROZEN) and value != FROZEN)
 
 
+def _is_grouping(value: Any) -> bool:
+    """Whether a value says by name which agents are a group: patterns, or one alone."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and name
+        and isinstance(patterns, str | list)
+        and patterns
+        and all(isinstance(pattern, str) for pattern in patterns)
+        for name, patterns in value.items()
+    )
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that decides what a run learns; ``config.json`` of the run folder."""
@@ -47,6 +59,10 @@ class Config:
     seats: dict[str, str] = field(default_factory=dict)
     """Who plays the agents that do not learn: ``random`` or ``frozen:RUN`` by pattern of names,
     with RUN the name of a run in the runs folder."""
+    groups: dict[str, Any] = field(default_factory=dict)
+    """Agents that are stacked together and may share a network, by the group's name: a list of
+    names and patterns, ``{"team": ["alice", "bob"], "rest": ["p_*_red"]}``. The others are grouped
+    by spaces and by name before a trailing number."""
     algo: str = "ippo"
     """Learning algorithm: ippo or mappo, which differ in what the critic sees (its agent's view,
     or the game); or one of your own, by its registered name or as module:name."""
@@ -78,6 +94,8 @@ class Config:
             f"'random' or '{FROZEN}RUN' by pattern",
             self.seats,
         )
+        expected = "a list of names or patterns by name of the group"
+        require(_is_grouping(self.groups), "groups", expected, self.groups)
         require(isinstance(self.ppo, PPOConfig), "ppo", "a PPOConfig", self.ppo)
         backends = ("auto", "compiled", "python")
         require(self.backend in backends, "backend", f"one of {backends}", self.backend)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
-from kitae_envs.grouping import agent_groups
+from kitae_envs.grouping import agent_groups, stem_of
 
 from kitae_marl.config.run import Config
-from kitae_marl.data.spaces import action_leaf, feature_space, leaves
+from kitae_marl.data.spaces import action_leaf, feature_space, leaves, space_text
+from kitae_marl.errors import ConfigError
 from kitae_marl.types import GroupSpec
 
 
@@ -23,8 +24,12 @@ def group_specs(
     action_space: Callable[[str], gym.Space],
     share_params: bool | Mapping[str, str] = True,
     state_space: gym.Space | None = None,
+    named: Mapping[str, str | Sequence[str]] | None = None,
 ) -> tuple[GroupSpec, ...]:
-    """Group the agents of a game by spaces and stem of the name.
+    """Group the agents of a game: as they are told to, others by spaces and stem of the name.
+
+    Agents of different stems that are stacked only because they are many keep networks of their
+    own, unless ``named`` says that they belong together.
 
     Args:
         possible_agents: every agent of the game, in the game's order.
@@ -35,11 +40,14 @@ def group_specs(
             matches counts. Agents of a group that match different patterns become groups of their
             own, each named after its first agent.
         state_space: space of the global state, where critics are to see it.
+        named: names of agents, or patterns of them, by the name of the group that they are to be.
+            The first group that has an agent counts.
 
     Returns:
         The groups in order of their first agent.
 
     Raises:
+        ConfigError: if agents that ``named`` puts together differ in spaces, or it names none.
         ValueError: if a name in ``possible_agents`` is not unique, no pattern matches an agent, or
             a pattern matches none.
     """
@@ -48,15 +56,21 @@ def group_specs(
     if len(set(possible_agents)) != len(possible_agents):
         raise ValueError(f"expected distinct agent names, got {list(possible_agents)}.")
 
-    def spaces(agent: str) -> tuple[gym.Space, gym.Space]:
-        return observation_space(agent), action_space(agent)
-
-    groups = []
-    for stem, agents in agent_groups(possible_agents, spaces).items():
+    spaces = {agent: (observation_space(agent), action_space(agent)) for agent in possible_agents}
+    told = _told_groups(possible_agents, named or {}, spaces)
+    placed = {agent for agents in told.values() for agent in agents}
+    rest = [agent for agent in possible_agents if agent not in placed]
+    found = told | agent_groups(rest, spaces.__getitem__, taken=told)
+    groups: dict[str, GroupSpec] = {}
+    for stem, agents in found.items():
+        alike = stem in told or len({stem_of(agent) for agent in agents}) == 1
         parts = _by_pattern(agents, share_params)
         for shares, part in parts:
             name = stem if len(parts) == 1 else part[0]
-            groups.append(GroupSpec(name, part, *spaces(part[0]), shares, state_space))
+            while name in groups:
+                name += "_"
+            shares = shares and alike
+            groups[name] = GroupSpec(name, part, *spaces[part[0]], shares, state_space)
     if isinstance(share_params, Mapping):
         idle = [p for p in share_params if not fnmatch.filter(possible_agents, p)]
         if idle:
@@ -64,7 +78,45 @@ def group_specs(
                 f"expected patterns of share_params that match some of {list(possible_agents)}, "
                 f"got {idle}, which match none; leave them out."
             )
-    return tuple(sorted(groups, key=lambda group: possible_agents.index(group.agents[0])))
+    place = {agent: i for i, agent in enumerate(possible_agents)}
+    return tuple(sorted(groups.values(), key=lambda group: place[group.agents[0]]))
+
+
+def _told_groups(
+    possible_agents: Sequence[str],
+    named: Mapping[str, str | Sequence[str]],
+    spaces: Mapping[str, tuple[gym.Space, gym.Space]],
+) -> dict[str, tuple[str, ...]]:
+    """Look up the agents of the groups that were named, and compare their spaces."""
+    groups: dict[str, list[str]] = {name: [] for name in named}
+    for agent in possible_agents:
+        for name, patterns in named.items():
+            patterns = [patterns] if isinstance(patterns, str) else patterns
+            if agent in patterns or first_match(agent, patterns) is not None:
+                groups[name].append(agent)
+                break
+    for name, agents in groups.items():
+        if not agents:
+            raise ConfigError(
+                f"groups: expected names or patterns that match some of {list(possible_agents)}, "
+                f"got {named[name]!r} for {name!r}, which match none that an earlier group has "
+                "not; correct them or leave them out.",
+                "groups",
+            )
+        for agent in agents[1:]:
+            if spaces[agent] != spaces[agents[0]]:
+                raise ConfigError(
+                    f"groups: expected agents of equal spaces in {name!r}, got {agents[0]!r} with "
+                    f"{_in_words(spaces[agents[0]])} and {agent!r} with {_in_words(spaces[agent])};"
+                    " leave one of them out, or pad what they see and do to equal sizes.",
+                    "groups",
+                )
+    return {name: tuple(agents) for name, agents in groups.items()}
+
+
+def _in_words(spaces: tuple[gym.Space, gym.Space]) -> str:
+    """Say what an agent sees and does."""
+    return " and ".join(space_text(space) for space in spaces)
 
 
 def _by_pattern(
@@ -124,6 +176,7 @@ def learning_groups(env: Any, config: Config) -> tuple[GroupSpec, ...]:
         env.action_space,
         config.learner.share_params,
         getattr(env, "state_space", None) if config.central else None,
+        config.groups,
     )
     for group in groups:
         _require_arrays(group)

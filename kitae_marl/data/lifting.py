@@ -23,8 +23,7 @@ def regroup(
     Args:
         stacked: arrays, or nested dicts or tuples of arrays, ``()`` stays so.
         old: agents of the groups they are stacked by.
-        new: agents of the groups to stack by, each of them part of an old one or made of whole
-            old ones.
+        new: agents of the groups to stack by, each of them with equal shapes.
 
     Example:
         >>> x = {"a": jnp.array([[1, 2, 3]])}

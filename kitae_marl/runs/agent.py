@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -329,6 +330,8 @@ class Agent:
         """
         # a config of another width may play here, but what was saved counts in the run's own
         stored = contents.read_config(run_dir) if contents.is_run(run_dir) else self.config
+        if contents.is_run(run_dir) and (run_dir / contents.AGENTS_FILE).exists():
+            self._group_as(*contents.read_groups(run_dir))
         self._checkpoints = RunCheckpointer(
             run_dir / "checkpoints", save_every=1, num_envs=stored.n_envs
         )
@@ -336,6 +339,17 @@ class Agent:
         template = RunState(zeros, jax.random.key_data(self.root_key), np.zeros((), np.int64))
         self.load_state(self._checkpoints.restore(template, step))
         return self._checkpoints.manifest
+
+    def _group_as(self, possible_agents: list[str], groups: tuple[GroupSpec, ...]) -> None:
+        """Take over the groups of a run: what belongs together by default has changed once."""
+        if groups == self.groups or possible_agents != self.possible_agents:
+            return
+        own, theirs = (
+            {agent: dataclasses.replace(g, name="", agents=()) for g in part for agent in g.agents}
+            for part in (self.groups, groups)
+        )
+        if own == theirs:  # else the checkpoint does not fit, and says why
+            self._setup(possible_agents, groups, self.config)
 
     @classmethod
     def load(

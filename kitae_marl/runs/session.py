@@ -107,6 +107,9 @@ def headline(agent: Run, where: str) -> str:
     config = agent.config
     agents = f"{counted(len(agent.possible_agents), 'agent')} in "
     agents += counted(len(agent.groups), "group")
+    if agent.config.learner.share_params is True:
+        apart = [group.name for group in agent.groups if not group.share_params]
+        agents += f" ({', '.join(apart)}: a network each, --groups lets them share)" * bool(apart)
     envs = counted(config.n_envs, "environment")
     return f"{config.algo} on {config.env_id} ({where}): {agents}, {envs}"
 

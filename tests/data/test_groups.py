@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -11,6 +12,7 @@ from kitae_envs.grouping import agent_groups
 from kitae_marl.data.groups import group_specs
 from kitae_marl.data.lifting import over_agents
 from kitae_marl.data.stacking import AgentDict, map_leaves, split_masks, stack, unstack
+from kitae_marl.errors import ConfigError
 from kitae_marl.types import GroupSpec
 
 SMALL, LARGE, MOVES = gym.spaces.Box(0, 1, (2,)), gym.spaces.Box(0, 1, (3,)), gym.spaces.Discrete(5)
@@ -198,3 +200,85 @@ class TestOverAgents:
 def test_importing_groups_imports_no_jax():
     code = "import sys, kitae_marl.data.groups; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestNames:
+    """What agents are called must not decide whether they can share a network."""
+
+    @pytest.mark.parametrize(
+        ("names", "group"),
+        [
+            (["red_0", "red_1"], "red"),
+            (["drone0", "drone10"], "drone"),
+            (["agent-1", "agent-2"], "agent"),
+            (["red.0", "red.1"], "red"),
+            (["red 0", "red 1"], "red"),
+            (["0", "1"], "agent"),
+            (["läufer1", "läufer2"], "läufer"),
+            (["a_1_0", "a_1_1"], "a_1"),
+            (["a__0", "a__1"], "a_"),
+        ],
+    )
+    def test_a_trailing_number_with_any_sign_before_it_or_none(self, names, group):
+        found = groups_of(dict.fromkeys(names, SMALL))
+        assert [(g.name, g.agents, g.share_params) for g in found] == [(group, tuple(names), True)]
+
+    def test_the_names_of_groups_with_an_underscore_are_as_they_were(self):
+        """Runs, metrics and compiled games know their groups by these names."""
+        names = ["leadadversary_0", "adversary_0", "adversary_1", "agent_0", "first_0", "second_0"]
+        found = agent_groups(names, lambda agent: 0)
+        assert list(found) == ["leadadversary", "adversary", "agent", "first", "second"]
+
+    def test_other_names_are_groups_of_their_own(self):
+        found = groups_of(dict.fromkeys(["alice", "bob", "p_0_red", "p_1_red"], SMALL))
+        assert [g.name for g in found] == ["alice", "bob", "p_0_red", "p_1_red"]
+
+    def test_groups_are_merged_by_name_and_pattern(self):
+        spaces = dict.fromkeys(["alice", "p_0_red", "bob", "p_1_red", "x_0", "x_1"], SMALL)
+        found = groups_of(spaces, named={"team": ["alice", "bob"], "red": "p_*_red"})
+        assert [(g.name, g.agents, g.share_params) for g in found] == [
+            ("team", ("alice", "bob"), True),
+            ("red", ("p_0_red", "p_1_red"), True),
+            ("x", ("x_0", "x_1"), True),
+        ]
+
+    def test_groups_are_split_and_the_first_one_counts(self):
+        spaces = dict.fromkeys(["x_0", "x_1", "x_2", "x"], SMALL)
+        found = groups_of(spaces, named={"x": ["x_1"], "y": ["x_[12]"]}, share_params=False)
+        assert [(g.name, g.agents) for g in found] == [
+            ("x_0", ("x_0", "x")),
+            ("x", ("x_1",)),
+            ("y", ("x_2",)),
+        ]
+        assert not any(g.share_params for g in found)
+
+    def test_a_name_that_reads_as_a_pattern_is_a_name_first(self):
+        found = groups_of(dict.fromkeys(["[0]", "b"], SMALL), named={"team": ["[0]", "b"]})
+        assert [g.agents for g in found] == [("[0]", "b")]
+
+    def test_errors_of_named_groups(self):
+        with pytest.raises(ConfigError, match=r"groups: .*equal spaces in 'team'.*'b' with .*3"):
+            groups_of({"a": SMALL, "b": LARGE}, named={"team": ["a", "b"]})
+        with pytest.raises(ConfigError, match=r"groups: .* got \['c'\] for 'team'"):
+            groups_of({"a": SMALL}, named={"team": ["c"]})
+
+    def test_many_agents_without_anything_in_common_are_stacked_and_keep_their_networks(self):
+        names = [f"p_{i}_red" for i in range(9)]
+        spaces = {"x_0": SMALL, **dict.fromkeys(names, SMALL), "x_1": SMALL, "boss": LARGE}
+        found = groups_of(spaces)
+        assert [(g.name, g.n_agents, g.share_params) for g in found] == [
+            ("x", 2, True),
+            ("agents", 9, False),
+            ("boss", 1, True),
+        ]
+        (team, *_) = groups_of(spaces, named={"team": ["p_*_red"]})[1:]
+        assert (team.name, team.n_agents, team.share_params) == ("team", 9, True)
+        assert len(groups_of(dict.fromkeys(names[:8], SMALL))) == 8
+
+    @pytest.mark.parametrize("name", ["{}", "drone{}", "p_{}_red", "x_{}"])
+    def test_six_hundred_agents_are_grouped_in_no_time(self, name):
+        names = [name.format(i) for i in range(600)]
+        start = time.process_time()
+        found = group_specs(names, lambda a: gym.spaces.Box(0, 1, (2,)), lambda a: MOVES)
+        assert time.process_time() - start < 3
+        assert [g.n_agents for g in found] == [600]

@@ -17,7 +17,7 @@ class Numbered(ParallelEnv[Any, Any, Any]):
     def __init__(self, ids: tuple[Any, ...] = (0, 1, 2)) -> None:
         self.possible_agents = list(ids)
         self.state_space = Box(0, 9, (1,))
-        self._seen = {agent: Box(0, 9, (2,)) for agent in ids}
+        self._seen = {agent: Box(0, 99, (2,)) for agent in ids}
         self._done = {agent: Discrete(3) for agent in ids}
         self.render_mode = None
 

@@ -93,4 +93,4 @@ def test_they_are_trained_and_evaluated(tmp_path: Any) -> None:
     loaded = Agent.load(tmp_path / "run")
     vec = SubProcVecParallelEnv([Numbered], n_workers=0)
     returns = evaluate(loaded.select_action, vec, n_episodes=3).summary()["returns"]
-    assert 0 <= returns["mean"] <= 4
+    assert {"0", "1", "2", "mean"} <= set(returns)

@@ -25,6 +25,9 @@ class Train(Config):
     seats: JsonObject = field(default_factory=dict)
     """Who plays the agents that do not learn: ``{"adversary_*": "random", "agent_1": "frozen:X"}``,
     with X the name of a run in the runs folder."""
+    groups: JsonObject = field(default_factory=dict)
+    """Agents that are to share a network, by name of their group: ``{"team": ["alice", "bob"]}``,
+    by name or by pattern (``"*_red"``); all others by spaces and name before a number."""
     own: OwnSettings = field(default_factory=dict)
     """Settings of an algorithm of your own, by name: ``{"learning_rate": 0.1}``."""
     callback: tuple[str, ...] = ()
