@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +21,8 @@ from kitae_marl.vector.protocol import VecParallelEnv
 MAX_STEPS = 200_000
 """Joint steps after which an episode counts as one without end; the longest games, Atari's, are cut
 after half as many."""
+ENDLESS_SECONDS, ENDLESS_STEPS = 5.0, 500
+"""So long, and so many joint steps, without the end of any episode deserve a word."""
 
 
 def evaluate(
@@ -89,6 +94,7 @@ class _EndsWatch:
     def __init__(self, env: VecParallelEnv, max_steps: int) -> None:
         self._env, self._max_steps = env, max_steps
         self._steps = np.zeros(env.num_envs, np.int64)
+        self._says_at = time.monotonic() + ENDLESS_SECONDS
         self._flagged = np.zeros((len(env.possible_agents), env.num_envs), np.bool_)
 
     def step(
@@ -116,8 +122,17 @@ class _EndsWatch:
         if reported:
             self._steps[infos["_episode"]] = 0
             begun = begun | infos["_episode"]
+            self._says_at = math.inf
         self._flagged[:, begun] = False
         steps = np.where(awaited, self._steps, 0)
+        if steps.max() >= ENDLESS_STEPS and time.monotonic() > self._says_at:
+            self._says_at = math.inf
+            warnings.warn(
+                f"no episode has ended in {ENDLESS_SECONDS:.0f} s, the longest has taken "
+                f"{steps.max()} steps; if the game never ends by itself, stop and play it with "
+                f"--max-episode-steps {ENDLESS_STEPS} or so (in Python max_episode_steps).",
+                stacklevel=3,
+            )
         if steps.max() >= self._max_steps:
             raise ValueError(
                 f"expected every episode to end within {self._max_steps} steps, got one of "

@@ -18,6 +18,10 @@ from kitae_marl.runs.terminal import make_display, say
 
 WINDOW = 100
 """Episodes in the running mean of the returns that summary and terminal show."""
+ENDLESS_SECONDS = 5.0, 60.0
+"""Seconds of training without the end of an episode that deserve a word: where an episode has taken
+``ENDLESS_STEPS``, and in any case."""
+ENDLESS_STEPS = 500
 FLUSH_SECONDS = 5.0
 """Seconds between two moments at which the TensorBoard file is written out."""
 
@@ -111,6 +115,7 @@ class Logger:
         on_unread: Callable[[], None] = lambda: None,
     ) -> None:
         self.newest: dict[str, float] = {}
+        self._told_endless = False
         self._windows: dict[str, _Window] = defaultdict(_Window)
         self._pending: dict[str, list[tuple[float, int]]] = defaultdict(list)
         self._started, self._first_step = time.perf_counter(), resume_step
@@ -152,10 +157,24 @@ class Logger:
         }
         values["speed/env_steps_per_s"] = rate
         self._pending.clear()
+        self._tell_endless(elapsed, values.get("episode/running_steps_max", 0.0))
         self.add_row(global_step, values)
         if self._display is not None:
             self._show(self._display.update, global_step, rate, self.means())
         return values
+
+    def _tell_endless(self, elapsed: float, longest: float) -> None:
+        """Say once that no episode has ended, so that there is no return to show."""
+        patience = ENDLESS_SECONDS[longest < ENDLESS_STEPS]
+        if self._told_endless or "episode/length" in self._windows or elapsed < patience:
+            return
+        self._told_endless = True
+        lasted = f"; the longest has taken {longest:.0f} steps" if longest else ""
+        self.tell(
+            f"no episode has ended in {elapsed:.0f} s{lasted}. There is no return until one does; "
+            "if the game never ends by itself, stop and train with --max-episode-steps "
+            f"{ENDLESS_STEPS} or so (in Python max_episode_steps)"
+        )
 
     def add_row(self, global_step: int, values: dict[str, float]) -> None:
         """Write some values as a row of their own, as those of an evaluation."""

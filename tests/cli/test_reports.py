@@ -38,6 +38,7 @@ def folder(tmp_path_factory) -> Path:
     make_run(root / "other", GAME, 2, gamma=0.5)
     make_run(root / "board", "classic/tictactoe-v3", 0)
     make_run(root / "alone", "mpe/simple-v3", 0)
+    make_run(root / "short", "mpe/simple-v3", 0, max_episode_steps=3)
     make_run(root / "first", "classic/tictactoe-v3", 0, seats={"player_2": "random"})
     return root
 
@@ -117,6 +118,13 @@ class TestEvaluate:
         assert set(result["returns"]) == {"player_1", "mean", "team"}
         assert result["seats"] == {"player_2": "random"}
         assert result["oracle"] is None  # it plays all sides
+
+    def test_episodes_are_truncated_as_in_training(self, call):
+        result, text = call("evaluate", "short", *FEW, "--no-oracle")
+        assert (result["length"], result["max_episode_steps"]) == (3.0, 3)
+        assert "episodes of at most 3 steps" in text
+        result, _ = call("evaluate", "short", *FEW, "--no-oracle", "--max-episode-steps", "2")
+        assert result["length"] == 2.0
 
     def test_several_seeds_of_the_games(self, call):
         result, _ = call("evaluate", "other", *FEW, "--no-oracle", "--seeds", "1", "2", "3")

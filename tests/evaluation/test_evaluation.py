@@ -135,6 +135,15 @@ class TestEpisodesThatCannotBeCounted:
             list(play_frames(always(1), Silent(env, *self.REPORTS), n_episodes=2))
         env.close()
 
+    def test_a_game_that_goes_on_is_said_to_do_so(self, clock, monkeypatch):
+        for name, value in (("ENDLESS_SECONDS", 0.0), ("ENDLESS_STEPS", 3)):
+            monkeypatch.setattr(f"kitae_marl.evaluation.playing.{name}", value)
+        with pytest.warns(UserWarning, match=r"taken 3 steps; .*--max-episode-steps") as told:
+            evaluate(always(0), clock, 5)
+        assert len(told) == 1
+        with pytest.warns(UserWarning, match="no episode has ended"):
+            list(play_frames(always(0), clock, n_episodes=1))
+
     @pytest.mark.parametrize("max_steps", [7, 8])
     def test_an_episode_without_end(self, clock, max_steps):
         """Those of the clock have eight steps."""

@@ -253,3 +253,28 @@ class TestTerminal:
         printed = capsys.readouterr()
         assert printed.out == "a\\x1b]0;evil\\x07b\\r\\u202e\\x9bc\n\td\n"
         assert printed.err == "error: x\\x1b[2J\n"
+
+
+def test_training_without_the_end_of_an_episode_is_told_once(monkeypatch, capsys) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    log = Logger(None, total_steps=1000)
+    for second, longest in ((4, 900), (6, 400), (7, 900), (8, 950), (70, 999)):
+        now[0] = float(second)
+        log.add_scalar("episode/running_steps_max", longest, second)
+        log.flush_step(second)
+    (told,) = (line for line in capsys.readouterr().out.splitlines() if "no episode" in line)
+    assert told.startswith("no episode has ended in 7 s; the longest has taken 900 steps. ")
+    assert "--max-episode-steps" in told
+
+
+def test_a_slow_game_has_a_minute_and_an_ended_episode_is_enough(monkeypatch, capsys) -> None:
+    now = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    slow, sound = (Logger(None, total_steps=1000) for _ in range(2))
+    sound.add_scalar("episode/length", 3, 1)
+    for second in (30, 61):
+        now[0] = float(second)
+        slow.flush_step(second)
+        sound.flush_step(second)
+    assert capsys.readouterr().out.count("no episode has ended in 61 s.") == 1

@@ -116,7 +116,7 @@ def test_v9_lengths_that_only_add_up_are_named() -> None:
 def test_v9_in_a_process_and_reset_afterwards() -> None:
     fns = [lambda: Odd(observation=[np.zeros(4, np.float32)], seeds=range(5))] * 2
     with SubProcVecParallelEnv(fns, n_workers=1) as vec:
-        with pytest.raises(EnvDataError, match=r"(?s)env 0 .*Also failed:\nenv 1 "):
+        with pytest.raises(EnvDataError, match=r"(?s)env 0 .*Also failed:\nand 1 more"):
             play(vec, 3)
         vec.reset(seed=10)
         zeros = {agent: np.zeros(2, int) for agent in vec.possible_agents}

@@ -11,6 +11,7 @@ import pytest
 from gymnasium import spaces
 from lockstep import WARNINGS
 from pettingzoo import ParallelEnv
+from vector_games import CountGame
 
 from kitae_marl.vector.adapters.compiled_games import twin_serves
 from kitae_marl.vector.catalogue.doctor import Report, check_parallel_env
@@ -112,12 +113,9 @@ def test_a_sound_game_with_agents_that_join_and_leave() -> None:
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
-        ("dtype", r"observation is float64, its space float32 \(\d+ times\)"),
         ("shape", r"observation has shape \(\), its space \(1,\)"),
-        ("bounds", "observation is outside the bounds of its space"),
         ("nan", "observation is not finite"),
         ("reward", "a reward is not finite"),
-        ("unflagged", "an agent left without being terminated or truncated"),
         ("revive", "an agent came back in the episode in which it had left"),
         ("empty_mask", r"an agent who is to act has no legal action \(4 times\)"),
         ("four", "step returned 4 values, expected 5"),
@@ -132,6 +130,47 @@ def test_a_broken_rule_is_named(fault: str, problem: str) -> None:
     assert not report.ok
     assert any(re.search(problem, text) for text in report.problems), report.problems
     assert "PROBLEMS" in report.lines()[0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "note"),
+    [
+        ("dtype", r"observation is float64, its space float32: it is cast \(\d+ times\)"),
+        (
+            "bounds",
+            r"of agent 'b': expected values in \[0.0, 100.0\], got 5\d+.0 at \[0\]",
+        ),
+        ("unflagged", "an agent left without being terminated or truncated: taken as terminated"),
+    ],
+)
+def test_what_training_goes_on_with_is_noted(fault: str, note: str) -> None:
+    import re
+
+    report = check_parallel_env(lambda: Relay(fault), episodes=4)
+    assert report.ok, report.problems
+    assert any(re.search(note, text) for text in report.notes), report.notes
+    assert any(line.startswith("  note") and re.search(note, line) for line in report.lines())
+
+
+def test_strict_bounds_make_a_problem_of_it() -> None:
+    report = check_parallel_env(lambda: Relay("bounds"), episodes=4, strict_bounds=True)
+    assert any("outside the bounds" in text for text in report.problems)
+
+
+def test_a_game_that_never_ends_is_not_called_healthy() -> None:
+    report = check_parallel_env(lambda: CountGame(10**9), max_steps=40)
+    assert report.unfinished == (3, 40)  # more would tell no more
+    assert report.lines()[0].endswith("no rule broken, but NO EPISODE ENDED")
+    assert "--max-episode-steps 40" in report.notes[0]
+
+
+def test_episodes_may_be_limited_as_in_training() -> None:
+    report = check_parallel_env(lambda: CountGame(10**9), episodes=2, max_episode_steps=7)
+    assert (report.episodes[0], report.episodes[3], report.ends) == (2, 7, (0, 2))
+    assert not report.notes
+    known = check_parallel_env("mpe/simple_spread-v3", episodes=1, max_episode_steps=7)
+    assert "--max-episode-steps 7" in known.command
+    assert not known.twin  # whose games end by themselves
 
 
 def test_rewards_after_death_are_counted() -> None:

@@ -30,7 +30,12 @@ def doctor(options: Doctor) -> dict[str, Any]:
     from kitae_marl.vector.catalogue.doctor import check_parallel_env
 
     report = check_parallel_env(
-        options.env_id, episodes=options.episodes, seed=options.seed, **options.env_kwargs
+        options.env_id,
+        episodes=options.episodes,
+        seed=options.seed,
+        max_episode_steps=options.max_episode_steps,
+        strict_bounds=options.strict_bounds,
+        **options.env_kwargs,
     )
     for line in report.lines():
         say(line)

@@ -152,7 +152,7 @@ def _result(summary: dict[str, Any], path: Path, **more: Any) -> dict[str, Any]:
 def _in_words(returns: dict[str, float]) -> str:
     """Show returns by name in one line."""
     shown = ", ".join(f"{name} {value:.2f}" for name, value in returns.items())
-    return shown or "no episode ended yet"
+    return shown or "none: no episode has ended (--max-episode-steps N truncates episodes)"
 
 
 def train_set(options: Train, path: Path) -> dict[str, Any]:

@@ -30,6 +30,8 @@ from kitae_marl.vector.lean.build import QUIRKS
 from kitae_marl.vector.make import make_parallel_env
 from kitae_marl.vector.options import n_cores
 
+ENDLESS = 3
+"""So many first episodes that do not end tell as much as all of them would."""
 _ROLLOUT_BYTES = 2**30  # the most that observations of one rollout should take
 
 
@@ -40,6 +42,8 @@ def check_parallel_env(
     max_steps: int = 1000,
     patience: float = 30.0,
     seed: int = 0,
+    max_episode_steps: int | None = None,
+    strict_bounds: bool = False,
     **kwargs: Any,
 ) -> Report:
     """Play random legal episodes of a game and report what it does.
@@ -52,6 +56,8 @@ def check_parallel_env(
         patience: seconds after which no further episode is begun; comparing episodes of equal
             seeds takes about as long again at most, by leaving them earlier.
         seed: seed of the first episode.
+        max_episode_steps: where an episode counts as truncated, as in training; None: never.
+        strict_bounds: an observation outside its declared Box is a problem, as in training.
         **kwargs: arguments of the game, for an id.
 
     Returns:
@@ -67,15 +73,19 @@ def check_parallel_env(
             f"expected one parallel environment, got {type(game).__name__}; check a single "
             "environment of the vector instead."
         )
-    player, clock = RandomPlayer(game), time.perf_counter()
+    player, clock = RandomPlayer(game, max_episode_steps, strict_bounds), time.perf_counter()
     for episode in range(episodes):
         player.play(seed + episode, max_steps, action_seed=episode)
-        if time.perf_counter() - clock > patience:
+        endless = not player.observed.lengths and player.observed.unfinished >= ENDLESS
+        if endless or time.perf_counter() - clock > patience:
             break
     steps = _affordable(max_steps, patience / 4, time.perf_counter() - clock, player.observed)
     seeding, problems = _check_seeding(make, game, seed + episodes, steps)
     where = _profile(game, seed, min(steps, 300))
-    report = _report(name, game, player.observed, max_steps, seeding, problems, where, kwargs)
+    limit = {} if max_episode_steps is None else {"--max-episode-steps": max_episode_steps}
+    report = _report(
+        name, game, player.observed, max_steps, seeding, problems, where, kwargs, limit
+    )
     if make is not None:
         game.close()
     return report
@@ -177,15 +187,23 @@ def _report(
     problems: list[str],
     where: tuple[tuple[str, int], ...],
     kwargs: dict[str, Any],
+    limit: dict[str, int],
 ) -> Report:
     """Put the report together."""
+    notes = [f"{text} ({times} times)" for text, times in seen.notes.most_common()]
+    if seen.unfinished and not seen.lengths:
+        notes.insert(
+            0,
+            f"no episode ended within {max_steps} steps; if the game never ends by itself, train, "
+            f"evaluate and watch it with --max-episode-steps {max_steps}",
+        )
     broken = [f"{text} ({times} times)" for text, times in seen.problems.most_common()]
     if seen.empty_masks:
         broken.append(f"an agent who is to act has no legal action ({seen.empty_masks} times)")
     ms = 1e3 * float(np.median(seen.step_seconds)) if seen.step_seconds else 0.0
     n_envs, n_steps = _recommended(game, ms)
     n_workers = min(n_envs, n_cores())
-    twin = twin_serves(name, kwargs)
+    twin = not limit and twin_serves(name, kwargs)
     lengths = seen.lengths or [0]
     return Report(
         name=name,
@@ -209,11 +227,12 @@ def _report(
             if name.startswith(prefix) and not kwargs.get("stock")
         ),
         problems=tuple(problems + broken),
+        notes=tuple(notes),
         wrappers=_wrappers(game),
         n_envs=n_envs,
         n_workers=n_workers,
         twin=twin,
-        command=_command(name, kwargs, n_envs, None if twin else n_workers, n_steps)
+        command=_command(name, kwargs, n_envs, None if twin else n_workers, n_steps, limit)
         if "/" in name or ":" in name
         else "",
     )
@@ -262,7 +281,12 @@ def _wrappers(game: Any) -> tuple[str, ...]:
 
 
 def _command(
-    name: str, kwargs: dict[str, Any], n_envs: int, n_workers: int | None, n_steps: int
+    name: str,
+    kwargs: dict[str, Any],
+    n_envs: int,
+    n_workers: int | None,
+    n_steps: int,
+    limit: dict[str, int],
 ) -> str:
     """The command line that trains with the recommended numbers."""
     words = ["kitae-marl", "train", name, "--n-envs", str(n_envs)]
@@ -271,6 +295,7 @@ def _command(
     if n_steps != 128:
         option = Config().learner.key("n_steps").replace("_", "-")
         words += [f"--{option}", str(n_steps)]
+    words += [str(word) for pair in limit.items() for word in pair]
     if kwargs:
         words += ["--env-kwargs", json.dumps(kwargs)]
     return shlex.join(words)
@@ -298,6 +323,7 @@ class Report:
         where: packages by their share of the time, in percent.
         corrected: what the game gets wrong and the lean construction puts right.
         problems: broken rules; with any of these the game should not be trained on.
+        notes: what deserves a look, though training goes on with it.
         wrappers: wrappers that would help.
         n_envs: recommended number of environments.
         n_workers: recommended number of worker processes, where the game runs in Python.
@@ -322,6 +348,7 @@ class Report:
     where: tuple[tuple[str, int], ...]
     corrected: tuple[str, ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
     wrappers: tuple[str, ...]
     n_envs: int
     n_workers: int
@@ -343,8 +370,9 @@ class Report:
         )
         shares = ", ".join(f"{package} {share}%" for package, share in self.where)
         return [
-            f"{self.name}: {'no rule broken' if self.ok else 'PROBLEMS'}",
+            f"{self.name}: {self._verdict()}",
             *(f"  problem    {problem}" for problem in self.problems),
+            *(f"  note       {note}" for note in self.notes),
             *(f"  agents     {group}" for group in self.groups),
             *([ended] if number else ()),
             *([f"  unfinished {left} left after {n_steps} steps"] if left else ()),
@@ -361,6 +389,13 @@ class Report:
             *(f"  wrapper    {text}" for text in self.wrappers),
             *self._advice(),
         ]
+
+    def _verdict(self) -> str:
+        """All in a few words."""
+        if not self.ok:
+            return "PROBLEMS"
+        endless = self.unfinished[0] and not self.episodes[0]
+        return "no rule broken, but NO EPISODE ENDED" if endless else "no rule broken"
 
     def _advice(self) -> list[str]:
         """How to train on the game."""

@@ -31,6 +31,7 @@ class Observed:
         terminated: episodes that ended by termination of somebody.
         truncated: episodes that ended by truncation of everybody.
         problems: broken rules, each with how often.
+        notes: what training goes on with, each with how often.
         step_seconds: time of each joint step.
         reset_seconds: time of each reset.
         digests: one digest of everything said for each call of ``reset`` and ``step``.
@@ -47,6 +48,7 @@ class Observed:
     terminated: int = 0
     truncated: int = 0
     problems: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
     step_seconds: list[float] = field(default_factory=list)
     reset_seconds: list[float] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
@@ -57,10 +59,14 @@ class RandomPlayer:
 
     Args:
         env: a parallel environment.
+        limit: steps after which an episode is truncated; None: it ends by itself.
+        strict: whether an observation outside its declared Box breaks a rule.
     """
 
-    def __init__(self, env: Any) -> None:
+    def __init__(self, env: Any, limit: int | None = None, strict: bool = False) -> None:
         self.env = env
+        self._limit, self._strict = limit, strict
+        self._examples: dict[str, str] = {}
         self.observed = Observed()
         self._spaces = {a: env.observation_space(a) for a in env.possible_agents}
         self._leaves = {
@@ -97,10 +103,11 @@ class RandomPlayer:
                 return
             observations, rewards, terminations, truncations, infos = result
             self._check_step(before, observations, rewards, terminations, truncations, infos)
-            if not env.agents:
+            limited = step == self._limit and bool(env.agents)
+            if limited or not env.agents:
                 seen.lengths.append(step)
-                seen.terminated += any(terminations.values())
-                seen.truncated += bool(truncations) and all(truncations.values())
+                seen.terminated += any(terminations.values()) and not limited
+                seen.truncated += limited or (bool(truncations) and all(truncations.values()))
                 return
         seen.unfinished += 1
 
@@ -111,7 +118,7 @@ class RandomPlayer:
         if set(observations) != self._first:
             self._problem("reset observes for other agents than env.agents")
         if set(infos) != self._first:
-            self._problem("reset gives infos for other agents than env.agents")
+            self._note("reset gives infos for other agents than env.agents")
         self._check_observations(observations, infos)
         self._digest(observations)
 
@@ -143,15 +150,16 @@ class RandomPlayer:
         parts = (observations, rewards, terminations, truncations, infos)
         for name, part in zip(names, parts, strict=True):
             if set(before) - set(part):
-                self._problem(f"{name} leave out agents that acted")
+                tell = self._note if name == "infos" else self._problem
+                tell(f"{name} leave out agents that acted")
             if name != "rewards" and set(part) - set(before) - after:
-                self._problem(f"{name} are given for agents that are not in the game")
+                self._note(f"{name} are given for agents that are not in the game")
         seen.late_rewards += sum(bool(rewards[agent]) for agent in set(rewards) & self._left)
         flagged = {a for a in before if terminations.get(a) or truncations.get(a)}
         if set(before) - after - flagged:
-            self._problem("an agent left without being terminated or truncated")
+            self._note("an agent left without being terminated or truncated: taken as terminated")
         if flagged & after:
-            self._problem("an agent is terminated or truncated and still in env.agents")
+            self._note("an agent is terminated or truncated and still in env.agents: it has left")
         if after & self._left:
             self._problem("an agent came back in the episode in which it had left")
         self._left |= set(before) - after
@@ -173,7 +181,7 @@ class RandomPlayer:
                 self._problem(f"{agent!r} is not one of possible_agents")
                 continue
             for leaf in self._leaves[agent]:
-                self._check_leaf(leaf, leaf.of(observation))
+                self._check_leaf(agent, leaf, leaf.of(observation))
             info = infos.get(agent, {})
             active = info.get("active", True) and agent in self.env.agents
             if agent in self.env.agents and not active:
@@ -183,20 +191,38 @@ class RandomPlayer:
                 seen.masks.add(where)
                 seen.empty_masks += bool(active and not mask.any())
 
-    def _check_leaf(self, leaf: Leaf, value: Any) -> None:
+    def _check_leaf(self, agent: str, leaf: Leaf, value: Any) -> None:
         """Compare one array with what its space declares."""
         array, name = np.asarray(value), f"observation{leaf.name}"
         if array.shape != leaf.shape:
             self._problem(f"{name} has shape {array.shape}, its space {leaf.shape}")
         elif array.dtype != leaf.dtype and not isinstance(value, int | np.integer):
-            self._problem(f"{name} is {array.dtype}, its space {leaf.dtype}")
+            self._note(f"{name} is {array.dtype}, its space {leaf.dtype}: it is cast")
         elif array.dtype.kind == "f" and not np.isfinite(array).all():
             self._problem(f"{name} is not finite")
         elif (array < leaf.low).any() or (array > leaf.high).any():
-            self._problem(f"{name} is outside the bounds of its space")
+            self._check_bounds(agent, leaf, array)
+
+    def _check_bounds(self, agent: str, leaf: Leaf, array: np.ndarray) -> None:
+        """Name the first value outside of each array: of what agent, where, and how far."""
+        text = f"observation{leaf.name} is outside the bounds of its space"
+        place = tuple(np.argwhere((array < leaf.low) | (array > leaf.high))[0].tolist())
+        low, high = (np.broadcast_to(b, leaf.shape)[place] for b in (leaf.low, leaf.high))
+        example = self._examples.setdefault(
+            text,
+            f"{text}, at first of agent {agent!r}: expected values in [{low}, {high}], got "
+            f"{array[place]}{f' at {list(place)}' if place else ''}",
+        )
+        amounts = leaf.choices is None and not leaf.binary
+        (self._note if amounts and not self._strict else self._problem)(example)
 
     def _problem(self, text: str) -> None:
+        """Count what training refuses."""
         self.observed.problems[text] += 1
+
+    def _note(self, text: str) -> None:
+        """Count what training goes on with."""
+        self.observed.notes[text] += 1
 
     def _digest(self, *parts: Any) -> None:
         """Remember what was said, as a digest."""

@@ -87,12 +87,11 @@ def error_from(reports: list[tuple[dict[str, Any], int, int]]) -> errors.KitaeEr
     """
     reports = sorted(reports, key=lambda item: item[0]["env_index"])
     report, pid, restarts = reports[0]
-    lines = [f"{where(r, p)}: {_summary(r)}" for r, p, _ in reports]
-    message = lines[0]
+    message = f"{where(report, pid)}: {_summary(report)}"
     if report["traceback"]:
         message += "\n\nTraceback in the worker:\n" + report["traceback"].rstrip()
-    if len(lines) > 1:
-        message += "\n\nAlso failed:\n" + "\n".join(lines[1:])
+    if len(reports) > 1:
+        message += "\n\nAlso failed:\n" + "\n".join(_others(reports))
     place: dict[str, Any] = {
         "env_index": report["env_index"],
         "pid": pid,
@@ -116,6 +115,21 @@ def error_from(reports: list[tuple[dict[str, Any], int, int]]) -> errors.KitaeEr
     bad_input = BAD_INPUT[report["error"]](error.remote_message)
     bad_input.__cause__ = error
     return bad_input
+
+
+def _others(reports: list[tuple[dict[str, Any], int, int]]) -> list[str]:
+    """Say what failed beside the first; of those that say the same, how many more there are."""
+    alike: dict[str, list[str]] = {_summary(reports[0][0]): []}
+    for report, pid, _ in reports[1:]:
+        alike.setdefault(_summary(report), []).append(where(report, pid))
+    lines = []
+    for i, (summary, places) in enumerate(alike.items()):
+        if i == 0 and places:
+            lines.append(f"and {len(places)} more, with the same error")
+        elif places:
+            more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+            lines.append(f"{places[0]}: {summary}{more}")
+    return lines
 
 
 def _summary(report: dict[str, Any]) -> str:
