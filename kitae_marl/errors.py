@@ -7,6 +7,9 @@ program may want to tell apart: what a worker did, what a checkpoint held, what 
 import re
 from typing import Any
 
+OWN_CODE = "raised in the user's code:"
+"""How the note on an error begins that a callback or an evaluation raised."""
+
 
 class KitaeError(Exception):
     """Base of the package's own errors."""
@@ -18,6 +21,10 @@ class ConfigError(KitaeError, ValueError):
     def __init__(self, message: str, key: str = "") -> None:
         super().__init__(message)
         self.key = key
+
+
+class AlgorithmError(KitaeError, TypeError):
+    """A user's algorithm or network does not take or return what it should."""
 
 
 class UnknownEnvironmentError(KitaeError, ValueError):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from kitae_marl.algos import checking
 from kitae_marl.algos.nets.networks import NETWORKS
 from kitae_marl.algos.ppo.algorithm import ippo, mappo
 from kitae_marl.config.learner import DECLARED, Declared, LearnerConfig
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, UnknownEnvironmentError
-from kitae_marl.types import Algorithm
+from kitae_marl.types import Algorithm, GroupSpec
 from kitae_marl.vector.ids import imported
 
 ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (ippo, mappo)}
@@ -33,6 +35,15 @@ def get_algorithm(name: str) -> Algorithm:
             "algo",
         )
     return ALGORITHMS[name]
+
+
+def require_sound(algorithm: Algorithm, groups: tuple[GroupSpec, ...], config: Config) -> None:
+    """Raise an AlgorithmError where a user's algorithm takes or returns what it should not.
+
+    Those of the package are tested; tracing them once more would take time.
+    """
+    if algorithm.name not in _OURS:
+        checking.require_sound(algorithm, groups, config)
 
 
 def register(thing: Algorithm | Callable[..., Any], name: str | None = None) -> None:
@@ -73,6 +84,26 @@ def _register_algorithm(algorithm: Algorithm, name: str) -> None:
         raise TypeError(
             f"expected settings of {name!r} that are a class derived from "
             f"kitae_marl.LearnerConfig, got {settings!r}."
+        )
+    parameters = vars(settings).get("__dataclass_params__")
+    if settings is not LearnerConfig and not (parameters and parameters.frozen):
+        raise TypeError(
+            f"expected {settings.__name__} as a frozen dataclass, got a class that is none; write "
+            "@dataclass(frozen=True) above it."
+        )
+    fields = dataclasses.fields(settings)
+    missing = dataclasses.MISSING
+    bare = [f.name for f in fields if f.default is missing and f.default_factory is missing]
+    if bare:
+        raise TypeError(
+            f"expected a default for every field of {settings.__name__}, got none for {bare}."
+        )
+    named = {*settings.TRACED, *settings.FIXED, *settings.SIZES, *settings.REGISTERED}
+    unknown = sorted(named - {f.name for f in fields})
+    if unknown:
+        raise TypeError(
+            f"expected TRACED, FIXED, SIZES and REGISTERED of {settings.__name__} to name its "
+            f"fields, got {unknown}."
         )
     if settings.SECTION != LearnerConfig.SECTION:
         raise TypeError(
@@ -117,10 +148,7 @@ def import_registered(config: Config) -> None:
 
 def named_code(config: Config) -> list[str]:
     """Return what the settings of a run name as ``module:name`` and is not registered yet."""
-    learner = config.learner
-    names = [(config.algo, ALGORITHMS)]
-    names += [(getattr(learner, name), NETWORKS) for name in learner.REGISTERED]
-    return [name for name, known in names if ":" in name and name not in known]
+    return [name for name in config.modules if name not in {*ALGORITHMS, *NETWORKS}]
 
 
 def _import_named(key: str, text: str, known: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ from kitae_marl.cli.options.showing import Export, Plot, Watch
 from kitae_marl.cli.options.training import Runs, Train
 from kitae_marl.config.run import Config
 from kitae_marl.errors import (
+    OWN_CODE,
     CheckpointError,
     CheckpointWriteError,
     ConfigError,
@@ -141,9 +142,12 @@ def parse(args: list[str]) -> Any:
         seeds = sets.read_set(path)
         values |= {"seed": seeds[0], "seeds": len(seeds)}
     rest = args[args.index("train") + 1 :]
-    return tyro.cli(
+    parsed = tyro.cli(
         Train, args=rest, prog="kitae-marl train", default=Train(**values), registry=REGISTRY
     )
+    if isinstance(stored.own, dict) and isinstance(parsed.own, dict):  # given over stored ones
+        parsed = dataclasses.replace(parsed, own={**stored.own, **parsed.own})
+    return parsed
 
 
 def _require_asked(stored: Config, args: list[str], allow_import: bool) -> None:
@@ -151,12 +155,10 @@ def _require_asked(stored: Config, args: list[str], allow_import: bool) -> None:
 
     Its config may come from somebody else; what stands on the command line was asked for.
     """
-    learner = stored.learner
     own = stored.own if isinstance(stored.own, dict) else {}
-    named = [stored.algo, *(getattr(learner, name) for name in learner.REGISTERED), *own.values()]
-    for text in named:
+    for text in [*stored.modules, *(str(value) for value in own.values())]:
         asked = any(arg == text or arg.endswith(f"={text}") for arg in args)
-        if isinstance(text, str) and ":" in text and not asked and not allow_import:
+        if ":" in text and not asked and not allow_import:
             raise ConfigError(
                 f"algo: the run was trained with {text}, which is a module to import; add "
                 "--allow-import if you trust it.",
@@ -202,7 +204,8 @@ def main(args: list[str] | None = None) -> None:
         if _shut_unread_output() and unread:
             _leave_if_busy(128 + SIGPIPE)
             sys.exit(128 + SIGPIPE)
-        known = isinstance(error, REPORTED)
+        # What the user's own code raised is shown with its lines, whatever it is.
+        known = isinstance(error, REPORTED) and not _of_own_code(error)
         if known:
             say_error(f"error: {error}")
         _end_json(args, str(error) if known else REASONS.get(code, repr(error)), code)
@@ -211,6 +214,11 @@ def main(args: list[str] | None = None) -> None:
             raise
     if code:
         sys.exit(code)
+
+
+def _of_own_code(error: BaseException) -> bool:
+    """Whether a callback or an evaluation of the user's raised an error, as a note on it says."""
+    return any(note.startswith(OWN_CODE) for note in getattr(error, "__notes__", ()))
 
 
 def _end_json(args: list[str], reason: str, code: Any) -> None:
@@ -281,7 +289,7 @@ def _exit_code(error: BaseException) -> Any:
         return 128 + SIGINT
     if isinstance(error, SystemExit):
         return error.code
-    if not isinstance(error, REPORTED):
+    if not isinstance(error, REPORTED) or _of_own_code(error):
         return 1
     if isinstance(error, CheckpointWriteError):
         return 74

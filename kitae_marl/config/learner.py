@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 from kitae_marl.config.checks import require, require_count
 
+PLAIN = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
+"""What a setting of a plain type may be, by the type's name."""
 Sharing: TypeAlias = bool | dict[str, Literal["shared", "independent"]]
 """Whether agents of a group share parameters: all or none, or by patterns of agents' names."""
 
@@ -49,6 +52,18 @@ class LearnerConfig:
         )
         expected = f"true, false, or one of {kinds} by pattern of agent names"
         require(good, self.key("share_params"), expected, value)
+        if self.SECTION == LearnerConfig.SECTION:
+            self._require_types()
+
+    def _require_types(self) -> None:
+        """Check settings of a plain type, for authors who check nothing themselves."""
+        for field in dataclasses.fields(self):
+            kind = field.type if isinstance(field.type, str) else field.type.__name__
+            value = getattr(self, field.name)
+            if kind in PLAIN:
+                good = isinstance(value, PLAIN[kind])
+                good &= kind == "bool" or not isinstance(value, bool)
+                require(good, self.key(field.name), f"a value of type {kind}", value)
 
     @classmethod
     def key(cls, name: str) -> str:

@@ -159,7 +159,8 @@ class Config:
             require(is_json(_without_tuples(dataclasses.asdict(own))), "own", as_stored, own)
             object.__setattr__(self, "own", own)
         else:
-            require(self.own is None or isinstance(self.own, dict), "own", "a dict", self.own)
+            expected = f"a dict, or {self.algo} to be registered before (kitae_marl.register)"
+            require(self.own is None or isinstance(self.own, dict), "own", expected, self.own)
         for section, other in SECTIONS.items():
             value = getattr(self, section)
             unread = section == settings.SECTION or value == other()
@@ -179,6 +180,13 @@ class Config:
     def section(self) -> str:
         """Name of the field that holds the settings of the run's algorithm."""
         return self.learner.SECTION
+
+    @property
+    def modules(self) -> list[str]:
+        """What the settings name as ``module:name``, code to import: algorithm and networks."""
+        learner = self.learner
+        named = [self.algo, *(getattr(learner, name) for name in learner.REGISTERED)]
+        return [text for text in named if ":" in text]
 
     @property
     def central(self) -> bool:

@@ -236,11 +236,24 @@ def evaluation_of(
 
     Returns:
         ``evaluate(agent) -> metrics``: the means of ``return/<agent>``, ``return/mean`` (over
-        agents) and ``episode/length``.
+        agents) and ``episode/length``; nothing where training is to end meanwhile.
     """
 
+    class Stopped(Exception):
+        """Nobody waits for the rest of the episodes."""
+
     def evaluate_agent(agent: Any) -> dict[str, float]:
-        outcome = evaluate(agent.player().select_action, env, n_episodes, seed=seed)
+        player = agent.player()
+
+        def policy(observations: AgentPyTree, infos: Mapping[str, Any]) -> AgentPyTree:
+            if agent.stopping:
+                raise Stopped
+            return player.select_action(observations, infos)
+
+        try:
+            outcome = evaluate(policy, env, n_episodes, seed=seed)
+        except Stopped:
+            return {}
         means = {f"return/{name}": float(x.mean()) for name, x in outcome.returns.items()}
         mean = sum(means.values()) / len(means)
         return {**means, "return/mean": mean, "episode/length": float(outcome.lengths.mean())}

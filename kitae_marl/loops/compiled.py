@@ -126,6 +126,7 @@ def rollout_factory(
     """
     explore = remember(algorithm.explore(groups, config))
 
+    # Sums over finished episodes ride in the carry: as outputs of the scan T rows would be kept.
     def step(both: tuple[LoopState, Any], keys: Any) -> tuple[tuple[LoopState, Any], Experience]:
         loop, totals = both
         loop, experience, finished = _joint_step(game, groups, explore, loop, *keys)
@@ -166,10 +167,13 @@ def chunk_factory(
         loop, experience, totals = rollout(loop)
         state, info = learn(loop.state, loop.root_key, loop.step, experience)
         info = {f"update/{name}": value for name, value in info.items()}
+        # A bundle is one array for each dtype, so that a chunk writes two rows and not one for each
+        # metric.
         return loop._replace(state=state), Bundle.of({**info, **totals})
 
     def run(loop: LoopState, n_updates: jax.Array) -> tuple[LoopState, Bundle]:
-        update = jax.jit(one_update, inline=True)  # traced once, though it is called twice
+        # Traced once, though it is called twice: for the shapes of the metrics and in the loop.
+        update = jax.jit(one_update, inline=True)
         shapes = jax.eval_shape(update, loop)[1]
         metrics = jax.tree.map(lambda s: jnp.zeros((MAX_CHUNK, *s.shape), s.dtype), shapes)
 
@@ -179,6 +183,7 @@ def chunk_factory(
             put = jax.lax.dynamic_update_index_in_dim
             return loop, jax.tree.map(lambda all, one: put(all, one, i, 0), metrics, info)
 
+        # Not a scan: its length would be a constant of the program, and each length a compilation.
         return jax.lax.fori_loop(0, n_updates, body, (loop, metrics))
 
     return run
@@ -187,7 +192,8 @@ def chunk_factory(
 def _step_keys(loop: LoopState, n_steps: int) -> tuple[jax.Array, jax.Array]:
     """Keys of the next joint steps ``[T]``, of exploration and of the games' chance.
 
-    They are derived all at once: one by one they cost kernels, and time, in every step.
+    They are derived all at once: one by one they cost kernels, and time, in every step. Chance
+    counts from 1 on, as key 0 has begun the games (``start_loop``).
     """
     steps = loop.step + jnp.arange(n_steps, dtype=jnp.uint32)
     roots = jnp.stack([loop.root_key, loop.game_key])

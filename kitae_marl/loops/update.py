@@ -34,6 +34,7 @@ def skip_nonfinite(learn: Callable[..., Any]) -> Callable[..., Any]:
 
     def guarded(state: Any, key: jax.Array, experience: Any) -> tuple[Any, dict[str, jax.Array]]:
         learned, info = learn(state, key, experience)
+        learned = jax.tree.map(jnp.asarray, learned)  # a number of Python is an array from here on
         leaves = jax.tree.leaves(learned)
         # One vector and one branch are two dozen kernels less to compile than a test and a choice
         # of every leaf.

@@ -1,4 +1,4 @@
-"""Acting: what chooses actions with given parameters, in training and in play."""
+"""This file is for what chooses actions with given parameters, in training and in play."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first legal action of everyone: what to step a game with when nothing is being learnt."""
+"""This file has the policies that learn nothing: random and first legal actions, and seats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent: the only stateful shell around the pure functions of an algorithm."""
+"""This file has the agent, which holds what one run changes and calls an algorithm's functions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kitae_marl.algos import get_algorithm, require_sound
 from kitae_marl.config.run import Config
 from kitae_marl.data.groups import learning_groups
 from kitae_marl.data.keys import EXPLORE, INIT, key_for
@@ -61,6 +62,7 @@ class Agent:
                 f"expected a kitae_marl.Config, got {type(config).__name__}; settings of an "
                 "algorithm go into its fields, such as Config(ppo=PPOConfig(...))."
             )
+        config = dataclasses.replace(config)  # checked anew: its algorithm may be registered by now
         groups = learning_groups(env, config)
         self._setup(list(env.possible_agents), groups, config)
 
@@ -69,8 +71,9 @@ class Agent:
     ) -> None:
         """Make keys, and what is compiled, each function once."""
         self.config, self.possible_agents, self.groups = config, possible_agents, groups
+        self.algorithm = get_algorithm(config.algo)
+        require_sound(self.algorithm, groups, config)
         self._player = Player(possible_agents, groups, config, jax.random.key(config.seed))
-        self.algorithm = self._player.algorithm
         self.carry: Any = ()
         self.step = self.learned_step = 0
         self.stopping = 0
@@ -278,7 +281,8 @@ class Agent:
             KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, or where nobody reads the
                 progress any more (141), once the state is saved.
         """
-        hooks = make_hooks(callbacks, evaluate, evaluate_every)
+        with session.closing_on_error(env):
+            hooks = make_hooks(callbacks, evaluate, evaluate_every)
         path = None if run_dir is None else Path(run_dir).resolve()
         return session.train([self], env, [path], overwrite=overwrite, show=show, hooks=hooks)[0]
 
@@ -315,7 +319,8 @@ class Agent:
                 beyond ``config.env_steps``.
             RunLockedError: if another trainer is at work in the folder.
         """
-        hooks = make_hooks(callbacks, evaluate, evaluate_every)
+        with session.closing_on_error(env):
+            hooks = make_hooks(callbacks, evaluate, evaluate_every)
         return session.resume(self, env, run_dir, step=step, exact=exact, show=show, hooks=hooks)
 
     def load_checkpoint(self, run_dir: Path, step: int | None = None) -> dict[str, Any]:

@@ -1,11 +1,14 @@
-"""What a user may have called while a run is trained, and what is done after each update."""
+"""This file says what a user may have called during training, and does what follows each update."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from kitae_marl.errors import ConfigError, UnknownEnvironmentError
+import numpy as np
+
+from kitae_marl.errors import OWN_CODE, ConfigError, UnknownEnvironmentError
 from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.types import Run
@@ -23,7 +26,7 @@ class Callback:
     with, but not be trained or changed; keep copies of it (``agent.player()``), for the next update
     takes the memory of its arrays. Where a method returns True, training ends in
     order after this update: the state is saved, and ``--resume`` goes on from there. What a method
-    raises ends the training as an error; the last checkpoint stands.
+    raises ends the training as an error, once the last update is saved.
 
     The loop on the host calls ``after_update`` after every update. The compiled loop calls it
     between two chunks of updates, about once a second, with the state after the last one; where
@@ -93,6 +96,10 @@ def make_hooks(
         ValueError: if one of ``evaluate`` and ``evaluate_every`` is given without the other, or the
             latter is below 1.
     """
+    if isinstance(callbacks, str | Callback) or not isinstance(callbacks, Sequence):
+        raise TypeError(
+            f"expected callbacks as a list of objects, got {callbacks!r}; write [...] around it."
+        )
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise TypeError(
@@ -137,7 +144,16 @@ def import_callback(text: str) -> Callback:
     Errors are those of :func:`find_callback`.
     """
     found = find_callback(text)
-    return found() if isinstance(found, type) else found
+    if not isinstance(found, type):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        raise ConfigError(
+            f"callback: expected {text} to be made without arguments, got "
+            f"{type(error).__name__}: {error}.",
+            "callback",
+        ) from error
 
 
 def _numbers(metrics: Any) -> dict[str, float]:
@@ -163,6 +179,28 @@ def _numbers(metrics: Any) -> dict[str, float]:
     return numbers
 
 
+@contextmanager
+def _naming(thing: Any, method: str) -> Iterator[None]:
+    """Note on what is raised that it comes from the user's own code, and from where."""
+    try:
+        yield
+    except Exception as error:
+        of = f"{type(thing).__name__}." if isinstance(thing, Callback) else ""
+        error.add_note(f"{OWN_CODE} {of}{method}")
+        raise
+
+
+def _asks(answer: Any) -> bool:
+    """Whether what a callback returned asks for the end.
+
+    Raises:
+        TypeError: if it is neither a truth value nor None: an answer that was not meant as one.
+    """
+    if answer is None or isinstance(answer, bool | np.bool_):
+        return bool(answer)
+    raise TypeError(f"expected True, False or None of a callback, got {answer!r}.")
+
+
 class AfterUpdate:
     """What follows an update of one run: evaluation, callbacks, checkpoint.
 
@@ -184,15 +222,19 @@ class AfterUpdate:
 
     def tell_start(self, env: VecParallelEnv, agent: Run) -> None:
         """Tell the callbacks that training begins."""
+        now = agent.step * agent.config.n_envs
         for callback in self._hooks.callbacks:
-            callback.at_start(agent.step * agent.config.n_envs, env, agent)
+            with _naming(callback, "at_start"):
+                callback.at_start(now, env, agent)
 
     def save(self, step: int, agent: Run) -> None:
         """Evaluate if that is due, call back, save if that is due; ``step`` is the joint step."""
         now = step * agent.config.n_envs
         asked = self._evaluate(now, agent)
         for callback in self._hooks.callbacks:
-            asked |= bool(callback.after_update(now, dict(self._logger.newest), agent))
+            with _naming(callback, "after_update"):
+                answer = callback.after_update(now, dict(self._logger.newest), agent)
+                asked |= _asks(answer)
         if self.checkpointer is not None:
             self.checkpointer.save(step, agent)
         if asked:
@@ -204,13 +246,17 @@ class AfterUpdate:
         if evaluate is None or now // every == self._evaluated // every:
             return False
         self._evaluated = now
-        metrics = _numbers(evaluate(agent))
+        # An evaluation that a signal has cut short has nothing to say.
+        with _naming(evaluate, "evaluate"):
+            metrics = _numbers(evaluate(agent))
+        if not metrics:
+            return False
         self._logger.add_row(now, {f"evaluation/{name}": x for name, x in metrics.items()})
-        asked = [
-            callback.after_evaluation(now, dict(metrics), agent)
-            for callback in self._hooks.callbacks
-        ]
-        return any(asked)
+        asked = False
+        for callback in self._hooks.callbacks:
+            with _naming(callback, "after_evaluation"):
+                asked |= _asks(callback.after_evaluation(now, dict(metrics), agent))
+        return asked
 
     def end(self, agent: Run) -> None:
         """Save the last state."""
@@ -221,4 +267,5 @@ class AfterUpdate:
         """Tell the callbacks that training has ended."""
         now = agent.learned_step * agent.config.n_envs
         for callback in self._hooks.callbacks:
-            callback.at_end(now, dict(self._logger.newest), agent)
+            with _naming(callback, "at_end"):
+                callback.at_end(now, dict(self._logger.newest), agent)

@@ -1,4 +1,4 @@
-"""Many runs in one compiled program: over seeds, and over settings of the algorithm."""
+"""This file trains many runs in one compiled program, over seeds and over settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kitae_marl.config.checks import require_count
 from kitae_marl.config.learner import LearnerConfig
 from kitae_marl.config.run import Config
 from kitae_marl.errors import CheckpointError, ConfigError
@@ -82,8 +83,10 @@ def train_many(
         RunExistsError: if a folder is not free.
     """
     hooks = make_hooks(callbacks, evaluate, evaluate_every)  # refused before a folder is replaced
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds: expected different seeds, got {list(seeds)}.", "seeds")
+    if not isinstance(seeds, Sequence) or not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds: expected a list of different seeds, got {seeds!r}.", "seeds")
+    for seed in seeds:
+        require_count("seed", seed, 0)
     configs: list[Config] = []
     paths: list[Path | None] = []
     for name, learner in _combinations(config, hyperparameters or {}):
@@ -165,6 +168,8 @@ def train_runs(
         show: whether to print the progress of the first run.
         hooks: what is called meanwhile.
     """
+    if isinstance(game, str):  # what is kept says what was trained on
+        configs = [dataclasses.replace(config, env_id=game) for config in configs]
     config = configs[0]
     kwargs = config.env_kwargs if isinstance(game, str) else {}
     env = CompiledVecParallelEnv(game, config.n_envs, **kwargs)

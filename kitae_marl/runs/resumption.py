@@ -1,4 +1,4 @@
-"""What must hold before a run goes on: its settings, and where its checkpoint was written."""
+"""This file checks that a run may go on, and loads its checkpoint."""
 
 from __future__ import annotations
 

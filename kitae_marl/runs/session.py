@@ -1,4 +1,4 @@
-"""The training of runs from start to end: folders, signals, logs, checkpoints, summaries."""
+"""This file trains runs from start to end: folders, signals, logs, checkpoints, summaries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kitae_marl.data.groups import require_spaces
-from kitae_marl.errors import ConfigError, TrainingDivergedError
+from kitae_marl.errors import CheckpointWriteError, ConfigError, TrainingDivergedError
 from kitae_marl.loops import devices
 from kitae_marl.loops.chunks import train_in_chunks
 from kitae_marl.loops.train import check_env, vectorized_train
@@ -56,7 +56,7 @@ def train(
         The summary of each run, as it is written to its folder.
     """
     with ExitStack() as held:
-        with _closing_on_error(env):
+        with closing_on_error(env):
             for agent, path in zip(agents, paths, strict=True):
                 _require_one_keeper(path)
                 _require_steps_left(agent, at_least=0 if goes_on else 1)
@@ -82,7 +82,7 @@ def resume(
 ) -> dict[str, Any]:
     """Go on with a run; ``Agent.resume`` says what comes in and out."""
     with ExitStack() as held:
-        with _closing_on_error(env):
+        with closing_on_error(env):
             path = find_run(run_dir)
             require_folder(path)
             _require_one_keeper(path)
@@ -150,13 +150,16 @@ class Session:
             agent.step = self._start  # what was explored and not learned is played again
         started = time.perf_counter()
         try:
-            with _closing_on_error(self._env):
+            with closing_on_error(self._env):
                 for agent, follower in zip(self._agents, self._followers, strict=True):
                     follower.tell_start(self._env, agent)
             self._learn()
             for agent, follower in zip(self._agents, self._followers, strict=True):
                 follower.end(agent)
-        except TrainingDivergedError as error:
+        except Exception as error:
+            if not isinstance(error, TrainingDivergedError):
+                self._keep_after(error)
+                raise
             self._keep_sound_runs(error, time.perf_counter() - started)
             raise self._with_last_good(error) from error
         finally:
@@ -170,6 +173,28 @@ class Session:
             _say_stopped(stopping, summaries[0] if self._paths[0] else None)
         pass_on(max(stopping, 0))
         return summaries
+
+    def _keep_after(self, error: Exception) -> None:
+        """Save the last whole update of each run after an error, and say how to go on.
+
+        What a game or a callback raises after hours has nothing to do with what was learned before.
+        """
+        if isinstance(error, CheckpointWriteError):
+            return  # the disk refuses
+        kept = []
+        for agent, path, follower in zip(self._agents, self._paths, self._followers, strict=True):
+            if path is None or agent.learned_step == self._start:
+                continue
+            try:
+                follower.end(agent)
+            except Exception as second:  # the first error is the one to raise
+                warnings.warn(f"the run could not be saved after an error: {second}", stacklevel=2)
+                return
+            kept.append(path.name)
+        if kept and self._show:
+            done = self._agents[0].learned_step * self._agents[0].config.n_envs
+            with suppress(BrokenPipeError):
+                say(f"after an error: saved at step {done}; --resume goes on from there")
 
     def _keep_sound_runs(self, error: TrainingDivergedError, wall: float) -> None:
         """Save the runs that were trained beside those that diverged, as if these were not."""
@@ -234,7 +259,7 @@ class Session:
 
 
 @contextmanager
-def _closing_on_error(env: Any) -> Iterator[None]:
+def closing_on_error(env: Any) -> Iterator[None]:
     """Close the environment if the block raises."""
     try:
         yield

@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import pkgutil
 import re
+import traceback
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -114,20 +115,26 @@ def imported(id: str) -> Any:
         UnknownEnvironmentError: if there is no such module, or nothing of this name in it.
     """
     module_name, _, attributes = id.strip().partition(":")
-    if not module_name or not attributes or attributes.startswith("."):
-        raise UnknownEnvironmentError(
-            f"{id!r}: expected module:name, such as mine:Thing; got nothing after a module's name."
-            if module_name
-            else f"{id!r}: expected module:name, such as mine:Thing."
-        )
+    if not all(part.isidentifier() for part in f"{module_name}.{attributes}".split(".")):
+        raise UnknownEnvironmentError(f"{id!r}: expected module:name, such as mine:Thing.")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
+            raise UnknownEnvironmentError(
+                f"{id!r}: importing {module_name} raised {type(error).__name__}: {error}; install "
+                "what it needs, or put it where Python looks."
+            ) from error
         raise UnknownEnvironmentError(
             f"{id!r}: there is no module {error.name!r} where Python looks for modules; "
             "if it stands in this folder, put PYTHONPATH=. before the command."
+        ) from error
+    except (Exception, SystemExit) as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        where = (error.filename, error.lineno) if isinstance(error, SyntaxError) else at[:2]
+        raise UnknownEnvironmentError(
+            f"{id!r}: importing {module_name} raised {type(error).__name__}: {error} "
+            f"({where[0]}, line {where[1]})."
         ) from error
     for attribute in attributes.split("."):
         if not hasattr(found, attribute):

@@ -18,7 +18,7 @@ import pytest
 from kitae_marl import Agent
 from kitae_marl.errors import ConfigError
 from kitae_marl.loops import devices
-from kitae_marl.loops.devices import BLOCK_ROWS, dense_product, n_blocks
+from kitae_marl.loops.devices import BLOCK_ROWS, convolution, dense_product, n_blocks
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "sharding_script.py"
 ROWS = (((1,), (0,)), ((), ()))
@@ -171,3 +171,48 @@ def test_products_and_gradients_are_the_usual_ones(
     monkeypatch.setattr(devices, "on_cpu", lambda: False)
     for got, expected in zip(quick, both(), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+class TestConvolution:
+    @pytest.mark.parametrize(
+        ("picture", "kernel", "stride", "padding"),
+        [
+            ((84, 84, 4), (8, 8), 4, "VALID"),
+            ((87, 85, 3), (8, 8), 4, "VALID"),
+            ((20, 20, 8), (4, 4), 2, "VALID"),
+            ((9, 9, 8), (3, 3), 1, "VALID"),
+            ((8, 6, 1), (3, 3), 1, "SAME"),
+            ((8, 7, 2), (3, 3), 2, "SAME"),
+            ((9, 9, 2), (4, 4), 2, "SAME"),
+            ((10, 12, 2), (4, 2), 2, ((1, 0), (2, 3))),
+        ],
+    )
+    def test_it_is_that_of_xla_with_its_gradients(self, picture, kernel, stride, padding):
+        rng = np.random.default_rng(0)
+        x = jnp.asarray(rng.normal(size=(2, *picture)), jnp.float32)
+        weights = jnp.asarray(rng.normal(size=(*kernel, picture[2], 5)), jnp.float32)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        ways = (convolution, jax.lax.conv_general_dilated)
+
+        def of(way: Any, x: Any, weights: Any) -> Any:
+            return way(x, weights, (stride, stride), padding, dimension_numbers=numbers)
+
+        ours, xlas = (jax.jit(of, static_argnums=0)(way, x, weights) for way in ways)
+        assert ours.shape == xlas.shape
+        scale = float(jnp.abs(xlas).max())
+        np.testing.assert_allclose(ours, xlas, atol=1e-6 * scale)
+        ours, xlas = (
+            jax.jit(jax.grad(lambda *args, way=way: jnp.sum(of(way, *args) ** 2), (0, 1)))(
+                x, weights
+            )
+            for way in ways
+        )
+        for mine, other in zip(ours, xlas, strict=True):
+            np.testing.assert_allclose(mine, other, atol=2e-6 * float(jnp.abs(other).max()))
+
+    def test_other_devices_use_that_of_xla(self, monkeypatch):
+        monkeypatch.setattr(devices, "on_cpu", lambda: False)
+        x, weights = jnp.ones((1, 8, 8, 1)), jnp.ones((3, 3, 1, 2))
+        rest = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+        lowered = jax.jit(lambda *a: convolution(*a, (1, 1), "SAME", **rest)).lower(x, weights)
+        assert "convolution" in lowered.as_text()

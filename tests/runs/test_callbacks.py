@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,16 @@ import pytest
 from clock_run import CONFIG, make_env
 from command_line import ENVIRONMENT, program
 
-from kitae_marl import Agent, Callback, CompiledVecParallelEnv, Config, PPOConfig, train_many
+from kitae_marl import (
+    Agent,
+    Callback,
+    CompiledVecParallelEnv,
+    Config,
+    PPOConfig,
+    evaluation_of,
+    train_many,
+)
+from kitae_marl.runs.callbacks import ASKED
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 PAGE = Path(__file__).resolve().parents[2] / "kitae_marl" / "README.md"
@@ -120,7 +131,7 @@ class TestBothLoops:
         }
 
     @pytest.mark.parametrize("method", ["at_start", "after_update", "at_end"])
-    def test_what_one_raises_ends_the_training_and_the_environments_are_closed(
+    def test_what_one_raises_ends_the_training_saved_and_the_environments_are_closed(
         self, kind, method, tmp_path
     ):
         def fail(self: Any, *told: Any) -> None:
@@ -128,10 +139,15 @@ class TestBothLoops:
 
         failing = type("Failing", (Callback,), {method: fail})()
         env, config = make(kind)
+        config = replace(config, save_every=10**6)
         agent = Agent(env, config)
-        with pytest.raises(LookupError, match="of the user's own"):
+        with pytest.raises(LookupError, match="of the user's own") as caught:
             agent.train(env, tmp_path / "run", show=False, callbacks=[failing])
         assert env.closed
+        assert f"Failing.{method}" in caught.value.__notes__[0]
+        if method != "at_start":
+            loaded = Agent.load(tmp_path / "run")
+            assert loaded.learned_step == agent.learned_step > 0
 
     def test_another_training_in_this_process_goes_on_with_new_games(self, kind, tmp_path):
         env, config = make(kind)
@@ -145,7 +161,51 @@ class TestBothLoops:
         assert summary["env_steps"] == config.env_steps
 
 
+class TestAnswers:
+    @pytest.mark.parametrize("answer", ["no", 1, np.array([True, False])])
+    def test_an_answer_that_is_no_truth_value_is_refused(self, answer):
+        class Odd(Callback):
+            def after_update(self, step: int, metrics: Mapping[str, float], agent: Any) -> Any:
+                return answer
+
+        env, config = make("host")
+        with pytest.raises(TypeError, match="expected True, False or None of a callback, got"):
+            Agent(env, config).train(env, show=False, callbacks=[Odd()])
+
+    @pytest.mark.parametrize("callbacks", [None, Callback(), "mine"])
+    def test_what_is_no_list_of_callbacks_is_refused_and_the_environments_are_closed(
+        self, callbacks
+    ):
+        env, config = make("host")
+        with pytest.raises(TypeError, match="expected callbacks as a list of objects, got"):
+            Agent(env, config).train(env, show=False, callbacks=callbacks)
+        assert env.closed
+
+    def test_metrics_may_be_kept(self):
+        kept: list[Any] = []
+
+        class Keep(Callback):
+            def after_update(self, step: int, metrics: Any, agent: Any) -> None:
+                kept.append(metrics)
+                metrics.clear()
+
+        record = Record()
+        env, config = make("host")
+        Agent(env, config).train(env, show=False, callbacks=[Keep(), record])
+        assert len({id(metrics) for metrics in kept}) == 6
+        assert all(told[2] for told in record.told if told[0] == "update")
+
+
 class TestEvaluations:
+    def test_a_signal_cuts_one_short_and_nothing_is_told(self):
+        env, config = make("host")
+        own, agent = make_env(), Agent(env, config)
+        evaluate = evaluation_of(own, 10**9)
+
+        Timer(0.3, lambda: setattr(agent, "stopping", ASKED)).start()
+        assert evaluate(agent) == {}
+        own.close()
+
     @pytest.mark.parametrize(
         ("result", "words"),
         [
@@ -182,11 +242,16 @@ class TestEvaluations:
         ("nomodule:x", "there is no module 'nomodule'"),
         ("json", "expected module:name"),
         ("json:nothing", "has no 'nothing'"),
+        (":x", "expected module:name"),
+        ("torn:x", "importing torn raised SyntaxError"),
+        ("ends:x", "importing ends raised SystemExit: 3"),
         ("json:dumps", "derived from kitae_marl.Callback, got function"),
         ("json:JSONDecoder", "derived from kitae_marl.Callback, got the class JSONDecoder"),
     ],
 )
 def test_names_of_no_callback_are_refused_before_a_folder_is_replaced(text, error, tmp_path):
+    (tmp_path / "torn.py").write_text("def\n")
+    (tmp_path / "ends.py").write_text("import sys\nsys.exit(3)\n")
     (tmp_path / "runs" / "x").mkdir(parents=True)
     (tmp_path / "runs" / "x" / "config.json").write_text(CONFIG.to_json())
     done = program(
@@ -270,6 +335,19 @@ def test_the_pages_callbacks_run_as_written(tmp_path):
         False,
         True,
     ]
+
+
+def test_the_pages_callbacks_in_python_run_as_written(tmp_path):
+    write_modules(tmp_path, "A callback")
+    change(tmp_path / "good.py", {"200_000": "4096", "100_000": "2048"})
+    change(tmp_path / "mine.py", {"-20.0": "-90.0"})
+    done = subprocess.run(
+        [sys.executable, "good.py"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "stopped by a callback" in done.stdout
+    with open(tmp_path / "runs" / "good" / "metrics.csv") as file:
+        assert [row["evaluation/return/mean"] != "" for row in csv.DictReader(file)] == [True]
 
 
 def test_the_pages_curriculum_of_options_runs_as_written(tmp_path):

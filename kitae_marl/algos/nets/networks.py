@@ -15,9 +15,9 @@ from jaxtyping import Array, Float
 from kitae_envs.spaces import parts_of
 
 from kitae_marl.algos.nets.distributions import Distribution
-from kitae_marl.data.spaces import Leaf, leaves
-from kitae_marl.errors import ConfigError
-from kitae_marl.loops.devices import dense_product
+from kitae_marl.data.spaces import Leaf, leaves, space_text, zeros
+from kitae_marl.errors import AlgorithmError, ConfigError
+from kitae_marl.loops.devices import convolution, dense_product
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"tanh": nn.tanh, "relu": nn.relu}
 NETWORKS: dict[str, Callable[[gym.Space], nn.Module]] = {}
@@ -43,13 +43,45 @@ def network_for(name: str, space: gym.Space) -> nn.Module | None:
             "line.",
             "network",
         )
-    module = NETWORKS[name](space)
+    try:
+        module = NETWORKS[name](space)
+    except Exception as error:
+        raise AlgorithmError(
+            f"expected the network {name!r} to be made for an observation space, got "
+            f"{type(error).__name__}: {error}"
+        ) from error
     if not isinstance(module, nn.Module):
         raise TypeError(
             f"expected the network {name!r} to make a flax.linen.Module for {space}, got "
             f"{type(module).__name__}."
         )
+    _require_features(name, module, space)
     return module
+
+
+def _require_features(name: str, module: nn.Module, space: gym.Space) -> None:
+    """Raise an AlgorithmError unless a user's network makes features ``[*B, K]``; it is traced."""
+    lead = (2, 3)
+    expected = f"expected the network {name!r} to return numbers [2, 3, K] for observations [2, 3,"
+    expected += f" ...] of {space_text(space)}"
+    observation = zeros(space, *lead)
+    try:
+        variables = jax.eval_shape(module.init, jax.random.key(0), observation)
+        others = sorted(set(variables) - {"params"})
+        features: Any = None if others else jax.eval_shape(module.apply, variables, observation)
+    except Exception as error:
+        text = str(error).splitlines()[0] if str(error) else ""
+        raise AlgorithmError(f"{expected}, got {type(error).__name__}: {text}") from error
+    if others:
+        raise AlgorithmError(
+            f"expected the network {name!r} to have parameters alone, got {others} too; what "
+            "changes from call to call, as of BatchNorm, has no place in a policy."
+        )
+    shape = getattr(features, "shape", None)
+    good = shape is not None and len(shape) == 3 and shape[:2] == lead and shape[2] > 0
+    if not good or not jnp.issubdtype(features.dtype, jnp.floating):
+        got = type(features).__name__ if shape is None else f"{features.dtype}{list(shape)}"
+        raise AlgorithmError(f"{expected}, got {got}.")
 
 
 class ImageEncoder(nn.Module):
@@ -69,6 +101,7 @@ class ImageEncoder(nn.Module):
                 (stride, stride),
                 padding="VALID" if large else "SAME",
                 kernel_init=nn.initializers.orthogonal(math.sqrt(2)),
+                conv_general_dilated=convolution,
             )
             x = nn.relu(conv(x))
         return x.reshape(*lead, -1)

@@ -66,7 +66,12 @@ class Processed(NamedTuple):
     moments: Any
 
 
-class Sight(NamedTuple):
+ENDS_AT_ONCE = 8
+"""Rows for each environment whose next values are computed in one block: more are computed in vain
+where few episodes end, fewer make more blocks where many do."""
+
+
+class CriticInput(NamedTuple):
     """What the critic of a group sees, now and next; ``axis`` is that of ``A``, if there is one."""
 
     now: Any
@@ -79,15 +84,17 @@ def _where(flag: jax.Array, tree: Any) -> Any:
     return jax.tree.map(lambda x: jnp.where(behind(flag, x), x, jnp.zeros((), x.dtype)), tree)
 
 
-def _sight(group: GroupSpec, config: Config, experience: Experience, joint: Any) -> Sight:
+def _critic_input(
+    group: GroupSpec, config: Config, experience: Experience, joint: Any
+) -> CriticInput:
     """What the critic of a group sees."""
     active = experience.active[group.name]
     if not is_central(config):
         now = _where(active, experience.observation[group.name])
-        return Sight(now, experience.next_observation[group.name], 2)
+        return CriticInput(now, experience.next_observation[group.name], 2)
     if group.state_space is None:
-        return Sight(joint[0], joint[1], None)
-    return Sight(_where(active.any(axis=-1), experience.state), experience.next_state, None)
+        return CriticInput(joint[0], joint[1], None)
+    return CriticInput(_where(active.any(axis=-1), experience.state), experience.next_state, None)
 
 
 def _joint_observations(
@@ -120,7 +127,7 @@ def _values(
     group: GroupSpec,
     learner: Learner,
     state: TrainState,
-    sight: Sight,
+    seen: CriticInput,
     experience: Experience,
     rows: Any,
 ) -> tuple[Any, Any, Any]:
@@ -131,7 +138,7 @@ def _values(
         end of truncated episodes and of the rollout, and are 0 elsewhere. ``carry`` is the critic's
         memory after each row.
     """
-    axis = sight.axis
+    axis = seen.axis
 
     def of_rows(state: TrainState, parts: Any) -> Any:
         now, then, truncated, rows, critic_carry = parts
@@ -142,27 +149,34 @@ def _values(
 
         def of_block(carry: Any, block: Any) -> tuple[Any, Any]:
             now, rows = block
+            # The memory is kept with agents first where each has a network of its own.
             axes = (axis, 0, *(2 for _ in rows))
             value, after = over_agents(unroll, group, axes, 2)(state, now, carry, *rows)
+            # What the next block begins with is the memory after this one's last row.
             return jax.tree.map(lambda x: _by_agent(group, x[-1]), after), (value, after)
 
+        # In blocks of steps: the activations of a whole rollout do not fit the caches of a CPU.
         n = devices.n_blocks(n_steps, n_envs * n_agents)
         blocks = jax.tree.map(lambda x: x.reshape(n, n_steps // n, *x.shape[1:]), (now, rows))
         _, after = jax.lax.scan(of_block, critic_carry, blocks)
         value, carry = jax.tree.map(lambda x: x.reshape(n_steps, *x.shape[2:]), after)
+        # Rows whose next value is asked for: where an episode was cut, and where the rollout is.
         needed = truncated.any(axis=-1).at[-1].set(True)
 
         def following(rows: Any) -> Any:
             def one(state: TrainState, then: Any, carry: Any) -> Any:
                 return learner.value(state, then, carry)[0]
 
-            return over_agents(one, group, (axis and axis - 1, 1), 1)(state, *rows)
+            of_rows = None if axis is None else axis - 1  # rows have lost their time axis
+            return over_agents(one, group, (of_rows, 1), 1)(state, *rows)
 
-        block = min(needed.size, 8 * n_envs)
+        block = min(needed.size, ENDS_AT_ONCE * n_envs)
         return (), (value, apply_where(following, (then, carry), needed, block), carry)
 
+    # The critic's memory has an axis of environments, so that it is split over devices with the
+    # rows and not handed to all of them with the parameters.
     truncated = experience.truncated[group.name]
-    parts = sight.now, sight.next, truncated, rows, state.critic_carry
+    parts = seen.now, seen.next, truncated, rows, state.critic_carry
     axes = 1, 1, 1, 1, 0 if group.share_params else 1
     return over_rows(of_rows, state._replace(critic_carry=()), parts, axes)[1]
 
@@ -234,8 +248,8 @@ def process_experience_factory(groups: Groups, config: Config) -> Callable[..., 
             if isinstance(value, dict) and name in value
         }
         memory = _memory_rows(group, experience) if ppo.gru_size else ()
-        sight = _sight(group, config, experience, joint)
-        raw, raw_next, carry = _values(group, learners[name], state, sight, experience, memory)
+        seen = _critic_input(group, config, experience, joint)
+        raw, raw_next, carry = _values(group, learners[name], state, seen, experience, memory)
         value, next_value = (_unscaled(state.moments, x) for x in (raw, raw_next))
         advantage, valid = ops.generalized_advantage(
             rows["reward"],
@@ -253,7 +267,7 @@ def process_experience_factory(groups: Groups, config: Config) -> Callable[..., 
         action, log_prob, target, raw = _where(valid, (rows["action"], rows["extras"], target, raw))
         batch = PPOBatch(
             observation=_where(rows["active"], rows["observation"]),
-            state=sight.now if is_central(config) else (),
+            state=seen.now if is_central(config) else (),
             action=action,
             log_prob=log_prob,
             advantage=advantage,

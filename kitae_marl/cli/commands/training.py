@@ -20,7 +20,7 @@ import psutil
 from kitae_marl.cli.commands.loading import GameSetup, open_game, truster
 from kitae_marl.cli.options.training import Runs, Train
 from kitae_marl.config.run import Config
-from kitae_marl.errors import ConfigError
+from kitae_marl.errors import ConfigError, NoCheckpointError
 from kitae_marl.runs.logger import WINDOW
 from kitae_marl.runs.store import contents, folders, sets
 from kitae_marl.runs.store.files import locked
@@ -51,9 +51,7 @@ def train(options: Train) -> dict[str, Any]:
 
 def _with_own_code(options: Train) -> Train:
     """Import the algorithm and the network that are named as module:name; check their settings."""
-    if ":" not in options.algo and not any(
-        ":" in str(getattr(options.learner, name)) for name in options.learner.REGISTERED
-    ):
+    if not options.modules:
         return options
     from kitae_marl.algos import import_registered
 
@@ -215,6 +213,11 @@ def one_after_another(options: Train, path: Path, seeds: list[int]) -> dict[int,
     for seed in seeds:
         own, config = folders.member(path, seed), options.config(seed)
         begun = contents.has_checkpoints(own)
+        if options.resume_step is not None and not begun:
+            raise NoCheckpointError(
+                f"expected a checkpoint of step {options.resume_step} in every run of the set, "
+                f"{own} has none; --resume goes on with each from its newest."
+            )
         say(f"seed {seed}: {'goes on' if begun else 'begins'} in {own}")
         if begun and options.resume_step is None and _is_over(own, config):
             results[seed] = _result(contents.read_summary(own), own)
@@ -309,7 +312,7 @@ def _say_where_to_look(options: Train, path: Path) -> None:
         if options.runs_dir == Path("runs")
         else f" --runs-dir {shlex.quote(str(options.runs_dir))}"
     )
-    trust = " --allow-import" if imports_code(options.env_id) else ""
+    trust = " --allow-import" if imports_code(options.env_id) or options.modules else ""
     needed = "" if find_spec("matplotlib") else "  # pip install matplotlib"
     say(f"the run is in {path}")
     say(f"  {program} evaluate {path.name}{where}{trust}")
