@@ -298,7 +298,8 @@ def convolution(
         kernel = kernel.reshape(height // n, n, width // n, n, channels, n_out)
         kernel = kernel.transpose(0, 2, 1, 3, 4, 5).reshape(height // n, width // n, -1, n_out)
         strides = (1, 1)
-    return _product(_patches(x, kernel.shape[:2], strides), kernel.reshape(-1, n_out))
+    size = kernel.shape[0], kernel.shape[1]
+    return _product(_patches(x, size, strides), kernel.reshape(-1, n_out))
 
 
 def _patches(x: Array, size: tuple[int, int], strides: Sequence[int]) -> Array:

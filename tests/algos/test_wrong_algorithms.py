@@ -177,7 +177,7 @@ class TestSettings:
         class Unknown(LearnerConfig):
             TRACED = ("speed",)
 
-        with pytest.raises(TypeError, match=r"to name its fields, got .'speed'\."):
+        with pytest.raises(TypeError, match=r"to name its fields, got .'speed'."):
             register(linear_q._replace(name=NAME, settings=Unknown))
 
         @dataclass(frozen=True)

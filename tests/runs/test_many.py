@@ -90,7 +90,7 @@ def test_runs_go_on_together_also_where_one_is_behind(trained: list[Trained]) ->
 
 
 def test_bad_requests_are_refused(folder: Path, trained: list[Trained]) -> None:
-    with pytest.raises(ConfigError, match="expected different seeds"):
+    with pytest.raises(ConfigError, match="expected a list of different seeds"):
         train_many(GAME, CONFIG, [1, 1])
     with pytest.raises(ConfigError, match="expected values for some of learning_rate"):
         train_many(GAME, CONFIG, [1], {"n_steps": [16, 32]})
