@@ -25,6 +25,7 @@ from kitae_marl.vector.stepping.in_place import InPlaceEnv, PlayResult, RowArray
 from kitae_marl.vector.stepping.inspection import Inspector
 from kitae_marl.vector.stepping.observations import ObservationStage
 from kitae_marl.vector.stepping.records import Record
+from kitae_marl.vector.stepping.results import five_parts, infos_by_agent, two_parts
 from kitae_marl.vector.stepping.rows import InfoReader, Rows
 from kitae_marl.vector.stepping.states import state_stage
 
@@ -191,12 +192,17 @@ class Collector:
             chosen = dict(zip(record.names, actions))  # noqa: B905 (the lengths are ours)
         else:
             chosen = {agent: actions[column] for agent, column in record.members}
-        observations, reward, terminated, truncated, infos = record.env.step(chosen)
+        result = record.env.step(chosen)
+        if type(result) is not tuple or len(result) != 5:
+            result = five_parts(result)
+        observations, reward, terminated, truncated, infos = result
         values = record.values(observations, reward, terminated, truncated)
         if values is None:
             values = self._settle(row, record, observations, reward, terminated, truncated)
         self.stage.put(row, values[0])
         rewards += values[1]
+        if type(infos) is not dict:
+            infos = infos_by_agent(infos)
         if self.infos.watching or any(infos.values()):
             self.infos.read(row, record, infos)
 
@@ -326,7 +332,8 @@ class Collector:
                 self.numbers.enter(row, record)
                 self._current[0] = 0
                 return
-            observations, infos = record.env.reset(seed=record.seed, options=options)
+            result = record.env.reset(seed=record.seed, options=options)
+            observations, infos = two_parts(result)
             record.begin(observations)
             self.infos.read(row, record, infos)
         except Exception as error:

@@ -138,8 +138,8 @@ def _read_rewards_slowly(
     for k, reward in enumerate(rewards):
         row, column = divmod(k, len(names))
         array = np.asarray(reward)
-        if array.shape == () and array.dtype.kind in "biuf":
-            target[row, column] = array
+        if array.size == 1 and array.dtype.kind in "biuf":  # also an array or a list of one
+            target[row, column] = array.item()
         else:
             got = (
                 "None"

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
+
 from kitae_marl.vector.stepping.faults import DataFault, data_fault
 from kitae_marl.vector.stepping.in_place import InPlaceEnv
+from kitae_marl.vector.stepping.results import by_agent
 
 _FIELDS = ("observation", "reward", "termination", "truncation")
 
@@ -66,7 +69,7 @@ class Record:
         """
         self.steps = 0
         self.dead = set()
-        self.listed = list(self.env.agents)
+        self.listed = self._agents()
         self._refuse_unknown(self.listed, observations)
         for agent in self.listed:
             if agent not in observations:
@@ -78,6 +81,21 @@ class Record:
                 "env.agents; let reset() list the agents that begin the game.",
             )
         self._set_alive(self.listed)
+
+    def _agents(self) -> list[str]:
+        """Return who is in the game, as it says.
+
+        Raises:
+            DataFault: if it does not say so.
+        """
+        agents = getattr(self.env, "agents", None)
+        if isinstance(agents, str) or not isinstance(agents, Iterable):
+            raise DataFault(
+                "AgentSetError",
+                f"expected env.agents, the list of the agents in the game, got {agents!r}; set it "
+                "in reset() and keep it up to date in step().",
+            )
+        return list(agents)
 
     def begin_in_place(self) -> None:
         """Enter everybody."""
@@ -115,7 +133,7 @@ class Record:
                 and not any(get(truncations))
             ):
                 return get(observations), get(rewards)
-        except KeyError:
+        except (KeyError, TypeError, ValueError, AttributeError):  # settle says what is wrong
             return None
         return None
 
@@ -131,7 +149,10 @@ class Record:
         Raises:
             DataFault: if an agent is unknown, returns after it left, or lacks a value.
         """
-        listed = list(self.env.agents)
+        for what, part in zip(_FIELDS, (observations, rewards, terminations, truncations)):  # noqa: B905
+            if type(part) is not dict:
+                by_agent(part, f"{what}s of step()")
+        listed = self._agents()
         self._refuse_unknown(listed, observations, rewards, terminations, truncations)
         results = (observations, rewards, terminations, truncations)
         outcome = StepOutcome()
@@ -147,9 +168,11 @@ class Record:
                     continue
             outcome.observations[agent] = observations[agent]
             outcome.rewards[agent] = rewards[agent]
-            if terminations[agent] or truncations[agent]:
-                outcome.terminated[agent] = bool(terminations[agent])
-                outcome.truncated[agent] = bool(truncations[agent])
+            terminated = _flag(terminations[agent], agent, "termination")
+            truncated = _flag(truncations[agent], agent, "truncation")
+            if terminated or truncated:
+                outcome.terminated[agent] = terminated
+                outcome.truncated[agent] = truncated
                 self.dead.add(agent)
             elif agent not in here:
                 self._leave(agent, outcome)
@@ -202,6 +225,16 @@ class Record:
                         f"expected agents of {list(self.names)[:20]}, got {name!r}; list every "
                         "agent that may ever appear in possible_agents.",
                     )
+
+
+def _flag(value: Any, agent: str, field: str) -> bool:
+    """Return a flag as True or False; arrays and lists of one are understood."""
+    if type(value) is bool:
+        return value
+    array = np.asarray(value, dtype=object).ravel()
+    if len(array) == 1 and (array[0] is None or isinstance(array[0], int | np.bool_ | np.integer)):
+        return bool(array[0])
+    raise data_fault(agent, field, "True or False", f"{value!r}"[:100])
 
 
 class StepOutcome:

@@ -13,6 +13,7 @@ import numpy as np
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.stepping.faults import data_fault, plain
 from kitae_marl.vector.stepping.records import Record, StepOutcome
+from kitae_marl.vector.stepping.results import infos_by_agent
 
 
 class Rows:
@@ -191,6 +192,8 @@ class InfoReader:
             info = infos.get(agent)
             if not info:
                 continue
+            if type(info) is not dict:
+                infos_by_agent({agent: info})
             if not info.get("active", True):
                 self._idle[row, column] = True
                 self.watching = True
