@@ -335,6 +335,7 @@ class Run(IAgent, HasAlgorithm, LearnsInside, Recurrent, Stoppable, Protocol):
         state_shapes: the same, arrays replaced by their shapes and dtypes.
         step: joint steps explored.
         learned_step: joint steps learned from, those of the last update.
+        env_steps: environment steps learned from.
     """
 
     config: Config
@@ -347,6 +348,8 @@ class Run(IAgent, HasAlgorithm, LearnsInside, Recurrent, Stoppable, Protocol):
     @property
     def root_key(self) -> Any: ...
     @property
+    def env_steps(self) -> int: ...
+    @property
     def state(self) -> Any: ...
     @property
     def state_shapes(self) -> Any: ...
@@ -357,6 +360,10 @@ class Run(IAgent, HasAlgorithm, LearnsInside, Recurrent, Stoppable, Protocol):
 
     def draw_like(self, other: Any) -> None:
         """Draw the first parameters by the program of another agent."""
+        ...
+
+    def count_anew(self) -> None:
+        """Go over to joint steps of the config's width, before training with it."""
         ...
 
     def require_n_envs(self, n_envs: int) -> None:

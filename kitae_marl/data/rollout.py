@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kitae_marl.data.spaces import feature_space, leaves
 from kitae_marl.data.stacking import map_leaves
-from kitae_marl.types import Experience
+from kitae_marl.types import Experience, GroupSpec
 
 _DTYPES = {"reward": np.float32}
 
@@ -96,6 +99,36 @@ class RolloutBuffer:
     def clear(self) -> None:
         """Forget the stored steps; the memory is kept."""
         self.cursor, self._begun = 0, False
+
+
+def rollout_bytes(groups: tuple[GroupSpec, ...], n_steps: int, n_envs: int) -> int:
+    """Return what a rollout takes that is stored by a :class:`RolloutBuffer`, before it is made.
+
+    What an algorithm stores beside each action is taken for one number, and memory of recurrent
+    policies is left out: both are small beside observations.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> space, action = gym.spaces.Box(-1, 1, (6,)), gym.spaces.Discrete(5)
+        >>> rollout_bytes((GroupSpec("a", ("a_0", "a_1"), space, action),), n_steps=8, n_envs=4)
+        4416
+    """
+    row = 2 * sum(_space_bytes(group.state_space) for group in groups[:1]) + 2  # reset, next_reset
+    for group in groups:
+        seen = _space_bytes(feature_space(group.observation_space))  # and next, without the mask
+        shown = _space_bytes(group.observation_space)
+        numbers = np.dtype(np.float32).itemsize * 2  # the reward, and the log-probability
+        flags = 4  # terminated, truncated, active, next_active
+        done = _space_bytes(group.action_space)
+        row += group.n_agents * (shown + seen + done + numbers + flags)
+    return n_steps * n_envs * row
+
+
+def _space_bytes(space: gym.Space[Any] | None) -> int:
+    """Return the bytes of one value of a space; 0 for None."""
+    if space is None:
+        return 0
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves(space))
 
 
 def cut_sequences(tree: Any, length: int) -> Any:

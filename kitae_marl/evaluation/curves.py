@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from kitae_marl.evaluation.statistics import iqm, stratified_bootstrap
-from kitae_marl.runs.store.metrics import read_column
+from kitae_marl.runs.returns import adds_up_to_zero, by_agent
+from kitae_marl.runs.store.metrics import column_names, read_column
 
 POINTS = 100
 """Points of a curve; each is the mean of the updates in one part of the steps."""
@@ -21,6 +23,7 @@ DEFINITIONS = {
     "return/": "undiscounted sum of the agent's rewards over one episode",
     "episode/length": "joint steps of an episode",
 }
+WIN_RATES = "win_rate/"
 """What a metric means, by the start of its name; the first that fits."""
 
 
@@ -31,10 +34,36 @@ def metric_definition(metric: str) -> str:
         >>> metric_definition("episode/length")
         'joint steps of an episode; mean over the episodes of training, actions sampled'
     """
+    if metric.startswith(WIN_RATES):
+        return "share of episodes won against the random policy, most probable actions"
     for start, definition in DEFINITIONS.items():
         if metric.startswith(start):
             return f"{definition}; mean over the episodes of training, actions sampled"
     return "as logged, one value for each update"
+
+
+def metrics_to_plot(run_dirs: Sequence[Path]) -> list[str]:
+    """Choose what to draw of runs of one game.
+
+    Returns:
+        ``["return/mean"]``; of zero-sum games, whose mean is zero, the returns of all agents, and
+        before them the win rate against random where all runs have it.
+    """
+    tables = [_means(path) for path in run_dirs]
+    if not all(adds_up_to_zero(table) for table in tables):
+        return ["return/mean"]
+    rates = ["win_rate/mean"] if all("win_rate/mean" in table for table in tables) else []
+    return [*rates, *(f"return/{agent}" for agent in by_agent(tables[0]))]
+
+
+def _means(run_dir: Path) -> dict[str, float]:
+    """Return the mean over all rows of each return and win rate that a run has logged."""
+    means = {}
+    for name in column_names(run_dir):
+        if name.startswith(("return/", WIN_RATES)):
+            with suppress(ValueError):  # a column without a value yet
+                means[name] = float(np.mean(read_column(run_dir, name)[1]))
+    return means
 
 
 class Curve(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kitae_marl.data.stacking import active_agents, starts
+from kitae_marl.data.stacking import active_agents, map_leaves, starts
 from kitae_marl.errors import RenderError
 from kitae_marl.evaluation.results import Evaluation, is_zero_sum, joined
 from kitae_marl.players.policies import seated
@@ -61,10 +61,15 @@ def evaluate(
     left = _shares(n_episodes, env.num_envs)
     returns: dict[str, list[float]] = {agent: [] for agent in env.possible_agents}
     lengths: list[int] = []
+    marks: list[int] = []
     observations, infos = env.reset(seed=seed)
-    watch = _EndsWatch(env, max_steps)
+    watch, marker = _EndsWatch(env, max_steps), _Marker(env.num_envs)
     while left.any():
-        observations, _, terminated, truncated, infos = env.step(policy(observations, infos))
+        # before the step, which writes into the same memory
+        marker.add(observations, infos["active"], left > 0)
+        actions = policy(observations, infos)
+        observations, rewards, terminated, truncated, infos = env.step(actions)
+        marker.add(rewards, {}, left > 0)
         watch.step(terminated, truncated, infos, left > 0)
         if "episode" not in infos:
             continue
@@ -73,9 +78,40 @@ def evaluate(
             for agent, values in infos["episode"]["return"].items():
                 returns[agent].append(float(values[i]))
             lengths.append(max(int(v[i]) for v in infos["episode"]["length"].values()))
+            marks.append(marker.end(int(i)))
     arrays = {agent: np.asarray(values) for agent, values in returns.items()}
     groups = {group.name: group.agents for group in env.groups}
-    return Evaluation(arrays, np.asarray(lengths), groups, is_zero_sum(arrays))
+    by_agent = dict.fromkeys(arrays, np.asarray(marks, np.int64))
+    zero_sum = is_zero_sum(arrays)
+    return Evaluation(arrays, np.asarray(lengths), groups, zero_sum, marks=by_agent)
+
+
+class _Marker:
+    """Gives every episode a number that is the same for episodes that are the same.
+
+    What the agents see when they are to act and what they get goes into it, so that deterministic
+    players who repeat one game are found out. What waiting agents are shown or draw does not count.
+    """
+
+    def __init__(self, n_envs: int) -> None:
+        self._marks = [0] * n_envs
+
+    def add(self, values: AgentPyTree, counts: Mapping[str, Any], awaited: np.ndarray) -> None:
+        """Add values by agent, leaves ``[E, ...]``, to the episodes that are awaited, ``[E]``.
+
+        ``counts`` says by agent where its values count; everywhere, where it says nothing.
+        """
+        for number, (agent, value) in enumerate(values.items()):
+            leaves: list[np.ndarray] = []
+            map_leaves(lambda leaf, to=leaves: to.append(np.asarray(leaf)), value)
+            for i in np.flatnonzero(awaited & counts.get(agent, True)):
+                seen = b"".join([leaf[i].tobytes() for leaf in leaves])
+                self._marks[i] = hash((self._marks[i], number, seen))
+
+    def end(self, i: int) -> int:
+        """Return the number of an episode that has ended, and begin with the next one."""
+        mark, self._marks[i] = self._marks[i], 0
+        return mark
 
 
 def _shares(n_episodes: int, n_envs: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -52,33 +52,45 @@ def _save(figure: Figure, out: Path) -> None:
         figure.savefig(temporary, dpi=150)
 
 
-def plot_curves(
-    out: Path,
-    curves: Sequence[Curve],
-    *,
-    title: str,
-    metric: str,
-    definition: str,
-    references: Mapping[str, float],
-    band: str = "range",
-) -> None:
+class Panel(NamedTuple):
+    """One pair of axes with curves of one metric, or of metrics on one scale.
+
+    Attributes:
+        curves: one line each, banded where it has several runs.
+        metric: name of the metric.
+        definition: what it means, in words.
+        references: horizontal lines by name, for instance of the random policy.
+    """
+
+    curves: Sequence[Curve]
+    metric: str
+    definition: str
+    references: Mapping[str, float]
+
+
+def plot_curves(out: Path, panels: Sequence[Panel], *, title: str, band: str = "range") -> None:
     """Draw learning curves.
 
     Args:
         out: file to write, ``.png``, ``.pdf`` or ``.svg``.
-        curves: one line each, banded where it has several runs.
+        panels: one below the other.
         title: what was trained on.
-        metric: name of the metric.
-        definition: what it means, in words.
-        references: horizontal lines by name, for instance of the random policy.
         band: ``range`` or ``interval``, as ``Curve.band`` says.
 
     Raises:
         ValueError, ImportError: as ``check_out``.
     """
     check_out(out)
-    figure = _new_figure(7.5, 5)
-    axes: Axes = figure.subplots()
+    figure = _new_figure(7.5, 1 + 4 * len(panels))
+    for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+        _draw_panel(axes, panel, band)
+    figure.suptitle(title)
+    _save(figure, out)
+
+
+def _draw_panel(axes: Axes, panel: Panel, band: str) -> None:
+    """Draw the curves of one panel."""
+    curves, metric, definition, references = panel
     for curve, color in zip(curves, _colors(len(curves)), strict=True):
         n_runs = len(curve.runs)
         label = f"{curve.label} ({n_runs} runs)" if n_runs > 1 else curve.label
@@ -88,7 +100,6 @@ def plot_curves(
     for (name, value), style in zip(references.items(), ("--", ":", "-."), strict=False):
         axes.axhline(value, color="0.3", linestyle=style, linewidth=1, label=f"{name} {value:.1f}")
     note = f"; {BANDS[band]}" if any(len(curve.runs) > 1 for curve in curves) else ""
-    axes.set_title(title)
     axes.set_ylabel(metric)
     axes.set_xlabel(
         "environment steps, all environments together\n"
@@ -98,7 +109,6 @@ def plot_curves(
     axes.margins(x=0.01)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    _save(figure, out)
 
 
 def _colors(n: int) -> list[str]:

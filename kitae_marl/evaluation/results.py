@@ -48,6 +48,8 @@ class Evaluation:
         zero_sum: whether the returns of all agents added up to zero in every episode.
         joint: whether the policy played all agents at once; else it played each side in episodes
             of its own, and the agents of a side have their returns from these.
+        marks: ``{agent: [episodes]}``, numbers that are equal where episodes are equal from their
+            first observation to their last reward; None: every episode is another one.
     """
 
     returns: dict[str, np.ndarray]
@@ -55,6 +57,7 @@ class Evaluation:
     groups: dict[str, tuple[str, ...]]
     zero_sum: bool = False
     joint: bool = True
+    marks: dict[str, np.ndarray] | None = None
 
     @property
     def n_episodes(self) -> int:
@@ -84,6 +87,19 @@ class Evaluation:
             for name, agents in self.groups.items():
                 rows[f"group/{name}"] = np.mean([self.returns[a] for a in agents], axis=0)
         return rows
+
+    def distinct(self) -> dict[str, int]:
+        """Count the different episodes behind each of ``values``: ``{tag: number}``."""
+        every = tuple(self.returns)
+        played_by = {agent: (agent,) for agent in every} | {"mean": every, "team": every}
+        played_by |= {f"group/{name}": agents for name, agents in self.groups.items()}
+        return {tag: self._count(played_by[tag]) for tag in self.values()}
+
+    def _count(self, agents: tuple[str, ...]) -> int:
+        """Count the different episodes of some agents together."""
+        if self.marks is None:
+            return self.n_episodes
+        return len(np.unique(np.stack([self.marks[a] for a in agents], axis=1), axis=0))
 
     def outcomes(self) -> dict[str, dict[str, int]] | None:
         """Count wins, draws and losses of each agent; None unless every episode was zero-sum.
@@ -115,7 +131,16 @@ def pooled(evaluations: Sequence[Evaluation]) -> Evaluation:
         first.groups,
         all(e.zero_sum for e in evaluations),
         first.joint,
+        _put_together([e.marks for e in evaluations]),
     )
+
+
+def _put_together(parts: Sequence[dict[str, np.ndarray] | None]) -> dict[str, np.ndarray] | None:
+    """Put the marks of several evaluations together, if all have them."""
+    marks = [part for part in parts if part is not None]
+    if len(marks) < len(parts):
+        return None
+    return {agent: np.concatenate([part[agent] for part in marks]) for agent in marks[0]}
 
 
 def joined(sides: Mapping[tuple[str, ...], Evaluation]) -> Evaluation:
@@ -126,12 +151,14 @@ def joined(sides: Mapping[tuple[str, ...], Evaluation]) -> Evaluation:
     """
     parts = list(sides.values())
     returns = {agent: part.returns[agent] for side, part in sides.items() for agent in side}
+    marks = {a: part.marks[a] for side, part in sides.items() if part.marks for a in side}
     return Evaluation(
         {agent: returns[agent] for agent in parts[0].returns},
         np.concatenate([part.lengths for part in parts]),
         parts[0].groups,
         all(part.zero_sum for part in parts),
         joint=False,
+        marks=marks if len(marks) == len(returns) else None,
     )
 
 
@@ -149,8 +176,10 @@ def summarize(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
     Returns:
         ``definition`` of the returns and ``spread``, what the intervals are over, in words;
-        ``runs`` and ``episodes`` (of all of them), mean ``length``; ``returns``, by tag, as
-        ``mean_and_iqm`` says; ``outcomes`` of all episodes where they are zero-sum.
+        ``runs`` and ``episodes`` (of all of them), of which ``distinct_episodes`` differ (of the
+        agent with the fewest), mean ``length``; ``returns``, by tag, as ``mean_and_iqm`` says, the
+        intervals over episodes counting those that differ; ``outcomes`` of all episodes where they
+        are zero-sum.
 
     Raises:
         ValueError: without evaluations, or where they are of other agents.
@@ -168,14 +197,19 @@ def summarize(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     _require_evaluations(evaluations)
     together, independent = pooled(evaluations), _independent_values(evaluations)
     unit = "runs" if len(evaluations) > 1 else "episodes"
+    distinct = together.distinct()
+    counted = distinct if unit == "episodes" else {}
     summary = {
         "definition": together.definition,
         "unit": unit,
         "spread": SPREAD[unit],
         "runs": len(evaluations),
         "episodes": together.n_episodes,
+        "distinct_episodes": min(distinct[agent] for agent in together.returns),
         "length": float(np.mean(together.lengths)),
-        "returns": {tag: mean_and_iqm(values) for tag, values in independent.items()},
+        "returns": {
+            tag: mean_and_iqm(values, counted.get(tag)) for tag, values in independent.items()
+        },
     }
     outcomes = together.outcomes()
     return summary if outcomes is None else {**summary, "outcomes": outcomes}
@@ -229,7 +263,7 @@ def compare(a: Sequence[Evaluation], b: Sequence[Evaluation]) -> dict[str, Any]:
     """Compare two sides on one game: is ``a`` better than ``b``, and by how much?
 
     With two runs or more on both sides, a value is the mean of a run; else it is an episode, and
-    the episodes of each run are resampled by themselves.
+    the episodes of each run are resampled by themselves, as many as differ.
 
     Args:
         a: evaluations of the one side, one of each run.
@@ -258,7 +292,10 @@ def compare(a: Sequence[Evaluation], b: Sequence[Evaluation]) -> dict[str, Any]:
         raise ValueError("expected at least one run on each side, got none.")
     _require_evaluations([*a, *b])
     over_runs = len(a) > 1 and len(b) > 1
-    rows = {tag: _compared(*_strata(tag, a, b, over_runs)) for tag in a[0].values()}
+    rows = {
+        tag: _compared(*_strata(tag, a, b, over_runs), *_sizes(tag, a, b, over_runs))
+        for tag in a[0].values()
+    }
     unit = "runs" if over_runs else "episodes"
     alone = "over episodes of these very runs; other seeds may differ by more"
     return {
@@ -280,20 +317,34 @@ def _strata(
     return sides[0], sides[1]
 
 
-def _compared(x: list[np.ndarray], y: list[np.ndarray]) -> dict[str, dict[str, float]]:
+def _sizes(
+    tag: str, a: Sequence[Evaluation], b: Sequence[Evaluation], over_runs: bool
+) -> tuple[list[int], list[int]]:
+    """Independent values in each of the ``_strata``: runs, or episodes that differ."""
+    if over_runs:
+        return [len(a)], [len(b)]
+    x, y = ([evaluation.distinct()[tag] for evaluation in side] for side in (a, b))
+    return x, y
+
+
+def _compared(
+    x: list[np.ndarray], y: list[np.ndarray], x_sizes: list[int], y_sizes: list[int]
+) -> dict[str, dict[str, float]]:
     """Probability of improvement, both IQMs and their difference, with intervals."""
-    n = sum(map(len, x))
+    n, (iqm_a, iqm_b) = sum(x_sizes), (float(iqm(np.concatenate(side))) for side in (x, y))
 
     def difference(values: np.ndarray) -> np.ndarray:
         return iqm(values[..., :n]) - iqm(values[..., n:])
 
     estimates = {
-        "probability_of_improvement": probability_of_improvement(x, y),
-        "iqm_a": (float(iqm(np.concatenate(x))), *stratified_bootstrap(iqm, x)),
-        "iqm_b": (float(iqm(np.concatenate(y))), *stratified_bootstrap(iqm, y)),
+        "probability_of_improvement": probability_of_improvement(
+            x, y, x_sizes=x_sizes, y_sizes=y_sizes
+        ),
+        "iqm_a": (iqm_a, *stratified_bootstrap(iqm, x, sizes=x_sizes)),
+        "iqm_b": (iqm_b, *stratified_bootstrap(iqm, y, sizes=y_sizes)),
         "iqm_difference": (
-            float(difference(np.concatenate([*x, *y]))),
-            *stratified_bootstrap(difference, [*x, *y]),
+            iqm_a - iqm_b,
+            *stratified_bootstrap(difference, [*x, *y], sizes=[*x_sizes, *y_sizes]),
         ),
     }
     return {

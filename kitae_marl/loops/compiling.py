@@ -82,23 +82,50 @@ def free_bytes() -> int:
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    return host_bytes() // jax.local_device_count()
+
+
+def host_bytes() -> int:
+    """Return the memory of this machine, or of its container, that is free."""
     free = psutil.virtual_memory().available
     for limit, used in _CGROUPS:
         try:
             free = min(free, int(Path(limit).read_text()) - int(Path(used).read_text()))
         except (OSError, ValueError):  # not in a container, or one without a limit
             continue
-    return max(free, 0) // jax.local_device_count()
+    return max(free, 0)
 
 
-def require_memory(needed: int, config: Config) -> None:
-    """Raise a ConfigError unless a program that needs so many bytes fits into memory.
+def require_rollout_memory(rollout: int, config: Config) -> None:
+    """Raise a ConfigError unless a rollout that is collected on the host fits into memory.
+
+    An update learns from a copy of it, with rows that do not count put to zero, in the memory of
+    the device; on a CPU that is the same memory.
+
+    Args:
+        rollout: bytes of the rollout.
+        config: of the run, to find a number of environments that fits.
+    """
+    on_host = jax.local_devices()[0].platform == "cpu"
+    if on_host:
+        require_memory(2 * rollout, config, "rollouts of")
+        return
+    require_memory(rollout, config, "rollouts of", int(USABLE * host_bytes()))
+    require_memory(rollout, config, "rollouts of")
+
+
+def require_memory(
+    needed: int, config: Config, what: str = "a training program of", free: int | None = None
+) -> None:
+    """Raise a ConfigError unless what needs so many bytes fits into memory.
 
     Args:
         needed: bytes on one device.
         config: of the run, to find a number of environments that fits.
+        what: what needs them, for the message.
+        free: bytes that it may take; None: what is usable of the memory of one device.
     """
-    free = int(USABLE * free_bytes())
+    free = int(USABLE * free_bytes()) if free is None else free
     if needed <= free:
         return
     n = int(config.n_envs * free / needed)
@@ -107,7 +134,7 @@ def require_memory(needed: int, config: Config) -> None:
         n //= 2
     advice = f"{n} environments fit" if n else "not even one environment fits"
     raise ConfigError(
-        f"n_envs: expected a training program of at most {in_words(free)}, got one of "
+        f"n_envs: expected {what} at most {in_words(free)}, got "
         f"{in_words(needed)} for {config.n_envs} environments; {advice}, or lower "
         f"{config.learner.key('n_steps')}.",
         "n_envs",

@@ -15,9 +15,10 @@ from kitae_marl.algos import get_algorithm, require_sound
 from kitae_marl.config.run import Config
 from kitae_marl.data.groups import learning_groups
 from kitae_marl.data.keys import EXPLORE, INIT, key_for
-from kitae_marl.data.rollout import RolloutBuffer
+from kitae_marl.data.rollout import RolloutBuffer, rollout_bytes
 from kitae_marl.data.stacking import AgentDict
-from kitae_marl.loops.compiling import Once, require_state_memory
+from kitae_marl.errors import ConfigError
+from kitae_marl.loops.compiling import Once, require_rollout_memory, require_state_memory
 from kitae_marl.loops.update import learn_factory
 from kitae_marl.players.player import Player
 from kitae_marl.runs import session
@@ -25,7 +26,7 @@ from kitae_marl.runs.callbacks import Callback, make_hooks
 from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer, RunState
 from kitae_marl.runs.store.search import find_run
-from kitae_marl.types import AgentPyTree, Buffer, GroupSpec, TrainState
+from kitae_marl.types import AgentPyTree, AlgoType, Buffer, GroupSpec, TrainState
 
 
 class Agent:
@@ -47,7 +48,8 @@ class Agent:
             ``{group: [E, A, ...]}``; ``()`` for feed-forward ones.
         step: joint steps explored.
         first_update_at: time (seconds since the epoch) at which the first update was done, or 0.
-        learned_step: joint steps learned from, those of the last update.
+        learned_step: joint steps learned from, those of the last update; of an agent loaded with a
+            config of another width, joint steps of the run until it is trained.
         stopping: number of the signal that asked the training to end, 0 before; SIGPIPE where
             nobody reads the progress any more, ``callbacks.ASKED`` where a callback asked.
 
@@ -76,6 +78,7 @@ class Agent:
         self._player = Player(possible_agents, groups, config, jax.random.key(config.seed))
         self.carry: Any = ()
         self.step = self.learned_step = 0
+        self._counted_envs = config.n_envs
         self.stopping = 0
         self.first_update_at = 0.0
         self._game: Any = ()
@@ -109,6 +112,37 @@ class Agent:
     def state_shapes(self) -> dict[str, TrainState]:
         """The state, its arrays replaced by their shapes and dtypes; it need not be drawn."""
         return self._first_state.shapes
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps learned from, all environments together."""
+        return self.learned_step * self._counted_envs
+
+    def count_anew(self) -> None:
+        """Go over to joint steps of the config's width, before training with it.
+
+        Random keys are derived from joint steps: with another number of them the root key changes,
+        so that none is used twice.
+
+        Raises:
+            ConfigError: if what was learned is no whole number of the config's rollouts, or of its
+                joint steps where the algorithm learns at any of them.
+        """
+        config, done = self.config, self.env_steps
+        by_rollout = self.algorithm.algo_type is AlgoType.ON_POLICY
+        if done % (config.rollout_size if by_rollout else config.n_envs):
+            of = "n_envs * n_steps" if by_rollout else "n_envs"
+            raise ConfigError(
+                f"n_envs: expected {of} to divide the {done} environment steps that were learned "
+                f"from, with {self._counted_envs} environments, got n_envs={config.n_envs} and "
+                f"n_steps={config.learner.n_steps}; take other numbers, or begin a new run.",
+                "n_envs",
+            )
+        if self._counted_envs != config.n_envs:
+            self._player.root_key = jax.random.fold_in(self.root_key, self._counted_envs)
+            self._checkpoints = None  # its games are of another width: new ones begin
+            self._counted_envs = config.n_envs
+            self.step = self.learned_step = done // config.n_envs
 
     @property
     def root_key(self) -> jax.Array:
@@ -173,8 +207,11 @@ class Agent:
 
         Raises:
             ValueError: if ``n_envs`` is not the number the config was made for.
+            ConfigError: if the rollout would not fit into memory.
         """
         self.require_n_envs(n_envs)
+        n_bytes = rollout_bytes(self.groups, self.config.learner.n_steps, n_envs)
+        require_rollout_memory(n_bytes, self.config)
         self.carry = self._player.first_carry(n_envs)
         return RolloutBuffer(self.config.learner.n_steps)
 
@@ -232,8 +269,7 @@ class Agent:
         if self._checkpoints is None:
             return None
         whole = self.run_state()._replace(game=template)
-        env_step = self.learned_step * self._checkpoints.num_envs
-        self._game = self._checkpoints.restore(whole, env_step).game
+        self._game = self._checkpoints.restore(whole, self.env_steps).game
         return self._game
 
     def load_state(self, run_state: RunState) -> None:
@@ -343,6 +379,7 @@ class Agent:
         zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), self.state_shapes)
         template = RunState(zeros, jax.random.key_data(self.root_key), np.zeros((), np.int64))
         self.load_state(self._checkpoints.restore(template, step))
+        self._counted_envs = stored.n_envs
         return self._checkpoints.manifest
 
     def _group_as(self, possible_agents: list[str], groups: tuple[GroupSpec, ...]) -> None:
@@ -365,7 +402,8 @@ class Agent:
         Args:
             run: path of a run folder, or name of a run in ``runs``.
             step: environment step of the checkpoint; None: the newest.
-            config: overrides the stored config, for instance to train for longer.
+            config: overrides the stored config, for instance to train for longer. With another
+                ``n_envs`` the agent counts the environment steps of its run all the same.
 
         Raises:
             NoCheckpointError: if there is no such run or no readable checkpoint.

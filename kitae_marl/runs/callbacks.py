@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -77,11 +78,17 @@ class Hooks(NamedTuple):
         callbacks: in this order.
         evaluate: ``evaluate(agent) -> metrics``, numbers by name; None: no evaluation.
         evaluate_every: environment steps between two evaluations.
+        win_rates: ``win_rates(agent, env_step, last=...) -> metrics``, asked for games whose
+            returns add up to zero; it says itself when a measurement is due. None: never.
+        opponents: trained agents that play seats, by what the config calls them; copies of them
+            are kept in the run's folder.
     """
 
     callbacks: tuple[Callback, ...] = ()
     evaluate: Callable[[Any], Mapping[str, float]] | None = None
     evaluate_every: int = 0
+    win_rates: Callable[..., Mapping[str, float]] | None = None
+    opponents: Mapping[str, Run] = MappingProxyType({})
 
 
 def make_hooks(
@@ -218,7 +225,7 @@ class AfterUpdate:
     ) -> None:
         self.checkpointer = checkpointer
         self._hooks, self._logger = hooks, logger
-        self._evaluated = agent.learned_step * agent.config.n_envs
+        self._evaluated = agent.env_steps
 
     def tell_start(self, env: VecParallelEnv, agent: Run) -> None:
         """Tell the callbacks that training begins."""
@@ -230,6 +237,7 @@ class AfterUpdate:
     def save(self, step: int, agent: Run) -> None:
         """Evaluate if that is due, call back, save if that is due; ``step`` is the joint step."""
         now = step * agent.config.n_envs
+        self._measure(now, agent)
         asked = self._evaluate(now, agent)
         for callback in self._hooks.callbacks:
             with _naming(callback, "after_update"):
@@ -239,6 +247,13 @@ class AfterUpdate:
             self.checkpointer.save(step, agent)
         if asked:
             agent.stopping = agent.stopping or ASKED
+
+    def _measure(self, now: int, agent: Run, *, last: bool = False) -> None:
+        """Measure win rates where the game is a zero-sum one and a measurement is due."""
+        if self._hooks.win_rates is not None and self._logger.zero_sum:
+            rates = self._hooks.win_rates(agent, now, last=last)
+            if rates:
+                self._logger.add_row(now, dict(rates))
 
     def _evaluate(self, now: int, agent: Run) -> bool:
         """Evaluate where a multiple of ``evaluate_every`` was passed; whether the end was asked."""
@@ -262,10 +277,11 @@ class AfterUpdate:
         """Save the last state."""
         if self.checkpointer is not None:
             self.checkpointer.write(agent.run_state())
+        self._measure(agent.env_steps, agent, last=True)
 
     def tell_end(self, agent: Run) -> None:
         """Tell the callbacks that training has ended."""
-        now = agent.learned_step * agent.config.n_envs
+        now = agent.env_steps
         for callback in self._hooks.callbacks:
             with _naming(callback, "at_end"):
                 callback.at_end(now, dict(self._logger.newest), agent)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kitae_marl.runs.returns import adds_up_to_zero, by_agent, headline
 from kitae_marl.runs.store.contents import BOARD
 from kitae_marl.runs.store.metrics import METRICS_FILE, MetricsFile
 from kitae_marl.runs.terminal import make_display, say
@@ -121,6 +122,7 @@ class Logger:
         self._started, self._first_step = time.perf_counter(), resume_step
         self._display = make_display(total_steps, resume_step) if show else None
         self._on_unread = on_unread
+        self._zero_sum, self._decided = True, False
         self._csv: MetricsFile | None = None
         self._board: BoardFile | None = None
         if run_dir is not None:
@@ -158,9 +160,13 @@ class Logger:
         values["speed/env_steps_per_s"] = rate
         self._pending.clear()
         self._tell_endless(elapsed, values.get("episode/running_steps_max", 0.0))
+        if by_agent(values):
+            self._zero_sum &= adds_up_to_zero(values)
+            self._decided |= any(by_agent(values).values())
         self.add_row(global_step, values)
         if self._display is not None:
-            self._show(self._display.update, global_step, rate, self.means())
+            shown = headline(self.means(), self.newest)
+            self._show(self._display.update, global_step, rate, shown)
         return values
 
     def _tell_endless(self, elapsed: float, longest: float) -> None:
@@ -214,6 +220,11 @@ class Logger:
         """Print one line, where progress is printed."""
         if self._display is not None:
             self._show(say, text)
+
+    @property
+    def zero_sum(self) -> bool:
+        """Whether agents have won and lost, and their returns have always added up to zero."""
+        return self._zero_sum and self._decided
 
     def means(self) -> dict[str, float]:
         """Mean of each return over the last ``WINDOW`` episodes, by tag."""

@@ -35,7 +35,7 @@ def load(agent: Run, path: Path, *, step: int | None, exact: bool, show: bool) -
 def is_complete(agent: Run, summary: dict[str, Any]) -> bool:
     """Whether a loaded agent has done all steps, and its run was ended in order."""
     done = agent.learned_step == agent.config.n_joint_steps and bool(summary.get("complete"))
-    return done and summary["env_steps"] == agent.learned_step * agent.config.n_envs
+    return done and summary["env_steps"] == agent.env_steps
 
 
 def _compare(own: Config, stored: Config, show: bool) -> None:

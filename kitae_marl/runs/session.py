@@ -19,10 +19,12 @@ from kitae_marl.loops.train import check_env, vectorized_train
 from kitae_marl.runs.callbacks import ASKED, AfterUpdate, Hooks
 from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.resumption import is_complete, load
+from kitae_marl.runs.returns import win_rates
 from kitae_marl.runs.store import contents, folders
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.files import locked, require_folder
 from kitae_marl.runs.store.search import find_run
+from kitae_marl.runs.store.seats import write_copies
 from kitae_marl.runs.terminal import counted, pass_on, say, stop_on_signal
 from kitae_marl.types import Closing, Run
 from kitae_marl.vector.adapters.as_parallel import as_vector
@@ -59,6 +61,7 @@ def train(
         with closing_on_error(env):
             for agent, path in zip(agents, paths, strict=True):
                 _require_one_keeper(path)
+                agent.count_anew()
                 _require_steps_left(agent, at_least=0 if goes_on else 1)
             env = _checked(agents, env)
             held.enter_context(_stopping_on_signal(agents))
@@ -66,6 +69,7 @@ def train(
                 if path is not None:
                     _take_folder(held, path, goes_on=goes_on, overwrite=overwrite)
                     _describe(agent, path, env)
+                    write_copies(path, hooks.opponents)
             session = Session(agents, env, paths, show=show, hooks=hooks)
         return session.run()
 
@@ -91,13 +95,14 @@ def resume(
             _require_steps_left(agent, at_least=0)
             env = _checked([agent], env)
             if show:
-                say(f"resumed from step {agent.step * agent.config.n_envs}")
+                say(f"resumed from step {agent.env_steps}")
             summary = contents.read_summary(path)
             if is_complete(agent, summary):
                 env.close()
                 return summary
             held.enter_context(_stopping_on_signal([agent]))
             _describe(agent, path, env)
+            write_copies(path, hooks.opponents)
             session = Session([agent], env, [path], show=show, hooks=hooks)
         return session.run()[0]
 
@@ -282,7 +287,7 @@ def _require_one_keeper(path: Path | None) -> None:
 def _require_steps_left(agent: Run, at_least: int) -> None:
     """Raise a ConfigError where the run is already at its end, or beyond it."""
     if agent.learned_step + at_least > agent.config.n_joint_steps:
-        done = agent.learned_step * agent.config.n_envs
+        done = agent.env_steps
         raise ConfigError(
             f"env_steps: expected more than the {done} steps already done, got "
             f"{agent.config.env_steps}; give a larger number to train for longer.",
@@ -376,11 +381,12 @@ def _summary(agent: Run, logger: Logger, wall: float, start: int) -> dict[str, A
     n_envs, n_agents = agent.config.n_envs, len(agent.possible_agents)
     env_steps = (agent.learned_step - start) * n_envs
     return {
-        "env_steps": agent.learned_step * n_envs,
-        "agent_steps": agent.learned_step * n_envs * n_agents,
+        "env_steps": agent.env_steps,
+        "agent_steps": agent.env_steps * n_agents,
         "wall_s": wall,
         "env_steps_per_s": env_steps / max(wall, 1e-9),
         "agent_steps_per_s": env_steps * n_agents / max(wall, 1e-9),
         "returns": logger.means(),
+        **({"win_rates": rates} if (rates := win_rates(logger.newest)) else {}),
         "complete": agent.learned_step == agent.config.n_joint_steps,
     }

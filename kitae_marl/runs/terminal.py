@@ -60,14 +60,13 @@ class PlainDisplay:
         self._total = total
         self._last = -math.inf
 
-    def update(self, step: int, rate: float, means: dict[str, float]) -> None:
+    def update(self, step: int, rate: float, headline: str) -> None:
         """Print a line unless the last one is less than a second old."""
         now = time.monotonic()
         if now - self._last < 1.0 and step < self._total:
             return
         self._last = now
-        headline = means.get("return/mean")
-        shown = "" if headline is None else f"  return/mean {headline:.2f}"
+        shown = f"  {headline}" if headline else ""
         print(f"step {step}/{self._total}  {rate:.0f} env steps/s{shown}", flush=True)
 
     def close(self) -> None:
@@ -90,11 +89,9 @@ class RichDisplay:
         self._progress.start()
         self._task = self._progress.add_task("", total=total, completed=done, rate=0, headline="")
 
-    def update(self, step: int, rate: float, means: dict[str, float]) -> None:
+    def update(self, step: int, rate: float, headline: str) -> None:
         """Redraw."""
-        headline = means.get("return/mean")
-        text = "" if headline is None else f"return/mean {headline:.2f}"
-        self._progress.update(self._task, completed=step, rate=rate, headline=text)
+        self._progress.update(self._task, completed=step, rate=rate, headline=headline)
 
     def close(self) -> None:
         """Leave the last state on the screen."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kitae_marl.config.run import FROZEN
 from kitae_marl.data.groups import first_match, require_spaces
 from kitae_marl.data.lifting import remember
 from kitae_marl.data.spaces import feature_space, zeros
@@ -23,8 +22,6 @@ from kitae_marl.data.stacking import without_mask
 from kitae_marl.players.player import Player
 from kitae_marl.players.policies import random_policy
 from kitae_marl.runs.agent import Agent
-from kitae_marl.runs.store.folders import run_path
-from kitae_marl.runs.store.search import find_run
 from kitae_marl.types import GroupSpec, Policy
 from kitae_marl.vector.adapters.as_parallel import require_vector
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
@@ -87,7 +84,7 @@ def with_seats(env: Any, seats: Mapping[str, str | Frozen | Policy]) -> Any:
         ``with_seats(env, {"adversary_*": frozen("first"), "agent_0": "random"})``
     """
     env = require_vector(env)
-    places = [(seats[pattern], agents) for pattern, agents in _matches(env, seats).items()]
+    places = [(seats[pattern], agents) for pattern, agents in matches(env, seats).items()]
     for seat, agents in places:
         _require_seat(seat, agents, env)
     if env.game is not None:
@@ -104,8 +101,12 @@ def with_seats(env: Any, seats: Mapping[str, str | Frozen | Policy]) -> Any:
     return SeatedVecParallelEnv(env, [_host_seat(seat, agents, env) for seat, agents in places])
 
 
-def _matches(env: Any, patterns: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return the agents of each pattern, the first that matches an agent counting."""
+def matches(env: Any, patterns: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the agents of each pattern, the first that matches an agent counting.
+
+    Raises:
+        ValueError: if a pattern matches no agent, or no agent is left.
+    """
     found: dict[str, list[str]] = {}
     for agent in env.possible_agents:
         pattern = first_match(agent, patterns)
@@ -267,48 +268,3 @@ def _policy_function(player: Player, sample: bool) -> Callable[..., tuple[Any, A
         return action, carry
 
     return choose
-
-
-def seated_as_told(
-    env: Any,
-    seats: Mapping[str, str],
-    runs_dir: str | Path,
-    *,
-    trust: Callable[[Path], None] = lambda run: None,
-) -> Any:
-    """Return the environments with the seats that a config or the command line names.
-
-    Args:
-        env: a vector of parallel environments; closed where this fails.
-        seats: ``"random"`` or ``"frozen:RUN"`` by pattern; empty: ``env`` itself is returned.
-        runs_dir: where a RUN is looked for, by its name (``x``, of a set ``x/seed_0``) alone: a
-            text that may come from a run folder leads nowhere else.
-        trust: called with the folder of each RUN before it is loaded; it imports the algorithm that
-            the run names as module:name, or raises.
-
-    Raises:
-        ValueError: as ``with_seats``.
-        UnsafePathError: if a RUN is no name.
-        NoCheckpointError: if there is no such run or it has no readable checkpoint.
-    """
-    if not seats:
-        return env
-    try:
-        # Patterns hidden behind earlier ones are left out: their runs need not be there.
-        told = {pattern: seats[pattern] for pattern in _matches(env, seats)}
-        return with_seats(env, {p: _as_told(text, runs_dir, trust) for p, text in told.items()})
-    except BaseException:
-        env.close()
-        raise
-
-
-def _as_told(text: str, runs_dir: str | Path, trust: Callable[[Path], None]) -> str | Frozen:
-    """Load what a text names."""
-    if not text.startswith(FROZEN):
-        return text
-    path = Path(runs_dir)
-    for part in text.removeprefix(FROZEN).split("/", 1):
-        path = run_path(path, part)
-    if path.is_dir():  # else ``frozen`` says that there is no such run
-        trust(find_run(path))
-    return frozen(path)

@@ -18,7 +18,7 @@ from kitae_marl.runs.store.contents import write_config, write_groups
 from kitae_marl.runs.store.files import write_text
 from kitae_marl.runs.store.folders import create_run
 from kitae_marl.runs.store.sets import write_set
-from kitae_marl.selfplay.seats import seated_as_told
+from kitae_marl.selfplay.opponents import seated_as_told
 from kitae_marl.vector.make import make_vec_env
 
 GAME = "mpe/simple_spread-v3"

@@ -12,7 +12,7 @@ from kitae_marl import with_seats
 from kitae_marl.evaluation import evaluate, evaluate_sides, oracle_for, play_frames, seated
 from kitae_marl.evaluation.brackets import bracket_table, known_bracket, measure
 from kitae_marl.evaluation.curves import make_curve, metric_definition
-from kitae_marl.evaluation.plots import plot_comparison, plot_curves
+from kitae_marl.evaluation.plots import Panel, plot_comparison, plot_curves
 from kitae_marl.evaluation.protocol import EvaluationProtocol
 from kitae_marl.players.policies import random_policy
 from kitae_marl.players.scripted.board_bots import connect_four_bot, tictactoe_bot
@@ -415,18 +415,21 @@ class TestPictures:
         ]
         for band, ending in (("range", "png"), ("interval", "svg")):
             out = tmp_path / f"curve.{ending}"
+            references = {"random": -5.0, "oracle": 30.0}
+            panel = Panel(curves, "return/mean", "what it is", references)
             plot_curves(
-                out,
-                curves,
-                title="a game",
-                metric="return/mean",
-                definition="what it is",
-                references={"random": -5.0, "oracle": 30.0},
-                band=band,
+                out, [panel, panel._replace(metric="win_rate/mean")], title="a game", band=band
             )
             assert out.stat().st_size > 5000
         svg = (tmp_path / "curve.svg").read_text()
-        for shown in ("a game", "abc (3 runs)", "random -5.0", "oracle 30.0", "what it is"):
+        for shown in (
+            "a game",
+            "abc (3 runs)",
+            "random -5.0",
+            "oracle 30.0",
+            "what it is",
+            "win_rate",
+        ):
             assert f"<!-- {shown}" in svg or shown in svg
 
     def test_a_comparison_with_single_values(self, tmp_path):

@@ -23,6 +23,7 @@ from run_folders import CLOCKED, make_old, saved
 from small_games import LENGTH, Clock, Solo
 
 from kitae_marl.data.keys import INIT, key_for
+from kitae_marl.data.rollout import rollout_bytes
 from kitae_marl.data.stacking import AgentDict
 from kitae_marl.errors import (
     CheckpointIncompatibleError,
@@ -30,7 +31,9 @@ from kitae_marl.errors import (
     NoCheckpointError,
     RunExistsError,
 )
+from kitae_marl.loops import compiling
 from kitae_marl.runs.agent import Agent
+from kitae_marl.runs.callbacks import Callback
 from kitae_marl.runs.store import contents
 from kitae_marl.types import IAgent
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
@@ -65,6 +68,35 @@ def observe(n_envs: int) -> Any:
         return {agent: np.array(x) for agent, x in observations.items()}, infos
     finally:
         env.close()
+
+
+class TestMemory:
+    def test_a_rollout_is_predicted_before_it_is_collected(self, agent, first):
+        agent.load_state(first)
+        held = []
+
+        class Seen(Agent):
+            def update(self, buffer):
+                held.append(sum(x.nbytes for x in jax.tree.leaves(buffer.experience())))
+                return super().update(buffer)
+
+        predicted = rollout_bytes(agent.groups, LENGTH, N_ENVS)
+        Seen(Clock(), replace(CONFIG, env_steps=LENGTH * N_ENVS)).train(make_env(), show=False)
+        assert 0.8 * held[0] < predicted < 1.25 * held[0]
+
+    def test_one_that_does_not_fit_is_refused_with_a_number_that_does(self, monkeypatch, tmp_path):
+        needed = 2 * rollout_bytes(Agent(Clock(), CONFIG).groups, LENGTH, 64)
+        monkeypatch.setattr(compiling, "free_bytes", lambda: needed)  # of which nine tenths count
+        agent = Agent(Clock(), replace(CONFIG, n_envs=64))
+        expected = r"n_envs: expected rollouts of at most .*; 32 environments fit, or lower ppo"
+        with pytest.raises(ConfigError, match=expected) as refused:
+            agent.make_buffer(64)
+        assert refused.value.key == "n_envs"
+        env = SubProcVecParallelEnv([Clock] * 64, n_workers=0)
+        with pytest.raises(ConfigError, match="32 environments fit"):
+            agent.train(env, tmp_path / "run", show=False)
+        assert env.closed
+        Agent(Clock(), replace(CONFIG, n_envs=32)).make_buffer(32)
 
 
 class TestActing:
@@ -278,6 +310,35 @@ class TestContinuing:
         loaded = Agent.load(path, step=4 * LENGTH * N_ENVS, config=wider)
         assert loaded.learned_step == 4 * LENGTH
         assert same_bits(Agent.load(path, config=wider).run_state(), whole_run[2])
+
+    def test_a_run_loaded_with_another_width_goes_on_from_its_own_steps(self, whole_run, tmp_path):
+        """16 joint steps of 2 environments are 8 of 4: the same 32 environment steps."""
+        wider = replace(CONFIG, n_envs=4, env_steps=2 * CONFIG.env_steps)
+        loaded = Agent.load(whole_run[0], step=4 * LENGTH * N_ENVS, config=wider)
+        root = loaded.root_key
+        assert loaded.env_steps == 4 * LENGTH * N_ENVS
+        seen = []
+
+        class Steps(Callback):
+            def after_update(self, step, metrics, agent):
+                seen.append((step, agent.env_steps, agent.step * 4))
+
+        env = SubProcVecParallelEnv([Clock] * 4, n_workers=0)
+        summary = loaded.train(env, tmp_path / "on", show=False, callbacks=[Steps()])
+        begun, rollout = 4 * LENGTH * N_ENVS, CONFIG.learner.n_steps * 4
+        expected = [begun + rollout * k for k in range(1, len(seen) + 1)]
+        assert seen == [(step, step, step) for step in expected]
+        assert summary["env_steps"] == expected[-1] == 2 * CONFIG.env_steps
+        assert loaded.root_key != root  # its keys of these steps have been used
+
+    def test_a_width_whose_rollouts_do_not_divide_the_steps_is_refused(self, whole_run):
+        for other in (
+            replace(CONFIG, n_envs=5),
+            replace(CONFIG, ppo=replace(CONFIG.ppo, n_steps=6)),
+        ):
+            loaded = Agent.load(whole_run[0], step=4 * LENGTH * N_ENVS, config=other)
+            with pytest.raises(ConfigError, match=f"to divide the {4 * LENGTH * N_ENVS} env"):
+                loaded.train(make_env(), show=False)
 
     def test_a_run_of_old_names_goes_on_from_an_environment_step(self, whole_run, tmp_path):
         path = shutil.copytree(whole_run[0], tmp_path / "run")

@@ -46,6 +46,7 @@ class TestStates:
             "env_steps": 2048,
             "of": 2048,
             "return": -3.5,
+            "win_rate": None,
             "holder": "",
         }
 

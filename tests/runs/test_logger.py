@@ -224,12 +224,34 @@ class TestTerminal:
     def test_plain_lines_at_most_one_a_second_and_the_last(self, capsys):
         display = PlainDisplay(500_000)
         for step in (12_288, 12_300, 12_400, 500_000):
-            display.update(step, 1000.4, {"return/mean": -26.333})
+            display.update(step, 1000.4, "return/mean -26.33")
         display.close()
         assert capsys.readouterr().out.splitlines() == [
             "step 12288/500000  1000 env steps/s  return/mean -26.33",
             "step 500000/500000  1000 env steps/s  return/mean -26.33",
         ]
+
+    def test_zero_sum_games_show_sides_and_win_rates(self, capsys):
+        """Their mean is zero whatever was learned; one that is not zero is shown."""
+        logger = make(None, show=True)
+        for agent, value in (("x", 0.5), ("o", -0.5), ("mean", 0.0), ("team", 0.0)):
+            logger.add_scalar(f"return/{agent}", value, 1)
+        logger.add_row(1, {"win_rate/x": 1.0, "win_rate/o": 0.5, "win_rate/mean": 0.75})
+        logger.flush_step(100)
+        logger.close()
+        shown = capsys.readouterr().out
+        assert "wins 75% against random  return x 0.50, o -0.50" in shown
+        assert "return/mean" not in shown
+        assert logger.zero_sum
+
+    def test_a_game_with_one_other_sum_is_no_zero_sum_game(self):
+        logger = make(None)
+        for values in ({"x": 0.0, "o": 0.0}, {"x": 1.0, "o": 1.0}, {"x": 1.0, "o": -1.0}):
+            for agent, value in values.items():
+                logger.add_scalar(f"return/{agent}", value, 1)
+            logger.flush_step(1)
+            assert not logger.zero_sum
+        logger.close()
 
     def test_no_terminal_means_plain_lines(self):
         assert not sys.stdout.isatty()
@@ -237,7 +259,7 @@ class TestTerminal:
 
     def test_the_bar_of_a_terminal(self, capsys):
         display = terminal.RichDisplay(100, 0)
-        display.update(50, 10.0, {"return/mean": 1.5})
+        display.update(50, 10.0, "return/mean 1.50")
         display.close()
         assert "50/100" in capsys.readouterr().out
 

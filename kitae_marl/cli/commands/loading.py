@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from kitae_marl.config.run import Config
+from kitae_marl.config.run import FROZEN, Config
 from kitae_marl.data.groups import first_match, require_spaces
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.store.contents import read_config
 from kitae_marl.runs.store.search import find_runs
+from kitae_marl.runs.store.seats import SeatCopy, read_copies
 from kitae_marl.types import Policy
 from kitae_marl.vector.protocol import VecParallelEnv
 
@@ -24,12 +27,15 @@ class GameSetup(NamedTuple):
         env_kwargs: its keyword arguments, without those for pictures.
         seats: who plays the agents that the run does not, as in its config.
         max_episode_steps: where episodes are truncated; None: they end by themselves.
+        copies: of the run's own seats that trained agents play, by pattern, the copies that it
+            keeps of them; None where it keeps none.
     """
 
     env_id: str
     env_kwargs: dict[str, Any]
     seats: dict[str, str]
     max_episode_steps: int | None = None
+    copies: Mapping[str, SeatCopy | None] = MappingProxyType({})
 
     def __str__(self) -> str:
         parts = [f"{name}={value!r}" for name, value in self.env_kwargs.items()]
@@ -37,6 +43,11 @@ class GameSetup(NamedTuple):
         if self.max_episode_steps is not None:
             parts.append(f"episodes of at most {self.max_episode_steps} steps")
         return f"{self.env_id} ({', '.join(parts)})" if parts else self.env_id
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what was played as JSON, with the digests of the copies that play seats."""
+        digests = {pattern: copy and copy.sha256 for pattern, copy in self.copies.items()}
+        return {**self._asdict(), "copies": digests}
 
 
 class SeedRuns(NamedTuple):
@@ -46,11 +57,13 @@ class SeedRuns(NamedTuple):
         names: of the sets and runs, as they were given.
         config: settings of the first run.
         paths: folders of the runs.
+        copies: as of the game.
     """
 
     names: list[str]
     config: Config
     paths: list[Path]
+    copies: Mapping[str, SeatCopy | None]
 
     @property
     def name(self) -> str:
@@ -63,7 +76,8 @@ class SeedRuns(NamedTuple):
         """The game that they play."""
         kwargs = {k: v for k, v in self.config.env_kwargs.items() if k != "render_mode"}
         config = self.config
-        return GameSetup(config.env_id, kwargs, config.seats, config.max_episode_steps)
+        limit = config.max_episode_steps
+        return GameSetup(config.env_id, kwargs, config.seats, limit, self.copies)
 
 
 def find_all(
@@ -86,16 +100,18 @@ def find_all(
     for name in names:
         for path in find_runs(name, runs_dir):
             config = read_config(path)
-            if seats:
-                kept = {p: seat for p, seat in config.seats.items() if not _is_hidden(p, seats)}
-                config = dataclasses.replace(config, seats={**seats, **kept})
+            kept = {p: s for p, s in config.seats.items() if not _is_hidden(p, seats or {})}
+            copies = seat_copies(path, kept)
+            config = dataclasses.replace(config, seats={**(seats or {}), **kept})
             if max_episode_steps is not None:
                 config = dataclasses.replace(
                     config, backend="auto", max_episode_steps=max_episode_steps
                 )
             how = {"n_workers": None, "backend": "auto", "save_every": 1, "strict_bounds": False}
             same = dataclasses.replace(config, seed=0, **how).to_json()
-            group = gathered.setdefault(same, SeedRuns([], config, []))
+            opponents = [(pattern, copy and copy.sha256) for pattern, copy in copies.items()]
+            same += json.dumps(opponents)  # who played against others has played another game
+            group = gathered.setdefault(same, SeedRuns([], config, [], copies))
             if path not in group.paths:
                 group.paths.append(path)
             if Path(name).name not in group.names:
@@ -103,6 +119,13 @@ def find_all(
     if not gathered:
         raise ConfigError("run: expected the name of at least one run, got none.", "run")
     return list(gathered.values())
+
+
+def seat_copies(path: Path, seats: Mapping[str, str]) -> dict[str, SeatCopy | None]:
+    """Return the copies that a run keeps of its trained opponents, by pattern; None where none."""
+    frozen = {pattern: seat for pattern, seat in seats.items() if seat.startswith(FROZEN)}
+    kept = read_copies(path) if frozen else {}
+    return {pattern: kept.get(seat) for pattern, seat in frozen.items()}
 
 
 def _is_hidden(pattern: str, earlier: Iterable[str]) -> bool:
@@ -152,7 +175,6 @@ def open_game(
 
     Of those who play the seats, the code is imported where ``allow_import`` says so.
     """
-    from kitae_marl.selfplay.seats import seated_as_told
     from kitae_marl.vector.make import make_vec_env
 
     env = make_vec_env(
@@ -163,7 +185,12 @@ def open_game(
         **game.env_kwargs,
         **kwargs,
     )
-    return seated_as_told(env, game.seats, runs_dir, trust=truster(allow_import))
+    if not game.seats:
+        return env
+    from kitae_marl.selfplay.opponents import Opponents
+
+    trust = truster(allow_import)
+    return Opponents(game.seats, runs_dir, copies=game.copies, trust=trust).seat(env)
 
 
 def truster(allow_import: bool) -> Callable[[Path], None]:

@@ -76,7 +76,7 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
 
 def _how_played(game: GameSetup, options: PlayingRuns) -> dict[str, Any]:
     """Say what was played and how, as JSON."""
-    return {**game._asdict(), "against": options.against, "sample": options.sample}
+    return {**game.as_json(), "against": options.against, "sample": options.sample}
 
 
 def _how_in_words(options: PlayingRuns) -> str:
@@ -97,7 +97,10 @@ def _say_result(result: dict[str, Any]) -> None:
     random, oracle = result["random"], result["oracle"]
     say(f"return per episode: {result['definition']}")
     say(f"mean with its 95 % interval {result['spread']}; IQM: mean of the middle half")
+    zero_sum = "outcomes" in result and result["against"] is None
     for tag, row in result["returns"].items():
+        if zero_sum and tag in ("mean", "team"):  # zero whatever was learned
+            continue
         other = f"    random {random['returns'][tag]['mean']:9.3f}"
         best = f"    oracle {oracle['returns'][tag]['mean']:9.3f}" if oracle else ""
         say(f"  {tag:20s} {shown(row)}    IQM {row['iqm']:9.3f}{other}{best}")
@@ -106,11 +109,26 @@ def _say_result(result: dict[str, Any]) -> None:
             say(f"  {Path(one['run_dir']).name:20s} {shown(one['returns']['mean'])}")
     for agent, counts in result.get("outcomes", {}).items():
         say(f"  {agent:20s} {counts['win']} won, {counts['draw']} drawn, {counts['loss']} lost")
+    _say_repeated(result)
     if oracle:
         say(f"oracle: {oracle['policy']}")
     if result["score"]:
         say(f"score, 0 as random and 1 as the oracle: {shown(result['score'])}")
     say(f"mean length {result['length']:.1f}")
+
+
+def _say_repeated(result: dict[str, Any]) -> None:
+    """Say how many of the episodes are repetitions, which say nothing new."""
+    episodes, distinct = result["episodes"], result["distinct_episodes"]
+    varied = "" if result["sample"] else "; --sample lets the run's actions vary"
+    if distinct == 1 < episodes:
+        say(
+            f"all {episodes} episodes are one and the same, for neither game nor players leave "
+            f"anything to chance: what they say is that of one episode{varied}"
+        )
+    elif distinct < episodes:
+        counted_only = "; intervals count only these" if result["unit"] == "episodes" else ""
+        say(f"{distinct} of {episodes} episodes differ{counted_only}{varied}")
 
 
 def _over_games(results: Sequence[dict[str, Any]]) -> dict[str, float] | None:
@@ -198,7 +216,10 @@ def _say_comparison(result: dict[str, Any]) -> None:
     """Show a comparison."""
     say(f"return per episode: {result['definition']}")
     say(f"P: probability that A gets more than B; 95 % intervals {result['spread']}")
+    zero_sum = "outcomes" in result["a"] and "outcomes" in result["b"] and not result["against"]
     for tag, row in result["returns"].items():
+        if zero_sum and tag in ("mean", "team"):  # zero on both sides, whatever was learned
+            continue
         p, d = row["probability_of_improvement"], row["iqm_difference"]
         say(
             f"  {tag:20s} P {p['estimate']:.3f} ({p['low']:.3f} .. {p['high']:.3f})    IQM A - B "

@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kitae_marl.cli.commands.loading import (
     GameSetup,
+    SeedRuns,
     find_all,
     load_policy,
     open_game,
@@ -25,6 +26,10 @@ from kitae_marl.runs.store.files import require_output
 from kitae_marl.runs.store.search import find_run
 from kitae_marl.runs.terminal import counted, say
 from kitae_marl.vector.protocol import VecParallelEnv
+
+if TYPE_CHECKING:
+    from kitae_marl.evaluation.curves import Curve
+    from kitae_marl.evaluation.plots import Panel
 
 WIDTHS = 800, 400
 """Largest width of a picture in pixels: of one film, and of one of several side by side."""
@@ -107,7 +112,7 @@ def _film(
 
 def plot(options: Plot) -> dict[str, Any]:
     """Draw learning curves."""
-    from kitae_marl.evaluation.curves import make_curve, metric_definition
+    from kitae_marl.evaluation.curves import metrics_to_plot
     from kitae_marl.evaluation.plots import check_out, plot_curves
 
     if options.points < 2 or options.measure < 0:
@@ -118,38 +123,58 @@ def plot(options: Plot) -> dict[str, Any]:
     gathered = find_all(options.run, options.runs_dir, None, options.max_episode_steps)
     game = require_one_game(gathered)
     check_out(options.out)
-    curves = [
-        make_curve(group.name, group.paths, options.metric, options.points) for group in gathered
-    ]
-    references = _references(game, options)
-    plot_curves(
-        options.out,
-        curves,
-        title=str(game),
-        metric=options.metric,
-        definition=metric_definition(options.metric),
-        references=references,
-        band=options.band,
-    )
-    say(f"drew {options.out}: {counted(len(curves), 'curve')}, {options.metric}")
-    for curve in curves:
-        n_runs = counted(len(curve.runs), "run")
-        say(f"  {curve.label:24s} {n_runs}, at the end {curve.middle()[-1]:.3f}")
+    metrics = [options.metric] if options.metric else None
+    metrics = metrics or metrics_to_plot([path for group in gathered for path in group.paths])
+    panels = _panels(gathered, metrics, game, options)
+    plot_curves(options.out, panels, title=str(game), band=options.band)
+    drawn = [curve for panel in panels for curve in panel.curves]
+    say(f"drew {options.out}: {counted(len(drawn), 'curve')}, {', '.join(metrics)}")
+    for panel in panels:
+        for curve in panel.curves:
+            n_runs, name = counted(len(curve.runs), "run"), curve.label
+            name += f" {panel.metric}" if len(panels) > 1 and panel.metric not in name else ""
+            say(f"  {name:24s} {n_runs}, at the end {curve.middle()[-1]:.3f}")
     say("at the end: mean over the updates of a curve's last point (--points); IQM over runs")
-    for name, value in references.items():
+    for name, value in panels[0].references.items():
         say(f"  {name:24s} {value:.3f}")
     return {
         "out": str(options.out),
-        "metric": options.metric,
-        "definition": metric_definition(options.metric),
-        "references": references,
+        "metric": panels[0].metric,
+        "metrics": metrics,
+        "definition": panels[0].definition,
+        "references": panels[0].references,
         "curves": [
-            {"name": c.label, "step": c.step.tolist(), "iqm": c.middle().tolist()} for c in curves
+            {"name": c.label, "step": c.step.tolist(), "iqm": c.middle().tolist()} for c in drawn
         ],
     }
 
 
-def _references(game: GameSetup, options: Plot) -> dict[str, float]:
+def _panels(
+    gathered: list[SeedRuns], metrics: list[str], game: GameSetup, options: Plot
+) -> list[Panel]:
+    """Read the curves: a panel for each kind of metric; agents' returns share one."""
+    from kitae_marl.evaluation.curves import make_curve, metric_definition
+    from kitae_marl.evaluation.plots import Panel
+
+    def curves(metric: str, named: bool) -> list[Curve]:
+        return [
+            make_curve(f"{g.name} {metric}" if named else g.name, g.paths, metric, options.points)
+            for g in gathered
+        ]
+
+    if len(metrics) == 1:
+        references = _references(game, metrics[0], options)
+        return [
+            Panel(curves(metrics[0], False), metrics[0], metric_definition(metrics[0]), references)
+        ]
+    rates = [m for m in metrics if not m.startswith("return/")]
+    returns = [m for m in metrics if m.startswith("return/")]
+    by_side = [curve for metric in returns for curve in curves(metric, True)]
+    panels = [Panel(curves(m, False), m, metric_definition(m), {}) for m in rates]
+    return [*panels, Panel(by_side, "return", metric_definition(returns[0]), {})]
+
+
+def _references(game: GameSetup, metric: str, options: Plot) -> dict[str, float]:
     """Return mean returns of the random policy and the oracle, known or measured now.
 
     There are none for other metrics than returns; for games with seats, as brackets are of the
@@ -158,8 +183,8 @@ def _references(game: GameSetup, options: Plot) -> dict[str, float]:
     """
     from kitae_marl.evaluation.brackets import known_bracket, measure
 
-    tag = options.metric.removeprefix("return/")
-    if tag == options.metric or game.seats:
+    tag = metric.removeprefix("return/")
+    if tag == metric or game.seats:
         return {}
     limited = game.max_episode_steps is not None
     bracket = None if limited else known_bracket(game.env_id, game.env_kwargs)

@@ -13,19 +13,26 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from kitae_marl.cli.commands.loading import GameSetup, open_game, truster
+from kitae_marl.cli.commands.loading import seat_copies, truster
 from kitae_marl.cli.options.training import Runs, Train
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, NoCheckpointError
 from kitae_marl.runs.logger import WINDOW
+from kitae_marl.runs.returns import adds_up_to_zero, in_words
 from kitae_marl.runs.store import contents, folders, sets
 from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import folders_of_runs, list_runs
 from kitae_marl.runs.terminal import say
+
+if TYPE_CHECKING:
+    from kitae_marl.runs.callbacks import Hooks
+    from kitae_marl.runs.store.seats import SeatCopy
+    from kitae_marl.selfplay.opponents import Opponents
+    from kitae_marl.vector.protocol import VecParallelEnv
 
 EVALUATION_EPISODES = 32
 """Whole episodes of an evaluation during training, where no other number is given."""
@@ -44,8 +51,9 @@ def train(options: Train) -> dict[str, Any]:
     threading.Thread(target=_import_early, daemon=True).start()
     if options.seeds > 1 or (options.resumes and sets.is_set(path)):
         return train_set(options, path)
-    result = _train_run(options, options.config(), path, resume=options.resumes)
-    _say_where_to_look(options, path)
+    seats = _opponents(options, [path])
+    result = _train_run(options, options.config(), path, seats, resume=options.resumes)
+    _say_where_to_look(options, path, zero_sum=adds_up_to_zero(_tagged(result["returns"])))
     return result
 
 
@@ -69,30 +77,47 @@ def _find_callbacks(options: Train) -> None:
 
 
 @contextmanager
-def _hooks(options: Train) -> Iterator[dict[str, Any]]:
-    """Yield what ``Agent.train`` is to call meanwhile; environments to evaluate in close after."""
-    from kitae_marl.runs.callbacks import import_callback
+def _hooks(options: Train, seats: Opponents | None) -> Iterator[Hooks]:
+    """Yield what is called meanwhile; environments to evaluate in are closed after it."""
+    from kitae_marl.evaluation.win_rates import WinRates
+    from kitae_marl.runs.callbacks import import_callback, make_hooks
 
     callbacks = [import_callback(text) for text in options.callback]
-    if options.eval_every is None:
-        yield {"callbacks": callbacks}
-        return
-    from kitae_marl.evaluation import evaluation_of
-
-    limit = options.max_episode_steps
-    game = GameSetup(options.env_id, options.env_kwargs, options.seats, limit)
+    rates = WinRates(lambda: _spare_env(options))
     n_episodes = options.eval_episodes or EVALUATION_EPISODES
-    n_envs, trust = min(n_episodes, EVALUATION_ENVS), options.allow_import
-    env = open_game(game, n_envs, n_workers=0, runs_dir=options.runs_dir, allow_import=trust)
-    try:
+    evaluate = env = None
+    if options.eval_every is not None:
+        from kitae_marl.evaluation import evaluation_of
+
+        env = _in_python(options, min(n_episodes, EVALUATION_ENVS))
+        env = seats.seat(env) if seats else env
         evaluate = evaluation_of(env, n_episodes)
-        yield {
-            "callbacks": callbacks,
-            "evaluate": evaluate,
-            "evaluate_every": options.eval_every,
-        }
+    try:
+        hooks = make_hooks(callbacks, evaluate, options.eval_every)
+        yield hooks if seats else hooks._replace(win_rates=rates)
     finally:
-        env.close()
+        rates.close()
+        if env is not None:
+            env.close()
+
+
+def _spare_env(options: Train) -> VecParallelEnv:
+    """Make environments to measure in: of the twin, where training runs there."""
+    if _is_compiled(options.config()):
+        from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
+
+        return CompiledVecParallelEnv(options.env_id, EVALUATION_ENVS, **options.env_kwargs)
+    return _in_python(options, EVALUATION_ENVS)
+
+
+def _in_python(options: Train, n_envs: int) -> VecParallelEnv:
+    """Make environments of the original game in this process."""
+    from kitae_marl.vector.make import make_vec_env
+
+    limit = {"max_episode_steps": options.max_episode_steps}
+    return make_vec_env(
+        options.env_id, n_envs, n_workers=0, vector_options=limit, **options.env_kwargs
+    )
 
 
 def _import_early() -> None:
@@ -101,56 +126,78 @@ def _import_early() -> None:
         importlib.import_module("kitae_marl.runs.agent")
 
 
-def _train_run(options: Train, config: Config, path: Path, *, resume: bool) -> dict[str, Any]:
+def _train_run(
+    options: Train, config: Config, path: Path, seats: Opponents | None, *, resume: bool
+) -> dict[str, Any]:
     """Train one run, or go on with it."""
-    with _hooks(options) as hooks:
+    with _hooks(options, seats) as hooks:
         config, env = _make_env(config)
         try:
+            from kitae_marl.runs import session
             from kitae_marl.runs.agent import Agent
-            from kitae_marl.runs.session import headline
 
-            env = _seated(options, env)
+            if seats:
+                env = seats.seat(env)
+                hooks = hooks._replace(opponents=seats.loaded)
             agent = Agent(env, config)
-            say(headline(agent, "compiled" if config.backend == "compiled" else "in Python"))
+            place = "compiled" if config.backend == "compiled" else "in Python"
+            say(session.headline(agent, place))
         except BaseException:
             env.close()
             raise
         if resume:
             step, exact = options.resume_step, options.exact
-            summary = agent.resume(env, path, step=step, exact=exact, **hooks)
+            summary = session.resume(
+                agent, env, path, step=step, exact=exact, show=True, hooks=hooks
+            )
         else:  # what a run of a set holds that has no checkpoint yet may go
             overwrite = options.overwrite or options.resumes
-            summary = agent.train(env, path, overwrite=overwrite, **hooks)
+            summary = session.train(
+                [agent], env, [path.resolve()], overwrite=overwrite, hooks=hooks
+            )[0]
     started = psutil.Process().create_time()
     startup = agent.first_update_at - started if agent.first_update_at else None
     return _result(summary, path, startup_s=startup)
 
 
-def _seated(options: Train, env: Any) -> Any:
-    """Let others play the seats that the options give away."""
+def _opponents(options: Train, paths: list[Path]) -> Opponents | None:
+    """Say who plays the seats that the options give away; None where there are none.
+
+    Runs that go on meet the copies that they keep, and so do runs that join their set.
+    """
     if not options.seats:
-        return env
-    from kitae_marl.selfplay.seats import seated_as_told
+        return None
+    from kitae_marl.selfplay.opponents import Opponents
 
     played = ", ".join(f"{pattern}: {seat}" for pattern, seat in options.seats.items())
     say(f"seats, played by others and not trained: {played}")
+    copies: dict[str, SeatCopy | None] = {}
+    for path in reversed(paths if options.resumes else []):
+        if contents.is_run(path):
+            own = contents.read_config(path).seats.items() & options.seats.items()
+            found = seat_copies(path, dict(own))
+            copies |= {p: copy for p, copy in found.items() if copy or p not in copies}
     trust = truster(options.allow_import)
-    return seated_as_told(env, options.seats, options.runs_dir, trust=trust)
+    return Opponents(options.seats, options.runs_dir, copies=copies, trust=trust)
 
 
 def _result(summary: dict[str, Any], path: Path, **more: Any) -> dict[str, Any]:
     """Say what a run came to, and return the JSON that says so."""
     returns = {tag.removeprefix("return/"): x for tag, x in summary["returns"].items()}
     say(f"done: {summary['env_steps']} steps, {summary['env_steps_per_s']:.0f} env steps/s")
-    say(f"return per episode, last {WINDOW} episodes: {_in_words(returns)}")
+    say(f"return per episode, last {WINDOW} episodes: {in_words(summary['returns'])}")
     kept = {key: summary[key] for key in contents.COUNTS}
+    rates = summary.get("win_rates")
+    if rates:
+        shown = ", ".join(f"{name} {rate:.0%}" for name, rate in rates.items() if name != "mean")
+        say(f"won against the random policy, most probable actions: {shown}")
+        more["win_rates"] = rates
     return {**kept, **more, "returns": returns, "run_dir": str(path)}
 
 
-def _in_words(returns: dict[str, float]) -> str:
-    """Show returns by name in one line."""
-    shown = ", ".join(f"{name} {value:.2f}" for name, value in returns.items())
-    return shown or "none: no episode has ended (--max-episode-steps N truncates episodes)"
+def _tagged(returns: dict[str, float]) -> dict[str, float]:
+    """Return the returns of a result under their names in the logs, as they are in a summary."""
+    return {tag if tag == "episode/length" else f"return/{tag}": x for tag, x in returns.items()}
 
 
 def train_set(options: Train, path: Path) -> dict[str, Any]:
@@ -166,15 +213,17 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
             seeds = options.all_seeds()
             folders.create_run(path, overwrite=options.overwrite)
         sets.write_set(path, seeds)
-        compiled = _is_compiled(options.config())
-        results = (in_one_program if compiled else one_after_another)(options, path, seeds)
+        opponents = _opponents(options, [folders.member(path, seed) for seed in seeds])
+        train_all = in_one_program if _is_compiled(options.config()) else one_after_another
+        results = train_all(options, path, seeds, opponents)
     tags = {tag for result in results.values() for tag in result["returns"]}
     returns = {
         tag: fmean(r["returns"][tag] for r in results.values() if tag in r["returns"])
         for tag in sorted(tags)
     }
-    say(f"mean over {len(results)} seeds: {_in_words(returns)}")
-    _say_where_to_look(options, path)
+    tagged = _tagged(returns)
+    say(f"mean over {len(results)} seeds: {in_words(tagged)}")
+    _say_where_to_look(options, path, zero_sum=adds_up_to_zero(tagged))
     return {
         "run_dir": str(path),
         "seeds": {str(seed): result for seed, result in results.items()},
@@ -186,19 +235,20 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
     }
 
 
-def in_one_program(options: Train, path: Path, seeds: list[int]) -> dict[int, dict[str, Any]]:
+def in_one_program(
+    options: Train, path: Path, seeds: list[int], seats: Opponents | None
+) -> dict[int, dict[str, Any]]:
     """Train the runs of a set in one compiled program; return the result of each by its seed."""
-    from kitae_marl.runs.callbacks import make_hooks
     from kitae_marl.runs.many import train_runs
 
     members = [folders.member(path, seed) for seed in seeds]
     say(f"seeds {', '.join(map(str, seeds))} in {path}")
     config, env = _make_env(options.config())
-    game = _seated(options, env).game
+    game = (seats.seat(env) if seats else env).game
     configs = [dataclasses.replace(config, seed=seed) for seed in seeds]
     step, exact = options.resume_step, options.exact
-    with _hooks(options) as given:
-        hooks = make_hooks(**{"evaluate": None, "evaluate_every": None, **given})
+    with _hooks(options, seats) as hooks:
+        hooks = hooks._replace(opponents=seats.loaded) if seats else hooks
         trained = train_runs(game, configs, members, step=step, exact=exact, hooks=hooks)
     results = {}
     for seed, member, run in zip(seeds, members, trained, strict=True):
@@ -207,7 +257,9 @@ def in_one_program(options: Train, path: Path, seeds: list[int]) -> dict[int, di
     return results
 
 
-def one_after_another(options: Train, path: Path, seeds: list[int]) -> dict[int, dict[str, Any]]:
+def one_after_another(
+    options: Train, path: Path, seeds: list[int], seats: Opponents | None
+) -> dict[int, dict[str, Any]]:
     """Train the runs of a set in turn; return the result of each by its seed."""
     results = {}
     for seed in seeds:
@@ -222,7 +274,7 @@ def one_after_another(options: Train, path: Path, seeds: list[int]) -> dict[int,
         if begun and options.resume_step is None and _is_over(own, config):
             results[seed] = _result(contents.read_summary(own), own)
         else:
-            results[seed] = _train_run(options, config, own, resume=begun)
+            results[seed] = _train_run(options, config, own, seats, resume=begun)
     return results
 
 
@@ -302,7 +354,7 @@ def _run_folder(options: Train) -> Path:
     return path
 
 
-def _say_where_to_look(options: Train, path: Path) -> None:
+def _say_where_to_look(options: Train, path: Path, *, zero_sum: bool) -> None:
     """Tell what to do next, as commands that can be copied."""
     from kitae_marl.vector.ids import imports_code
 
@@ -315,7 +367,8 @@ def _say_where_to_look(options: Train, path: Path) -> None:
     trust = " --allow-import" if imports_code(options.env_id) or options.modules else ""
     needed = "" if find_spec("matplotlib") else "  # pip install matplotlib"
     say(f"the run is in {path}")
-    say(f"  {program} evaluate {path.name}{where}{trust}")
+    against = " --against random" if zero_sum else ""
+    say(f"  {program} evaluate {path.name}{where}{trust}{against}")
     say(f"  {program} watch {path.name}{where}{trust} --out {path.name}.gif")
     say(f"  {program} plot {path.name}{where} --out {path.name}.png{needed}")
 
@@ -350,6 +403,8 @@ def show_runs(options: Runs) -> dict[str, Any]:
 def _say_run(row: dict[str, Any], width: int) -> None:
     """Show a run, or a set of runs, as one line."""
     value = "" if row.get("return") is None else f"return {row['return']:.2f}"
+    if row.get("win_rate") is not None:
+        value = f"wins {row['win_rate']:.0%} against random"
     if "env_id" in row:
         text = f"{row['env_id']}  {row['algo']}  step {row['env_steps']}/{row['of']}  {value}"
         text += f"  ({row['holder']})" if row["holder"] else ""

@@ -47,8 +47,9 @@ class Plot:
     """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds."""
     out: Path = Path("curve.png")
     """File to write: .png, .pdf or .svg."""
-    metric: str = "return/mean"
-    """Column of metrics.csv to draw."""
+    metric: str | None = None
+    """Column of metrics.csv to draw; if not given return/mean, and of zero-sum games the win rate
+    against random and the return of each side."""
     band: Literal["range", "interval"] = "range"
     """Band around several runs: lowest to highest, or the 95 % interval of the IQM."""
     points: int = 100

@@ -1,9 +1,10 @@
 """This file says what a run folder holds, and reads and writes what is in JSON there.
 
 It holds ``config.json``, ``agents.json`` (groups and spaces), ``summary.json``, ``metrics.csv``,
-``logs/`` (TensorBoard) and ``checkpoints/``. While a trainer is at work, ``.lock`` keeps others
-off. What is no JSON is owned by ``metrics``, ``checkpoint``, ``files`` (the lock) and, one room
-above, ``logger`` (TensorBoard).
+``logs/`` (TensorBoard) and ``checkpoints/``; where trained agents play seats, ``seats.json`` and
+``seats/``. While a trainer is at work, ``.lock`` keeps others off. What is no JSON is owned by
+``metrics``, ``checkpoint``, ``seats``, ``files`` (the lock) and, one room above, ``logger``
+(TensorBoard).
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ STEP_FOLDER = re.compile(r"(step_)?(0|[1-9][0-9]*)")
 """Names of such folders; without ``step_`` they are of older runs, and count joint steps."""
 BOARD = "logs"
 """The folder of the TensorBoard files."""
+SEATS = "seats"
+"""The folder of copies of the trained agents that play seats of the run, each a run folder."""
+SEATS_FILE = "seats.json"
+"""The file that says whose copies they are, with their digests."""
 
 
 def is_run(path: Path) -> bool:
@@ -175,7 +180,8 @@ def require_plain(path: Path) -> None:
     Raises:
         UnsafePathError: if one is a link or a pipe, as a run folder from elsewhere may hold.
     """
-    for name in (CONFIG_FILE, AGENTS_FILE, SUMMARY_FILE, METRICS_FILE, BOARD, CHECKPOINTS):
+    files = CONFIG_FILE, AGENTS_FILE, SUMMARY_FILE, METRICS_FILE, SEATS_FILE
+    for name in (*files, BOARD, CHECKPOINTS, SEATS):
         part = path / name
         if part.is_symlink() or (part.exists() and not part.is_file() and not part.is_dir()):
             raise UnsafePathError(

@@ -23,6 +23,8 @@ RUN_PARTS = (
 """Any of these makes a folder a run or a set to list, if only a damaged one."""
 RETURN = "return/mean"
 """The metric whose last value is listed."""
+WIN_RATE = "win_rate/mean"
+"""The metric that is listed instead where there is one: in zero-sum games the return is zero."""
 
 
 def list_runs(runs_dir: str | Path) -> list[dict[str, Any]]:
@@ -31,7 +33,8 @@ def list_runs(runs_dir: str | Path) -> list[dict[str, Any]]:
     Returns:
         For each its ``name`` and ``state``: ``running``, ``complete``, ``stopped`` or ``damaged``
         (then with a ``reason``). For runs also ``env_id``, ``algo``, ``seed``, ``env_steps`` done
-        and ``of``, ``return`` (mean over agents and the last episodes, None where none ended), and
+        and ``of``, ``return`` (mean over agents and the last episodes, None where none ended),
+        ``win_rate`` against random of a zero-sum game (None where none was measured), and
         ``holder``, the process that trains it. For sets also ``runs``, a list of the same, and the
         mean ``return``.
 
@@ -78,6 +81,7 @@ def _run(path: Path) -> dict[str, Any]:
         steps, value = summary["env_steps"], summary["returns"].get(RETURN)
     process = holder(path)
     done = bool(summary) and summary["complete"]
+    _, rate = last_values(path / METRICS_FILE, WIN_RATE)
     return {
         "name": path.name,
         "state": "running" if process else "complete" if done else "stopped",
@@ -87,6 +91,7 @@ def _run(path: Path) -> dict[str, Any]:
         "env_steps": steps,
         "of": config.n_updates * config.rollout_size,
         "return": value,
+        "win_rate": rate,
         "holder": process,
     }
 

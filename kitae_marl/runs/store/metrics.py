@@ -115,6 +115,15 @@ def last_values(path: Path, column: str) -> tuple[int, float | None]:
     return (rows[-1].step if rows else 0), (known[-1] if known else None)
 
 
+def column_names(run_dir: Path) -> list[str]:
+    """Return the names of all columns; none where there is no such file."""
+    path = run_dir / METRICS_FILE
+    if not path.is_file():  # reading a pipe would wait for ever
+        return []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        return next(_records(file), [])
+
+
 def read_column(run_dir: Path, column: str) -> tuple[list[int], list[float]]:
     """Return the steps at which a column has a value, and the values.
 
