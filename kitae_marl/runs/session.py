@@ -188,10 +188,11 @@ class Session:
             return  # the disk refuses
         kept = []
         for agent, path, follower in zip(self._agents, self._paths, self._followers, strict=True):
-            if path is None or agent.learned_step == self._start:
+            keeper = follower.checkpointer
+            if path is None or keeper is None or agent.learned_step == self._start:
                 continue
             try:
-                follower.end(agent)
+                keeper.write(agent.run_state())
             except Exception as second:  # the first error is the one to raise
                 warnings.warn(f"the run could not be saved after an error: {second}", stacklevel=2)
                 return

@@ -96,13 +96,13 @@ class Opponents:
                     str(copy.path),
                 )
         else:
+            path = _named(text, self._runs_dir)
             if pattern in self._copies:
                 warnings.warn(
                     f"the run keeps no copy of {text}, as runs of earlier versions; it is played "
                     f"by {text.removeprefix(FROZEN)} as it is now.",
                     stacklevel=2,
                 )
-            path = _named(text, self._runs_dir)
             if path.is_dir():  # else ``Agent.load`` says that there is no such run
                 self._trust(find_run(path))
             agent = Agent.load(path)

@@ -95,7 +95,10 @@ class TestParsing:
         assert parse([*args, "--allow-import"]).config() == config
         assert parse([*args, "--algo", "mine:learner"]).config() == config
         args += ["--allow-import", "--own", '{"n_steps": 4}']
-        assert parse(args).config().own == {"n_steps": 4}
+        assert parse(args).config().own == {
+            "n_steps": 4,
+            "rate": 0.5,
+        }  # those given over stored ones
 
     def test_settings_are_checked_with_those_of_the_run_that_goes_on(self, tmp_path, capsys):
         (tmp_path / "x").mkdir()

@@ -10,7 +10,7 @@ from typing import Any
 from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 
-CLOCKED = ("speed/", "env/step_ms")
+CLOCKED = ("win_rate/", "speed/", "env/step_ms")
 """What metrics begin with that a clock has measured."""
 
 
@@ -48,7 +48,9 @@ def logged(run: Path) -> list[dict[str, str]]:
     """Everything in ``metrics.csv`` but what a clock has measured."""
     with (run / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if not k.startswith(CLOCKED)} for row in rows]
+    kept = [{k: v for k, v in row.items() if not k.startswith(CLOCKED)} for row in rows]
+    # Where win rates are measured a clock says: their rows, which hold nothing else, are left out.
+    return [row for row in kept if any(text for name, text in row.items() if name != "step")]
 
 
 def same_folder(left: Path, right: Path) -> bool:

@@ -224,7 +224,8 @@ def test_v4_all_failing_environments_are_listed(n_workers: int) -> None:
         with pytest.raises(EnvError) as caught:
             vec.step({agent: np.zeros(4, int) for agent in vec.possible_agents})
     assert caught.value.env_index == 0
-    assert all(f"env {i} (pid" in str(caught.value) for i in range(4))
+    assert "env 0 (pid" in str(caught.value)
+    assert "and 3 more" in str(caught.value)
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])

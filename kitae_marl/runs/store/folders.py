@@ -41,8 +41,9 @@ def default_name(config: Config, n_seeds: int = 1) -> str:
         re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._-")
         for text in (config.env_id.rsplit("/", 1)[-1], config.algo)
     )
+    algo = algo[:24]
     last = f"-to-{config.seed + n_seeds - 1}" if n_seeds > 1 else ""
-    return f"{game[:50] or 'run'}-{algo[:24] or 'own'}-{config.seed}{last}"
+    return f"{game[: 84 - len(algo)] or 'run'}-{algo or 'own'}-{config.seed}{last}"
 
 
 def member(path: Path, seed: int) -> Path:
