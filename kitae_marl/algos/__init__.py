@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kitae_marl.algos import checking
-from kitae_marl.algos.nets.networks import NETWORKS
+from kitae_marl.algos.nets.networks import NETWORKS, may_make_networks
 from kitae_marl.algos.ppo.algorithm import ippo, mappo
 from kitae_marl.config.learner import DECLARED, Declared, LearnerConfig
 from kitae_marl.config.run import Config
@@ -68,12 +68,14 @@ def register(thing: Algorithm | Callable[..., Any], name: str | None = None) -> 
     """
     if isinstance(thing, Algorithm):
         _register_algorithm(thing, thing.name if name is None else name)
-    elif callable(thing):
-        NETWORKS[_checked(getattr(thing, "__name__", "") if name is None else name)] = thing
+    elif may_make_networks(thing):
+        own = str(getattr(thing, "__name__", ""))
+        NETWORKS[_checked((own if own.isidentifier() else "") if name is None else name)] = thing
     else:
+        kind = f"the class {thing.__name__}" if isinstance(thing, type) else type(thing).__name__
         raise TypeError(
-            "expected a kitae_marl.Algorithm, or a function from an observation space to a flax "
-            f"module, got {type(thing).__name__}."
+            "expected a kitae_marl.Algorithm, or what makes a flax module for an observation space "
+            f"(a function, or a class of modules), got {kind}."
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kitae_marl.evaluation.statistics import iqm, stratified_bootstrap
-from kitae_marl.runs.returns import adds_up_to_zero, by_agent
+from kitae_marl.runs.returns import RETURN, WIN_RATE, adds_up_to_zero, by_agent
 from kitae_marl.runs.store.metrics import column_names, read_column
 
 POINTS = 100
@@ -23,7 +23,6 @@ DEFINITIONS = {
     "return/": "undiscounted sum of the agent's rewards over one episode",
     "episode/length": "joint steps of an episode",
 }
-WIN_RATES = "win_rate/"
 """What a metric means, by the start of its name; the first that fits."""
 
 
@@ -34,7 +33,7 @@ def metric_definition(metric: str) -> str:
         >>> metric_definition("episode/length")
         'joint steps of an episode; mean over the episodes of training, actions sampled'
     """
-    if metric.startswith(WIN_RATES):
+    if metric.startswith(WIN_RATE):
         return "share of episodes won against the random policy, most probable actions"
     for start, definition in DEFINITIONS.items():
         if metric.startswith(start):
@@ -60,7 +59,7 @@ def _means(run_dir: Path) -> dict[str, float]:
     """Return the mean over all rows of each return and win rate that a run has logged."""
     means = {}
     for name in column_names(run_dir):
-        if name.startswith(("return/", WIN_RATES)):
+        if name.startswith((RETURN, WIN_RATE)):
             with suppress(ValueError):  # a column without a value yet
                 means[name] = float(np.mean(read_column(run_dir, name)[1]))
     return means

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kitae_marl.data.stacking import active_agents, map_leaves, starts
+from kitae_marl.data.stacking import active_agents, map_leaves, stack, starts
 from kitae_marl.errors import RenderError
 from kitae_marl.evaluation.results import Evaluation, is_zero_sum, joined
 from kitae_marl.players.policies import seated
@@ -63,13 +63,13 @@ def evaluate(
     lengths: list[int] = []
     marks: list[int] = []
     observations, infos = env.reset(seed=seed)
-    watch, marker = _EndsWatch(env, max_steps), _Marker(env.num_envs)
+    watch, marker = _EndsWatch(env, max_steps), _Marker(env)
     while left.any():
         # before the step, which writes into the same memory
-        marker.add(observations, infos["active"], left > 0)
+        marker.see(observations, infos, left > 0)
         actions = policy(observations, infos)
         observations, rewards, terminated, truncated, infos = env.step(actions)
-        marker.add(rewards, {}, left > 0)
+        marker.get(rewards, left > 0)
         watch.step(terminated, truncated, infos, left > 0)
         if "episode" not in infos:
             continue
@@ -93,20 +93,30 @@ class _Marker:
     players who repeat one game are found out. What waiting agents are shown or draw does not count.
     """
 
-    def __init__(self, n_envs: int) -> None:
-        self._marks = [0] * n_envs
+    def __init__(self, env: VecParallelEnv) -> None:
+        self._groups, self._marks = env.groups, [0] * env.num_envs
 
-    def add(self, values: AgentPyTree, counts: Mapping[str, Any], awaited: np.ndarray) -> None:
-        """Add values by agent, leaves ``[E, ...]``, to the episodes that are awaited, ``[E]``.
+    def see(self, observations: AgentPyTree, infos: Mapping[str, Any], awaited: np.ndarray) -> None:
+        """Add what is acted on, in the environments that are awaited, ``[E]``."""
+        active = active_agents(infos, self._groups, len(awaited))
+        for name, seen in stack(observations, self._groups).items():
+            acting, all_act = active[name], active[name].all()
 
-        ``counts`` says by agent where its values count; everywhere, where it says nothing.
-        """
-        for number, (agent, value) in enumerate(values.items()):
-            leaves: list[np.ndarray] = []
-            map_leaves(lambda leaf, to=leaves: to.append(np.asarray(leaf)), value)
-            for i in np.flatnonzero(awaited & counts.get(agent, True)):
-                seen = b"".join([leaf[i].tobytes() for leaf in leaves])
-                self._marks[i] = hash((self._marks[i], number, seen))
+            def add(leaf: np.ndarray, acting: Any = acting, all_act: bool = all_act) -> None:
+                lead = acting.reshape(*acting.shape, *(1,) * (leaf.ndim - acting.ndim))
+                self._add(leaf if all_act else np.where(lead, leaf, 0), awaited)
+
+            map_leaves(add, seen)
+
+    def get(self, rewards: AgentPyTree, awaited: np.ndarray) -> None:
+        """Add rewards."""
+        for values in stack(rewards, self._groups).values():
+            self._add(values, awaited)
+
+    def _add(self, values: np.ndarray, awaited: np.ndarray) -> None:
+        """Add values ``[E, A, ...]``."""
+        for i in np.flatnonzero(awaited).tolist():
+            self._marks[i] = hash((self._marks[i], values[i].tobytes()))
 
     def end(self, i: int) -> int:
         """Return the number of an episode that has ended, and begin with the next one."""
@@ -273,7 +283,12 @@ def evaluation_of(
     Returns:
         ``evaluate(agent) -> metrics``: the means of ``return/<agent>``, ``return/mean`` (over
         agents) and ``episode/length``; nothing where training is to end meanwhile.
+
+    Raises:
+        ValueError: for another number of episodes than 1, 2, ...
+        TypeError: for what is no vector.
     """
+    env = _require_playable(env, n_episodes)
 
     class Stopped(Exception):
         """Nobody waits for the rest of the episodes."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from kitae_marl.evaluation.playing import evaluate_sides
 from kitae_marl.players.policies import random_policy
+from kitae_marl.runs.returns import WIN_RATE
 from kitae_marl.vector.protocol import VecParallelEnv
 
 EPISODES = 32
@@ -78,10 +79,10 @@ class WinRates:
             policy, opponent, self._env, EPISODES, seed=SEED, max_steps=MAX_STEPS
         )
         rates = {
-            f"win_rate/{name}": counts["win"] / outcome.n_episodes
+            f"{WIN_RATE}{name}": counts["win"] / outcome.n_episodes
             for name, counts in (outcome.outcomes() or {}).items()
         }
-        return {**rates, "win_rate/mean": sum(rates.values()) / len(rates)} if rates else {}
+        return {**rates, f"{WIN_RATE}mean": sum(rates.values()) / len(rates)} if rates else {}
 
     def close(self) -> None:
         """Close the environments, if any were made."""

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kitae_marl.algos import get_algorithm
+from kitae_marl.algos import get_algorithm, require_sound
 from kitae_marl.config.run import Config
 from kitae_marl.data.keys import EVALUATE, key_for
 from kitae_marl.data.lifting import remember
@@ -50,6 +50,7 @@ class Player:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
         self.possible_agents, self.groups, self.config = possible_agents, groups, config
         self.algorithm = get_algorithm(config.algo)
+        require_sound(self.algorithm, groups, config)
         self.memory: Any = ()
         self._selected = 0
         self._agents_of = {group.name: group.agents for group in groups}

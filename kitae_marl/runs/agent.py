@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from kitae_marl.algos import get_algorithm, require_sound
 from kitae_marl.config.run import Config
 from kitae_marl.data.groups import learning_groups
 from kitae_marl.data.keys import EXPLORE, INIT, key_for
@@ -73,9 +72,8 @@ class Agent:
     ) -> None:
         """Make keys, and what is compiled, each function once."""
         self.config, self.possible_agents, self.groups = config, possible_agents, groups
-        self.algorithm = get_algorithm(config.algo)
-        require_sound(self.algorithm, groups, config)
         self._player = Player(possible_agents, groups, config, jax.random.key(config.seed))
+        self.algorithm = self._player.algorithm
         self.carry: Any = ()
         self.step = self.learned_step = 0
         self._counted_envs = config.n_envs

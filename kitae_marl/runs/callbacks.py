@@ -229,7 +229,7 @@ class AfterUpdate:
 
     def tell_start(self, env: VecParallelEnv, agent: Run) -> None:
         """Tell the callbacks that training begins."""
-        now = agent.step * agent.config.n_envs
+        now = agent.env_steps
         for callback in self._hooks.callbacks:
             with _naming(callback, "at_start"):
                 callback.at_start(now, env, agent)

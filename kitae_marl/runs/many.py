@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import operator
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kitae_marl.config.checks import require_count
 from kitae_marl.config.learner import LearnerConfig
 from kitae_marl.config.run import Config
 from kitae_marl.errors import CheckpointError, ConfigError
@@ -43,7 +43,7 @@ class Trained(NamedTuple):
 def train_many(
     game: Game | str,
     config: Config,
-    seeds: Sequence[int],
+    seeds: Iterable[int],
     hyperparameters: Mapping[str, Sequence[float]] | None = None,
     run_dir: str | Path | None = None,
     *,
@@ -82,21 +82,24 @@ def train_many(
             and where the program does not fit into memory.
         RunExistsError: if a folder is not free.
     """
-    hooks = make_hooks(callbacks, evaluate, evaluate_every)  # refused before a folder is replaced
-    if not isinstance(seeds, Sequence) or not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds: expected a list of different seeds, got {seeds!r}.", "seeds")
-    for seed in seeds:
-        require_count("seed", seed, 0)
-    configs: list[Config] = []
+    # All that can be refused is refused before a folder is replaced.
+    hooks = make_hooks(callbacks, evaluate, evaluate_every)
+    if not isinstance(config, Config):
+        raise TypeError(f"expected a kitae_marl.Config, got {type(config).__name__}.")
+    own_seeds = _seeds(seeds)
+    combinations = _combinations(config, hyperparameters or {})
+    configs = [
+        dataclasses.replace(config.with_learner(learner), seed=seed)
+        for _, learner in combinations
+        for seed in own_seeds
+    ]
     paths: list[Path | None] = []
-    for name, learner in _combinations(config, hyperparameters or {}):
+    for name, _ in combinations:
         folder = None if run_dir is None else Path(run_dir).resolve() / name
         if folder is not None:
             folders.create_run(folder, overwrite=overwrite)
-            write_set(folder, list(seeds))
-        combined = config.with_learner(learner)
-        configs += [dataclasses.replace(combined, seed=seed) for seed in seeds]
-        paths += [None if folder is None else folders.member(folder, seed) for seed in seeds]
+            write_set(folder, own_seeds)
+        paths += [None if folder is None else folders.member(folder, seed) for seed in own_seeds]
     trained = train_runs(game, configs, paths, show=show, hooks=hooks)
     if show and run_dir is not None:
         place = Path(run_dir) if hyperparameters else Path(run_dir).parent
@@ -104,11 +107,27 @@ def train_many(
     return trained
 
 
+def _seeds(seeds: Any) -> list[int]:
+    """Return seeds as numbers of Python; raise a ConfigError unless they are some and differ."""
+    try:
+        numbers = [operator.index(seed) for seed in seeds]
+    except TypeError:
+        numbers = []
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ConfigError(f"seeds: expected a list of different seeds, got {seeds!r}.", "seeds")
+    return numbers
+
+
 def _combinations(
     config: Config, hyperparameters: Mapping[str, Sequence[float]]
 ) -> list[tuple[str, LearnerConfig]]:
     """Return every combination of settings: the name of its folder, and the learner's settings."""
     traced = config.learner.TRACED
+    if not isinstance(hyperparameters, Mapping):
+        raise ConfigError(
+            f"hyperparameters: expected lists of values by name, got {hyperparameters!r}.",
+            "hyperparameters",
+        )
     tried = {name: _values(name, values, traced) for name, values in hyperparameters.items()}
     combinations = []
     for values in itertools.product(*tried.values()):

@@ -198,7 +198,7 @@ class Session:
                 return
             kept.append(path.name)
         if kept and self._show:
-            done = self._agents[0].learned_step * self._agents[0].config.n_envs
+            done = self._agents[0].env_steps
             with suppress(BrokenPipeError):
                 say(f"after an error: saved at step {done}; --resume goes on from there")
 

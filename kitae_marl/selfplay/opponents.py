@@ -115,17 +115,3 @@ def _named(text: str, runs_dir: str | Path) -> Path:
     for part in text.removeprefix(FROZEN).split("/", 1):
         path = run_path(path, part)
     return path
-
-
-def seated_as_told(
-    env: Any,
-    seats: Mapping[str, str],
-    runs_dir: str | Path,
-    *,
-    trust: Callable[[Path], None] = lambda run: None,
-) -> Any:
-    """Return the environments with the seats that a config or the command line names.
-
-    Args, and errors as of :class:`Opponents`.
-    """
-    return Opponents(seats, runs_dir, trust=trust).seat(env)

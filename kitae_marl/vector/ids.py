@@ -80,11 +80,17 @@ def parse_id(id: str) -> EnvId:
 
     Raises:
         UnknownEnvironmentError: if nothing is called so.
+        TypeError: if it is no text.
 
     Example:
         >>> parse_id("mpe/simple_spread_v3").text
         'mpe/simple_spread-v3'
     """
+    if not isinstance(id, str):
+        raise TypeError(
+            f"expected the id of a game as text, got {type(id).__name__}; a vector of functions "
+            "that make games is SubProcVecParallelEnv([make] * 4)."
+        )
     id = id.strip()
     prefix, colon, rest = id.partition(":")
     if colon and prefix in PREFIXES and rest:

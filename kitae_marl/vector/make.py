@@ -28,6 +28,7 @@ from kitae_marl.vector.ids import (
     parse_id,
 )
 from kitae_marl.vector.lean.build import corrected_arguments, lean
+from kitae_marl.vector.protocol import require_n_envs
 
 
 def make_parallel_env(id: str, *, stock: bool = False, **kwargs: Any) -> ParallelEnv[str, Any, Any]:
@@ -85,10 +86,7 @@ def make_vec_env(
         TypeError: if ``n_envs`` is no whole number.
         ValueError: if ``n_envs`` is below one.
     """
-    if not isinstance(n_envs, int):
-        raise TypeError(f"expected a whole number of environments, got n_envs={n_envs!r}.")
-    if n_envs < 1:
-        raise ValueError(f"expected n_envs of at least 1, got {n_envs}.")
+    require_n_envs(n_envs)
     env_id = parse_id(id)
     if env_id.family == "envpool":
         from kitae_marl.vector.adapters.envpool import make_envpool

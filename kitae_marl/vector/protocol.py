@@ -47,6 +47,19 @@ def episode_seed(seed: int, env_index: int, episode: int) -> int:
     return int(sequence.generate_state(1)[0]) >> 1
 
 
+def require_n_envs(n_envs: Any) -> None:
+    """Raise unless this is a number of environments that a vector can be made of.
+
+    Raises:
+        TypeError: if it is no whole number.
+        ValueError: if it is below one.
+    """
+    if not isinstance(n_envs, int):
+        raise TypeError(f"expected a whole number of environments, got n_envs={n_envs!r}.")
+    if n_envs < 1:
+        raise ValueError(f"expected n_envs of at least 1, got {n_envs}.")
+
+
 @runtime_checkable
 class VecParallelEnv(Protocol):
     """All that training, players, evaluation and self-play use of a vector of environments.

@@ -14,7 +14,7 @@ import pytest
 from clock_run import CONFIG, make_env
 from linear_q import LinearQConfig, linear_q
 
-from kitae_marl import Agent, Config, LearnerConfig, PPOConfig, register
+from kitae_marl import Agent, Algorithm, Callback, Config, LearnerConfig, PPOConfig, register
 from kitae_marl.algos import ALGORITHMS
 from kitae_marl.algos.nets.networks import NETWORKS
 from kitae_marl.config.learner import DECLARED
@@ -215,8 +215,13 @@ class TestSettings:
         assert Agent(make_env(), config).config.own == LinearQConfig(learning_rate=0.5)
 
     def test_a_lambda_has_no_name_to_register_by(self):
-        with pytest.raises(ConfigError, match="expected a name"):
-            register(type("", (), {"__call__": lambda self, space: space})())
+        with pytest.raises(ConfigError, match="expected a name to register by, got ''; give one"):
+            register(lambda space: Net(space))
+
+    @pytest.mark.parametrize("thing", [Algorithm, Callback, 3])
+    def test_what_is_neither_an_algorithm_nor_makes_networks_is_refused(self, thing):
+        with pytest.raises(TypeError, match=r"expected a kitae_marl\.Algorithm, or what makes"):
+            register(thing)
 
 
 class Net(nn.Module):

@@ -116,6 +116,16 @@ class Silent:
         *rest, infos = self._env.step(actions)
         return *rest, {k: v for k, v in infos.items() if k not in self._hidden}
 
+    def reset(self, **told):
+        observations, infos = self._env.reset(**told)
+        return observations, {k: v for k, v in infos.items() if k not in self._hidden}
+
+
+def test_in_a_vector_that_does_not_say_who_is_to_act_all_are(clock):
+    told, untold = (evaluate(always(1), env, 4) for env in (clock, Silent(clock, "active")))
+    assert untold.n_episodes == told.n_episodes == 4
+    assert untold.returns["bell_0"].tolist() == told.returns["bell_0"].tolist()
+
 
 class TestEpisodesThatCannotBeCounted:
     """What would be waited for without end is an error."""

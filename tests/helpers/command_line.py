@@ -33,7 +33,7 @@ def command(*args: str) -> list[str]:
 def program(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does."""
     return subprocess.run(
-        command(*args), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+        command(*args), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
     )
 
 

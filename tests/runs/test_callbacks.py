@@ -27,7 +27,10 @@ from kitae_marl import (
     evaluation_of,
     train_many,
 )
-from kitae_marl.runs.callbacks import ASKED
+from kitae_marl.errors import ConfigError
+from kitae_marl.runs.callbacks import ASKED, AfterUpdate, make_hooks
+from kitae_marl.runs.logger import Logger
+from kitae_marl.runs.store.sets import write_set
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 PAGE = Path(__file__).resolve().parents[2] / "kitae_marl" / "README.md"
@@ -73,20 +76,33 @@ class Record(Callback):
 
 @pytest.mark.parametrize("kind", ["host", "compiled"])
 class TestBothLoops:
-    def test_they_are_told_of_start_updates_and_end(self, kind, tmp_path):
-        record = Record()
+    def test_they_are_told_of_start_updates_evaluations_and_end(self, kind, tmp_path):
+        record, played = Record(), []
+
+        def evaluate(agent: Any) -> dict[str, float]:
+            played.append(agent.learned_step * agent.config.n_envs)
+            return {"score": float(len(played))}
+
         env, config = make(kind)
         agent = Agent(env, config)
-        agent.train(env, tmp_path / "run", show=False, callbacks=[record])
+        agent.train(
+            env, tmp_path / "run", show=False, callbacks=[record], evaluate=evaluate,
+            evaluate_every=config.env_steps // 2,
+        )  # fmt: skip
         assert [told[0] for told in record.told][:: len(record.told) - 1] == ["start", "end"]
         assert record.env.num_envs == config.n_envs
         assert record.steps("end") == [config.env_steps]
         assert record.steps("update")[-1] == config.env_steps
         if kind == "host":
             assert record.steps("update") == [PER_UPDATE * (i + 1) for i in range(6)]
+            assert played == [config.env_steps // 2, config.env_steps]
+        assert record.steps("evaluation") == played
+        assert played[-1] == config.env_steps
         with open(tmp_path / "run" / "metrics.csv") as file:
-            row = list(csv.DictReader(file))[-1]
-        newest = record.told[-2][2]
+            rows = list(csv.DictReader(file))
+        scores = [(int(r["step"]), float(text)) for r in rows if (text := r["evaluation/score"])]
+        assert scores == [(step, index + 1.0) for index, step in enumerate(played)]
+        row, newest = rows[-2], record.told[-2][2]  # that of the last update
         assert row.pop("step") == str(config.env_steps)
         assert {name: float(text) for name, text in row.items() if text} == {
             name: newest[name] for name, text in row.items() if text
@@ -108,47 +124,6 @@ class TestBothLoops:
         assert again.steps("start") == [stopped]
         assert again.steps("update")[-1] == config.env_steps
 
-    def test_evaluations_come_when_a_multiple_is_passed_and_are_logged(self, kind, tmp_path):
-        record, played = Record(), []
-
-        def evaluate(agent: Any) -> dict[str, float]:
-            played.append(agent.learned_step * agent.config.n_envs)
-            return {"score": float(len(played))}
-
-        env, config = make(kind)
-        agent = Agent(env, config)
-        every = config.env_steps // 2
-        agent.train(
-            env, tmp_path / "run", show=False, callbacks=[record], evaluate=evaluate,
-            evaluate_every=every,
-        )  # fmt: skip
-        assert record.steps("evaluation") == played
-        assert played[-1] == config.env_steps
-        with open(tmp_path / "run" / "metrics.csv") as file:
-            scores = {int(r["step"]): r["evaluation/score"] for r in csv.DictReader(file)}
-        assert {step: float(text) for step, text in scores.items() if text} == {
-            step: index + 1.0 for index, step in enumerate(played)
-        }
-
-    @pytest.mark.parametrize("method", ["at_start", "after_update", "at_end"])
-    def test_what_one_raises_ends_the_training_saved_and_the_environments_are_closed(
-        self, kind, method, tmp_path
-    ):
-        def fail(self: Any, *told: Any) -> None:
-            raise LookupError("of the user's own")
-
-        failing = type("Failing", (Callback,), {method: fail})()
-        env, config = make(kind)
-        config = replace(config, save_every=10**6)
-        agent = Agent(env, config)
-        with pytest.raises(LookupError, match="of the user's own") as caught:
-            agent.train(env, tmp_path / "run", show=False, callbacks=[failing])
-        assert env.closed
-        assert f"Failing.{method}" in caught.value.__notes__[0]
-        if method != "at_start":
-            loaded = Agent.load(tmp_path / "run")
-            assert loaded.learned_step == agent.learned_step > 0
-
     def test_another_training_in_this_process_goes_on_with_new_games(self, kind, tmp_path):
         env, config = make(kind)
         agent = Agent(env, config)
@@ -161,8 +136,30 @@ class TestBothLoops:
         assert summary["env_steps"] == config.env_steps
 
 
+@pytest.mark.parametrize(
+    ("kind", "method"), [("host", "at_start"), ("compiled", "after_update"), ("host", "at_end")]
+)
+def test_what_one_raises_ends_the_training_saved_and_the_environments_are_closed(
+    kind, method, tmp_path
+):
+    def fail(self: Any, *told: Any) -> None:
+        raise LookupError("of the user's own")
+
+    failing = type("Failing", (Callback,), {method: fail})()
+    env, config = make(kind)
+    config = replace(config, save_every=10**6)
+    agent = Agent(env, config)
+    with pytest.raises(LookupError, match="of the user's own") as caught:
+        agent.train(env, tmp_path / "run", show=False, callbacks=[failing])
+    assert env.closed
+    assert f"Failing.{method}" in caught.value.__notes__[0]
+    if method != "at_start":
+        loaded = Agent.load(tmp_path / "run")
+        assert loaded.learned_step == agent.learned_step > 0
+
+
 class TestAnswers:
-    @pytest.mark.parametrize("answer", ["no", 1, np.array([True, False])])
+    @pytest.mark.parametrize("answer", ["no", np.array([True, False])])
     def test_an_answer_that_is_no_truth_value_is_refused(self, answer):
         class Odd(Callback):
             def after_update(self, step: int, metrics: Mapping[str, float], agent: Any) -> Any:
@@ -217,10 +214,11 @@ class TestEvaluations:
     )
     def test_what_is_no_number_is_named(self, result, words):
         env, config = make("host")
+        agent = Agent(env, config)
+        hooks = make_hooks((), lambda agent: result, 1)
+        follower = AfterUpdate(agent, hooks, Logger(None, total_steps=8, show=False), None)
         with pytest.raises(TypeError, match=words):
-            Agent(env, config).train(
-                env, show=False, evaluate=lambda agent: result, evaluate_every=1
-            )
+            follower.save(1, agent)
 
     def test_numbers_of_numpy_are_numbers(self, tmp_path):
         env, config = make("host")
@@ -254,39 +252,48 @@ def test_names_of_no_callback_are_refused_before_a_folder_is_replaced(text, erro
     (tmp_path / "ends.py").write_text("import sys\nsys.exit(3)\n")
     (tmp_path / "runs" / "x").mkdir(parents=True)
     (tmp_path / "runs" / "x" / "config.json").write_text(CONFIG.to_json())
+    (tmp_path / "runs" / "x" / "kept").touch()
     done = program(
         "train", CONFIG.env_id, "--run", "x", "--overwrite", "--callback", text, cwd=tmp_path
     )
     assert done.returncode == 2
     assert error in done.stderr
-    assert (tmp_path / "runs" / "x" / "config.json").exists()
+    assert (tmp_path / "runs" / "x" / "kept").exists()
 
 
-def test_what_is_no_callback_is_refused_before_a_set_is_replaced(tmp_path):
-    train_many(COMPILED.env_id, COMPILED, (4, 5), run_dir=tmp_path / "set", show=False)
-    with pytest.raises(TypeError, match=r"callbacks derived from kitae_marl\.Callback, got 3"):
-        train_many(
-            COMPILED.env_id, COMPILED, (4, 5), run_dir=tmp_path / "set", overwrite=True,
-            callbacks=[3],  # pyright: ignore[reportArgumentType]
-        )  # fmt: skip
-    assert (tmp_path / "set" / "seed_4" / "summary.json").exists()
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"callbacks": [3]},
+        {"seeds": (4, -5)},
+        {"seeds": 3},
+        {"hyperparameters": ["gamma"]},
+        {"hyperparameters": {"gamma": [0.9, 7.0]}},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_refused_before_a_set_is_replaced(wrong, tmp_path):
+    member = tmp_path / "set" / "seed_4"
+    member.mkdir(parents=True)
+    write_set(tmp_path / "set", [4, 5])
+    (member / "config.json").write_text(COMPILED.to_json())
+    told = {"seeds": (4, 5), "run_dir": tmp_path / "set", "overwrite": True, **wrong}
+    with pytest.raises((TypeError, ConfigError), match="expected"):
+        train_many(COMPILED.env_id, COMPILED, **told)
+    assert (member / "config.json").exists()
 
 
-def test_one_of_several_runs_ends_all_and_says_so(capsys):
-    class Second(Callback):
+def test_several_runs_in_one_program_tell_of_each_and_one_ends_all(capsys):
+    class Second(Record):
         def after_update(self, step: int, metrics: Mapping[str, float], agent: Any) -> bool:
             return agent.config.seed == 5
 
-    runs = train_many(COMPILED.env_id, COMPILED, (4, 5), callbacks=[Second()])
+    record = Second()
+    runs = train_many(COMPILED.env_id, COMPILED, np.array([4, 5]), callbacks=[record])
     assert {run.summary["env_steps"] for run in runs} == {100}
-    assert "stopped by a callback" in capsys.readouterr().out
-
-
-def test_several_runs_in_one_program_tell_of_each():
-    record = Record()
-    train_many(COMPILED.env_id, COMPILED, (4, 5), show=False, callbacks=[record])
     assert record.steps("start") == [0, 0]
-    assert record.steps("end") == [COMPILED.env_steps] * 2
+    assert record.steps("end") == [100, 100]
+    assert "stopped by a callback" in capsys.readouterr().out
 
 
 def blocks(heading: str) -> list[tuple[str, str]]:

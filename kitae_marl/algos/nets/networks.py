@@ -24,6 +24,11 @@ NETWORKS: dict[str, Callable[[gym.Space], nn.Module]] = {}
 """Networks of users by name, as registered; each makes the module for observations of a space."""
 
 
+def may_make_networks(thing: Any) -> bool:
+    """Whether something can be called to make a flax module: a class of them, or a function."""
+    return issubclass(thing, nn.Module) if isinstance(thing, type) else callable(thing)
+
+
 def network_for(name: str, space: gym.Space) -> nn.Module | None:
     """Make a registered network for observations of a space; None where no name is given.
 

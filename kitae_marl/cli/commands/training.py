@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from kitae_marl.cli.commands.loading import seat_copies, truster
+from kitae_marl.cli.commands.loading import GameSetup, open_game, seat_copies, truster
 from kitae_marl.cli.options.training import Runs, Train
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, NoCheckpointError
@@ -111,13 +111,9 @@ def _spare_env(options: Train) -> VecParallelEnv:
 
 
 def _in_python(options: Train, n_envs: int) -> VecParallelEnv:
-    """Make environments of the original game in this process."""
-    from kitae_marl.vector.make import make_vec_env
-
-    limit = {"max_episode_steps": options.max_episode_steps}
-    return make_vec_env(
-        options.env_id, n_envs, n_workers=0, vector_options=limit, **options.env_kwargs
-    )
+    """Make environments of the original game in this process, all seats free."""
+    game = GameSetup(options.env_id, options.env_kwargs, {}, options.max_episode_steps)
+    return open_game(game, n_envs, n_workers=0, runs_dir=options.runs_dir, allow_import=False)
 
 
 def _import_early() -> None:

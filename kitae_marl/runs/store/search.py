@@ -47,7 +47,10 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
 
     Raises:
         NoCheckpointError: if there is no run, or a set of them; the message lists those there are.
+        TypeError: if it is no path.
     """
+    if not isinstance(run, str | Path):
+        raise TypeError(f"expected a run as a path or a name, got {type(run).__name__}.")
     for path in _candidates(run, runs_dir):
         try:
             found = (path / CONFIG_FILE).is_file()

@@ -13,7 +13,7 @@ from kitae_marl.data.groups import group_specs
 from kitae_marl.data.stacking import AgentDict
 from kitae_marl.types import GroupSpec
 from kitae_marl.vector.adapters.compiled_games import make_game
-from kitae_marl.vector.protocol import OwnVector, Seeds, Step
+from kitae_marl.vector.protocol import OwnVector, Seeds, Step, require_n_envs
 from kitae_marl.vector.stepping.dicts import ActionWriter
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ class CompiledVecParallelEnv(OwnVector):
         from kitae_envs.checking import require_game, require_sound
         from kitae_envs.core import reset_batch, step_batch
 
-        if n_envs < 1:
-            raise ValueError(f"expected n_envs of at least 1, got {n_envs}.")
+        require_n_envs(n_envs)
         if isinstance(game, str):
             game = make_game(game, **kwargs)
         elif kwargs:

@@ -77,7 +77,8 @@ class Collector:
         self._actions = ActionReader(blocks, rows)
         self.numbers = Rows(blocks, rows)
         self._states = state_stage(blocks, rows)
-        self._with_state = options.with_state is not False and self._states is not None
+        # Those that are gathered in every step; without, they are when the parent asks for them.
+        self._stepped_states = None if options.with_state is False else self._states
         self._limit = options.max_episode_steps or LONG_EPISODE
         self._base_seed = 0
         self._unrewarded = [0.0] * len(blocks.names)
@@ -117,7 +118,7 @@ class Collector:
             self.records[row].episode = episodes[self.records[row].index]
             self._restart(row, options)
         self._check_first(chosen, None)
-        if self._with_state:
+        if self._stepped_states is not None:
             self._report_states(range(len(self.records)), "reset")
         self._commit()
 
@@ -255,7 +256,7 @@ class Collector:
         )
         self._tell_outside(outside)
         faults: dict[int, Exception] = {**found}
-        if self._with_state:
+        if self._stepped_states is not None:
             wrong, unbounded = self._gather_states(range(len(self.records)))
             faults, infinite = {**wrong, **faults}, {**unbounded, **infinite}
         if not faults and not infinite:
@@ -268,11 +269,11 @@ class Collector:
                 self._fail(row, fault, "step")
             self.stage.repeat(row)
             numbers.reward[row] = 0.0
-            if self._states is not None:
-                self._states.repeat(row)
+            if self._stepped_states is not None:
+                self._stepped_states.repeat(row)
         self.stage.fill()
-        if self._states is not None:
-            self._states.fill()
+        if self._stepped_states is not None:
+            self._stepped_states.fill()
         return faults.keys() | infinite.keys() - cut, cut
 
     def _check_first(self, begun: Iterable[int], rows: Sequence[int] | None) -> None:
@@ -301,14 +302,14 @@ class Collector:
             self.numbers.end(row, finished=row not in cut)
             # Before _restart, which puts the new episode's observation in the same place.
             self.stage.keep_final(row)
-            if self._states is not None and self._with_state:
-                self._states.keep_final(row)
+            if self._stepped_states is not None:
+                self._stepped_states.keep_final(row)
             self.infos.kept_final[row] = self.infos.kept[row]
             self.records[row].episode += 1
             self._restart(row, self.later_options)
         # Checked as of a reset: an episode that has just begun cannot be cut in its turn.
         self._check_first(begun, begun)
-        if self._with_state:
+        if self._stepped_states is not None:
             self._report_states(begun, "reset")
 
     def _restart(self, row: int, options: dict[str, Any] | None) -> None:
@@ -355,8 +356,8 @@ class Collector:
         if self._cancelled[0]:  # the parent lost patience; what it has seen must stay as it is
             raise SystemExit("the parent gave this worker up")
         self.stage.commit()
-        if self._states is not None and self._with_state:
-            self._states.commit()
+        if self._stepped_states is not None:
+            self._stepped_states.commit()
         self.numbers.commit()
         self.infos.commit(self.numbers.in_game, self.blocks.active[self.rows])
 

@@ -10,8 +10,6 @@ from typing import Any
 
 from kitae_marl.vector.stepping.faults import DataFault
 
-FIVE = "(observations, rewards, terminations, truncations, infos)"
-
 
 def two_parts(result: Any) -> tuple[Any, Any]:
     """Return observations and infos of ``reset``; it may return observations alone.
@@ -41,7 +39,8 @@ def five_parts(result: Any) -> tuple[Any, ...]:
     advice = "return five dicts by agent"
     if isinstance(result, tuple | list) and len(result) == 4:
         advice += ", with terminations (the game is over) apart from truncations (broken off)"
-    raise _refused("step()", FIVE, _in_words(result), advice)
+    five = "(observations, rewards, terminations, truncations, infos)"
+    raise _refused("step()", five, _in_words(result), advice)
 
 
 def by_agent(values: Any, what: str) -> Any:

@@ -103,7 +103,13 @@ class Recovery:
         Nobody waits for their answers, which the next command finds and passes over: a worker that
         is gone by now is so found in a step, where its loss can be shown as the end of episodes.
         """
-        payload = dumps(options)
+        try:
+            payload = dumps(options)
+        except Exception as error:
+            raise TypeError(
+                "expected options that can be pickled, as they are sent to workers, got "
+                f"{type(error).__name__}: {error}."
+            ) from error
         self.later_options = options
         self.pool.begin()
         for worker in self.pool.workers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
@@ -103,7 +103,7 @@ class Servant:
     def make(self, order: StartOrder) -> tuple[int, bytes]:
         """Make the environments and describe them."""
         self._first, self._number, self._options = order.first, order.number, order.options
-        reports, descriptions = [], []
+        reports, descriptions, places = [], [], {}
 
         def report(error: Exception, index: int) -> None:
             reports.append(report_exception(error, env_index=index, phase="start", step=0, seed=0))
@@ -115,7 +115,7 @@ class Servant:
         for index, env_fn in enumerate(self._env_fns, order.first):
             try:
                 env = env_fn()
-                _require_new(env, self._envs, order.first)
+                _require_new(env, places, index)
                 self._envs.append(env)
                 descriptions.append(describe_env(env))
             except Exception as error:
@@ -211,26 +211,27 @@ def _makers(order: StartOrder) -> list[Callable[[], Any]]:
     return [lambda env=env: with_text_names(env) for env in order.makers]
 
 
-def _require_new(env: Any, earlier: Sequence[Any], first: int) -> None:
+def _require_new(env: Any, places: dict[int, int], index: int) -> None:
     """Refuse a game that is another environment's already, itself or below its wrappers.
 
     Args:
         env: the environment just made.
-        earlier: those of this worker that were made before it.
-        first: index of the first of them.
+        places: of the games made before it in this worker, by ``id``, the index of the environment;
+            this one is added.
+        index: index of the environment.
 
     Raises:
         DataFault: naming the environment that has the game.
     """
-    for index, other in enumerate(earlier, first):
-        if env is other or _game_below(env) is _game_below(other):
-            raise DataFault(
-                "GameRuleError",
-                f"expected a game of its own, got the very {type(_game_below(env)).__name__} "
-                f"object of env {index}, which would be stepped by both; let every function make "
-                "a new game: [make_game] * 4 with make_game() creating it, not "
-                "[lambda: game] * 4.",
-            )
+    game = _game_below(env)
+    first = places.setdefault(id(game), index)
+    if first != index:
+        raise DataFault(
+            "GameRuleError",
+            f"expected a game of its own, got the very {type(game).__name__} object of env "
+            f"{first}, which would be stepped by both; let every function make a new game: "
+            "[make_game] * 4 with make_game() creating it, not [lambda: game] * 4.",
+        )
 
 
 def _game_below(env: Any) -> Any:
