@@ -6,6 +6,8 @@ with those beyond 32 bits. Both would train on numbers that no game has sent.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 INTEGERS = "biu"
@@ -24,6 +26,7 @@ def is_kind_of(given: np.dtype, wanted: np.dtype) -> bool:
     return given.kind in (INTEGERS if wanted.kind in INTEGERS else "biuf")
 
 
+@cache  # asked for every value of games whose dtypes are not those of their spaces
 def may_wrap(given: np.dtype, wanted: np.dtype) -> bool:
     """Whether some integers of one dtype are none of another.
 

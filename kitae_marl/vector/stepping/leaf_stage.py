@@ -112,23 +112,23 @@ class LeafStage:
     def _fill_slowly(self, values: list[Any], at: slice) -> dict[int, DataFault]:
         """Convert value by value: scalars, lists, other dtypes, and whatever is wrong."""
         faults: dict[int, DataFault] = {}
-        n_agents = len(self._agents)
+        n_agents, dtype = len(self._agents), self._kind[1]
         stage = np.zeros_like(self._block) if self._large else self._stage
         flat = stage.reshape(self._count, *self.leaf.shape)[at]
         doubtful: dict[int, np.ndarray] = {}
-        for k, value in enumerate(values):
-            try:
-                array = np.asarray(value)
-            except ValueError:
-                array = np.asarray(None)
-            if array.shape == self.leaf.shape and is_kind_of(array.dtype, self._kind[1]):
-                with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # infinity is found where what is not finite is looked for
+            for k, value in enumerate(values):
+                try:
+                    array = np.asarray(value)
+                except ValueError:
+                    array = np.asarray(None)
+                if array.shape == self.leaf.shape and is_kind_of(array.dtype, dtype):
                     flat[k] = array
-                if may_wrap(array.dtype, self._kind[1]):
-                    doubtful[k] = array
-            else:
-                row, column = divmod(at.start + k, n_agents)
-                faults.setdefault(row, self._misfit(self._agents[column], value, array))
+                    if may_wrap(array.dtype, dtype):
+                        doubtful[k] = array
+                else:
+                    row, column = divmod(at.start + k, n_agents)
+                    faults.setdefault(row, self._misfit(self._agents[column], value, array))
         # All at once: games that return wider integers than they declare do so on every step.
         if doubtful and (np.stack([*doubtful.values()]) != flat[[*doubtful]]).any():
             for k, array in doubtful.items():
