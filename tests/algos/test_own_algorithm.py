@@ -183,7 +183,9 @@ class TestNetwork:
 
 class TestRefusals:
     def test_things_that_are_neither(self):
-        with pytest.raises(TypeError, match=r"expected a kitae_marl.Algorithm, or a function"):
+        with pytest.raises(
+            TypeError, match=r"expected a kitae_marl.Algorithm, or what makes a flax module"
+        ):
             register(3, "three")  # type: ignore[arg-type]
         with pytest.raises(TypeError, match=r"class derived from kitae_marl.LearnerConfig"):
             register(linear_q._replace(settings=dict))
