@@ -39,7 +39,8 @@ from kitae_marl.types import (
     Stoppable,
     Writer,
 )
-from kitae_marl.vector.adapters.as_parallel import as_parallel, as_vector
+from kitae_marl.vector.adapters.as_parallel import as_parallel
+from kitae_marl.vector.make import as_vector
 from kitae_marl.vector.protocol import VecParallelEnv
 
 

@@ -27,7 +27,7 @@ from kitae_marl.runs.store.search import find_run
 from kitae_marl.runs.store.seats import write_copies
 from kitae_marl.runs.terminal import counted, pass_on, say, stop_on_signal
 from kitae_marl.types import Closing, Run
-from kitae_marl.vector.adapters.as_parallel import as_vector
+from kitae_marl.vector.make import as_vector
 
 NO_HOOKS = Hooks()
 

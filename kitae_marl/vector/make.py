@@ -15,7 +15,7 @@ from pettingzoo import ParallelEnv
 from pettingzoo.utils.conversions import turn_based_aec_to_parallel
 
 from kitae_marl.errors import ConfigError, KitaeError, UnknownEnvironmentError
-from kitae_marl.vector.adapters.as_parallel import as_parallel
+from kitae_marl.vector.adapters.as_parallel import as_parallel, require_vector
 from kitae_marl.vector.adapters.compiled_games import is_game
 from kitae_marl.vector.adapters.gymnasium import GymnasiumParallelEnv
 from kitae_marl.vector.ids import (
@@ -28,7 +28,7 @@ from kitae_marl.vector.ids import (
     parse_id,
 )
 from kitae_marl.vector.lean.build import corrected_arguments, lean
-from kitae_marl.vector.protocol import require_n_envs
+from kitae_marl.vector.protocol import VecParallelEnv, require_n_envs
 
 
 def make_parallel_env(id: str, *, stock: bool = False, **kwargs: Any) -> ParallelEnv[str, Any, Any]:
@@ -98,6 +98,20 @@ def make_vec_env(
 
     env_fn = partial(make_parallel_env, env_id.text, stock=stock, **kwargs)
     return SubProcVecParallelEnv([env_fn] * n_envs, n_workers=n_workers, **(vector_options or {}))
+
+
+def as_vector(env: Any, *, with_state: bool = False) -> VecParallelEnv:
+    """Return a vector that speaks the whole protocol; a single environment becomes one of one.
+
+    Args:
+        env: what :func:`as_parallel` returned.
+        with_state: whether the vector of a single environment delivers global states.
+    """
+    if not isinstance(env, ParallelEnv):
+        return require_vector(env)
+    from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
+
+    return SubProcVecParallelEnv([env], n_workers=0, with_state=with_state)
 
 
 def _options_of_pools(vector_options: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from kitae_marl.loops import train
 from kitae_marl.loops.train import check_env, first_seed, process_termination, vectorized_train
 from kitae_marl.runs.agent import Agent
 from kitae_marl.types import AlgoType, IAgent
-from kitae_marl.vector.adapters.as_parallel import as_vector
+from kitae_marl.vector.make import as_vector
 from kitae_marl.vector.protocol import VecParallelEnv
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 

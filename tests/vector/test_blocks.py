@@ -9,6 +9,7 @@ from vector_games import SpaceGame
 
 from kitae_marl.data.spaces import leaves, nest
 from kitae_marl.vector.stepping.blocks import decode, describe_env
+from kitae_marl.vector.stepping.faults import DataFault
 
 SPACES = [
     gym.spaces.Box(-np.inf, np.inf, (2, 3), np.float32),
@@ -62,10 +63,10 @@ def test_a_tree_of_leaves_is_nested_as_the_space() -> None:
 
 @pytest.mark.parametrize("space", [gym.spaces.Text(3), gym.spaces.Sequence(SPACES[0])], ids=str)
 def test_spaces_without_fixed_size(space: gym.Space) -> None:
-    with pytest.raises(TypeError, match="expected an observation space of agent 'a_0' made of Box"):
+    with pytest.raises(DataFault, match="expected an observation space of agent 'a_0' made of Box"):
         describe_env(SpaceGame(space, gym.spaces.Discrete(2)))
 
 
 def test_nested_actions_are_refused() -> None:
-    with pytest.raises(TypeError, match=r"action space.*flatten it"):
+    with pytest.raises(DataFault, match=r"action space.*flatten it"):
         describe_env(SpaceGame(SPACES[0], gym.spaces.Tuple((gym.spaces.Discrete(2),))))

@@ -12,6 +12,7 @@ from numbered_games import Numbered, TurnByTurn
 
 from kitae_marl import Agent, Config, SubProcVecParallelEnv, check_env, evaluate
 from kitae_marl.vector.catalogue.doctor import check_parallel_env
+from kitae_marl.vector.stepping.faults import DataFault
 from kitae_marl.vector.stepping.names import TextNamesEnv, with_text_names
 
 
@@ -56,7 +57,7 @@ def test_other_ids_than_texts(ids: tuple[Any, ...], names: list[str]) -> None:
 
 
 def test_ids_that_are_one_text_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"ids differ as texts, got \[1, '1'\]"):
+    with pytest.raises(DataFault, match=r"ids differ as texts, got \[1, '1'\]"):
         with_text_names(Numbered((1, "1")))
 
 

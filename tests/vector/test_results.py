@@ -103,3 +103,50 @@ def test_a_game_that_does_not_list_its_agents_is_told_so() -> None:
 def test_no_reward_is_still_named() -> None:
     with pytest.raises(EnvDataError, match="reward of agent 'a_0': expected one number, got None"):
         play(None, lambda o, r, t, u, i: (o, each(r, lambda x: None), t, u, i))
+
+
+@pytest.mark.parametrize("name", ["terminations", "truncations"])
+def test_a_flag_of_the_game_as_a_whole_is_left_out(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = 2 if name == "terminations" else 3
+
+    def add(*results: Any) -> Any:
+        over = name == "truncations" and all(results[3].values())
+        return (*results[:place], {**results[place], "__all__": over}, *results[place + 1 :])
+
+    assert play(None, add) == [1, 2, 3, 4, 1, 2]
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"'__all__' in {name} is no agent and is left out; every agent has a flag of its own "
+        "(said once)."
+    ]
+
+
+def test_it_cannot_stand_for_the_flags_of_the_agents() -> None:
+    def over(o: Any, r: Any, t: Any, u: Any, i: Any) -> Any:
+        return o, r, {**t, "__all__": r["a_0"] == 2}, u, i
+
+    rule = r"terminations\['__all__'\] of agent 'a_0': expected True only with a flag for every"
+    with pytest.raises(EnvDataError, match=rule):
+        play(None, over)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_other_names_are_refused_on_the_first_step(place: int) -> None:
+    def add(*results: Any) -> Any:
+        more = {**results[place], "common": 0.0}
+        return (*results[:place], more, *results[place + 1 :])
+
+    with SubProcVecParallelEnv([lambda: Changed(None, add)], n_workers=0) as vec:
+        vec.reset(seed=0)
+        zeros = {agent: np.zeros(1, int) for agent in vec.possible_agents}
+        with pytest.raises(GameRuleError, match=r"s of step\(\): .*got 'common'.* are no agents"):
+            vec.step(zeros)
+
+
+def test_infos_of_nobody_are_passed_over() -> None:
+    def add(o: Any, r: Any, t: Any, u: Any, i: Any) -> Any:
+        return o, r, t, u, {**i, "common": np.arange(3)}
+
+    assert play(None, add) == [1, 2, 3, 4, 1, 2]

@@ -6,6 +6,9 @@ everything speaks the protocol of PettingZoo's ``ParallelEnv`` or of ``VecParall
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -16,18 +19,28 @@ from kitae_marl.data.stacking import map_leaves
 from kitae_marl.vector.adapters.compiled_games import is_game
 from kitae_marl.vector.adapters.completed import NEEDED, CompletedVecParallelEnv
 from kitae_marl.vector.adapters.gymnasium import GymnasiumParallelEnv
+from kitae_marl.vector.adapters.own_games import completed_game, is_own_game
 from kitae_marl.vector.lean.aec import Step
 from kitae_marl.vector.protocol import VecParallelEnv
+from kitae_marl.vector.stepping.faults import (
+    NO_GAME,
+    DataFault,
+    error_from,
+    report_exception,
+)
 from kitae_marl.vector.stepping.names import with_text_names
 
+logger = logging.getLogger("kitae_marl.vector")
 
-def as_parallel(env: Any) -> Any:
+
+def as_parallel(env: Any, tell: Callable[[str], None] = logger.warning) -> Any:
     """Return the environment if it is a parallel one, else a compatible parallel one.
 
     Args:
-        env: a PettingZoo ``ParallelEnv``; a vector of such (``SubProcVecParallelEnv`` or anything
-            that follows its protocol); an ``AECEnv``; a Gymnasium ``Env`` or ``VectorEnv``; an
-            EnvPool made for Gymnasium; a compiled game.
+        env: a PettingZoo ``ParallelEnv``, or a class of your own with its methods; a vector of such
+            (``SubProcVecParallelEnv`` or anything that follows its protocol); an ``AECEnv``; a
+            Gymnasium ``Env`` or ``VectorEnv``; an EnvPool made for Gymnasium; a compiled game.
+        tell: told, in a sentence each, what a game lacked and was made up for.
 
     Returns:
         A ``ParallelEnv`` for a single environment, an environment of the ``VecParallelEnv``
@@ -37,11 +50,44 @@ def as_parallel(env: Any) -> Any:
     Raises:
         TypeError: if it is none of these.
         ValueError: if it is a Gymnasium vector whose autoreset is disabled.
+        GameRuleError: if its agents or spaces are not to be had.
+    """
+    try:
+        return adapted(env, tell)
+    except DataFault as fault:
+        if fault.error == NO_GAME:
+            raise TypeError(str(fault)) from None
+        report = report_exception(fault, env_index=0, phase="start", step=0, seed=0)
+        raise error_from([(report, os.getpid(), 0)]) from None
+
+
+def adapted_game(env: Any, tell: Callable[[str], None]) -> ParallelEnv[str, Any, Any]:
+    """Return what a function that makes one game returned, as a parallel environment.
+
+    Raises:
+        DataFault: as ``adapted``, and for a vector.
+    """
+    game = adapted(env, tell)
+    if isinstance(game, ParallelEnv):
+        return game
+    raise DataFault(
+        NO_GAME,
+        f"expected a function that makes a single game, got the vector {type(env).__name__} from "
+        "it; give a vector itself to train, or let the function make one game.",
+    )
+
+
+def adapted(env: Any, tell: Callable[[str], None]) -> Any:
+    """Do what ``as_parallel`` does; what is wrong is a fault for a worker to report.
+
+    Raises:
+        DataFault: if it is no environment, or its agents or spaces are not to be had.
+        ValueError: if it is a Gymnasium vector whose autoreset is disabled.
     """
     if is_vec_parallel(env):
         return env
     if isinstance(env, ParallelEnv):
-        return with_text_names(env)
+        return with_text_names(completed_game(env, tell))
     if is_game(type(env)):
         from kitae_envs.parallel import GameParallelEnv
 
@@ -60,11 +106,21 @@ def as_parallel(env: Any) -> Any:
         from kitae_marl.vector.lean.build import aec_as_parallel
 
         return with_text_names(aec_as_parallel(env))
-    raise TypeError(
+    if is_own_game(env):
+        return with_text_names(completed_game(env, tell))
+    raise DataFault(
+        NO_GAME,
         "expected a PettingZoo ParallelEnv, a vector of them (SubProcVecParallelEnv), an AECEnv, "
-        f"a Gymnasium Env or VectorEnv, an EnvPool or a compiled game, got {type(env).__name__}; "
-        "make one by kitae_marl.make_parallel_env or kitae_marl.make_vec_env."
+        f"a Gymnasium Env or VectorEnv, an EnvPool or a compiled game, got {_in_words(env)}; "
+        "make one by kitae_marl.make_parallel_env or kitae_marl.make_vec_env.",
     )
+
+
+def _in_words(env: Any) -> str:
+    """Say what was given in place of a game."""
+    if isinstance(env, type):
+        return f"the class {env.__name__} itself"
+    return "None" if env is None else type(env).__name__
 
 
 def is_vec_parallel(env: Any) -> bool:
@@ -91,20 +147,6 @@ def require_vector(env: Any) -> VecParallelEnv:
             "make_vec_env, or from Gymnasium's by check_env."
         )
     return env if isinstance(env, VecParallelEnv) else CompletedVecParallelEnv(env)
-
-
-def as_vector(env: Any, *, with_state: bool = False) -> VecParallelEnv:
-    """Return a vector that speaks the whole protocol; a single environment becomes one of one.
-
-    Args:
-        env: what :func:`as_parallel` returned.
-        with_state: whether the vector of a single environment delivers global states.
-    """
-    if not isinstance(env, ParallelEnv):
-        return require_vector(env)
-    from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
-
-    return SubProcVecParallelEnv([env], n_workers=0, with_state=with_state)
 
 
 def _is_envpool(env: Any) -> bool:

@@ -12,6 +12,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from pettingzoo import ParallelEnv
 
 from kitae_marl.vector.adapters.foreign import ForeignStep, ForeignVecEnv
+from kitae_marl.vector.stepping.results import in_words, refused
 
 AGENT = "agent_0"
 """Name of the only agent of a single-agent environment."""
@@ -45,7 +46,10 @@ class GymnasiumParallelEnv(ParallelEnv[str, Any, Any]):
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Start an episode."""
-        observation, info = self.env.reset(seed=seed, options=options)
+        result: Any = self.env.reset(seed=seed, options=options)
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise refused("reset()", "(observation, info)", in_words(result), "return both")
+        observation, info = result
         self.agents = [AGENT]
         return {AGENT: observation}, {AGENT: info}
 
@@ -61,14 +65,19 @@ class GymnasiumParallelEnv(ParallelEnv[str, Any, Any]):
         """Step with ``actions["agent_0"]``; after the end everything is empty until ``reset``."""
         if not self.agents:
             return {}, {}, {}, {}, {}
-        observation, reward, terminated, truncated, info = self.env.step(actions[AGENT])
+        result: Any = self.env.step(actions[AGENT])
+        if not isinstance(result, tuple) or len(result) != 5:
+            five = "(observation, reward, terminated, truncated, info)"
+            advice = "tell the end of the game from the end of its time, as Gymnasium does"
+            raise refused("step()", five, in_words(result), advice)
+        observation, reward, terminated, truncated, info = result
         if terminated or truncated:
             self.agents = []
         return (
             {AGENT: observation},
-            {AGENT: float(reward)},
-            {AGENT: bool(terminated)},
-            {AGENT: bool(truncated)},
+            {AGENT: reward},
+            {AGENT: terminated},
+            {AGENT: truncated},
             {AGENT: info},
         )
 

@@ -20,13 +20,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from kitae_envs.spaces import map_space
+from kitae_envs.spaces import map_space, parts_of
 
 from kitae_marl.data.groups import group_specs
 from kitae_marl.data.space_json import space_from_json, space_to_json
 from kitae_marl.data.spaces import action_leaf, mask_width
 from kitae_marl.data.stacking import mask_in
 from kitae_marl.types import GroupSpec
+from kitae_marl.vector.stepping.faults import DataFault, data_fault
 
 ALIGNMENT = 64
 """Every array begins on a cache line of its own, so that NumPy's loops read whole vectors."""
@@ -160,8 +161,8 @@ def describe_env(env: Any) -> str:
     """Describe a parallel environment as canonical JSON: equal texts mean equal agents and spaces.
 
     Raises:
-        TypeError: if a space is none of those that :func:`space_to_json` and :func:`action_leaf`
-            know.
+        DataFault: if a space is none of those that :func:`space_to_json` and :func:`action_leaf`
+            know, or another one when it is asked for again.
     """
     agents = [str(agent) for agent in env.possible_agents]
     observed: dict[int, tuple[gym.Space[Any], Any]] = {}
@@ -169,13 +170,15 @@ def describe_env(env: Any) -> str:
     table: list[Any] = []
     numbers = []
     for agent in agents:
-        observation, action = env.observation_space(agent), env.action_space(agent)
+        observation = _same_space(env.observation_space, agent, "observation space")
+        action = _same_space(env.action_space, agent, "action space")
         if id(observation) not in observed:
             what = f"an observation space of agent {agent!r}"
-            observed[id(observation)] = observation, space_to_json(observation, what)
+            observed[id(observation)] = observation, _described(space_to_json, observation, what)
         if id(action) not in acted:
-            action_leaf(action, f"an action space of agent {agent!r}")
+            _described(action_leaf, action, f"an action space of agent {agent!r}")
             acted[id(action)] = action, space_to_json(action)
+        _require_mask_of_choices(agent, observation, action)
         pair = [observed[id(observation)][1], acted[id(action)][1]]
         if pair not in table:
             table.append(pair)
@@ -189,6 +192,43 @@ def describe_env(env: Any) -> str:
             "state": space_to_json(state) if isinstance(state, spaces.Box) else None,
         }
     )
+
+
+def _same_space(ask: Callable[[str], Any], agent: str, field: str) -> gym.Space[Any]:
+    """Ask for a space twice, as others will ask again."""
+    space = ask(agent)
+    advice = f"return one space from {field.replace(' ', '_')}(agent), the same on every call"
+    if not isinstance(space, gym.Space):
+        raise data_fault(agent, field, "a gymnasium.Space", repr(space)[:200], advice)
+    again = ask(agent)
+    if again is not space and again != space:
+        got = f"{space} and then {again}"
+        raise data_fault(agent, field, "the same space whenever it is asked for", got, advice)
+    return space
+
+
+def _described(describe: Callable[..., Any], space: gym.Space[Any], what: str) -> Any:
+    """Describe a space; one of no known kind breaks a rule."""
+    try:
+        return describe(space, what)
+    except TypeError as error:
+        raise DataFault("GameRuleError", str(error)) from error
+
+
+def _require_mask_of_choices(
+    agent: str, observation: gym.Space[Any], action: gym.Space[Any]
+) -> None:
+    """Refuse an action mask in observations that is not as long as there are choices."""
+    mask, n = (parts_of(observation) or {}), mask_width(action)
+    mask = mask.get("action_mask") if isinstance(mask, dict) else None
+    if mask is not None and n and mask.shape != (n,):
+        raise data_fault(
+            agent,
+            "observation space['action_mask']",
+            f"{n} numbers, one for each choice of {action}",
+            str(mask)[:200],
+            f"declare it as MultiBinary({n})",
+        )
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from kitae_marl.vector.stepping.faults import DataFault, report_exception
 from kitae_marl.vector.stepping.in_place import InPlaceEnv, PlayResult, RowArrays
 from kitae_marl.vector.stepping.inspection import Inspector
 from kitae_marl.vector.stepping.observations import ObservationStage
-from kitae_marl.vector.stepping.records import Record
+from kitae_marl.vector.stepping.records import EVERYBODY, Record
 from kitae_marl.vector.stepping.results import five_parts, infos_by_agent, two_parts
 from kitae_marl.vector.stepping.rows import InfoReader, Rows
 from kitae_marl.vector.stepping.states import state_stage
@@ -81,6 +81,7 @@ class Collector:
         self._stepped_states = None if options.with_state is False else self._states
         self._limit = options.max_episode_steps or LONG_EPISODE
         self._base_seed = 0
+        self._told: set[str] = set()
         self._unrewarded = [0.0] * len(blocks.names)
         for row, record in enumerate(self.records):
             self._offer_arrays(row, record)
@@ -204,7 +205,11 @@ class Collector:
         rewards += values[1]
         if type(infos) is not dict:
             infos = infos_by_agent(infos)
-        if self.infos.watching or any(infos.values()):
+        try:
+            said = self.infos.watching or any(infos.values())
+        except ValueError:  # of what is no dict; the reader says of whom
+            said = True
+        if said:
             self.infos.read(row, record, infos)
 
     def _settle(self, row: int, record: Record, *results: Any) -> tuple[list[Any], list[Any]]:
@@ -216,6 +221,13 @@ class Collector:
                 f"env {record.index}: agent {agent!r} left env.agents without a termination or "
                 "truncation; it is treated as terminated (said once per agent)."
             )
+        for flags in outcome.everybody:
+            if flags not in self._told:
+                self._told.add(flags)
+                self.logs.append(
+                    f"{EVERYBODY!r} in {flags} is no agent and is left out; every agent has a flag "
+                    "of its own (said once)."
+                )
         observations = [
             outcome.observations.get(name, nothing)
             for name, nothing in zip(record.names, self.stage.nothing, strict=True)

@@ -24,9 +24,13 @@ BAD_INPUT: dict[str, Callable[[str], errors.KitaeError]] = {
 }
 """What ``make_parallel_env`` says of an id or of arguments; no fault of one environment."""
 
+NO_GAME = "NoGame"
+"""Name of the fault that what was given, or made, is no game at all."""
+
 RULES: dict[str, type[errors.GameRuleError]] = {
     "AgentSetError": errors.AgentSetError,
     "GameRuleError": errors.GameRuleError,
+    NO_GAME: errors.GameRuleError,
 }
 """Errors that tell no more than their text and their place."""
 

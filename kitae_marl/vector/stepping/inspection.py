@@ -99,7 +99,11 @@ def read_rewards(
         if rewards.count(0) == len(rewards):  # so it is on most steps of many games
             target[...] = 0.0
             return
-        numbers = np.array(rewards, np.float64)
+        try:
+            numbers = np.array(rewards, np.float64)
+        except OverflowError:  # for a whole number that is larger than any float
+            _read_rewards_slowly(rewards, target, names, faults)
+            return
         target[...] = numbers.reshape(target.shape)
         # The fastest test of a few numbers; NaN is in no range.
         if -LARGEST < sum(numbers.tolist()) < LARGEST:
@@ -137,14 +141,16 @@ def _read_rewards_slowly(
     """Turn rewards of other types than plain numbers into numbers, one by one."""
     for k, reward in enumerate(rewards):
         row, column = divmod(k, len(names))
-        array = np.asarray(reward)
+        try:
+            array = np.asarray(reward)
+        except Exception:  # of what has no array; it is named below
+            array = np.asarray(None)
         if array.size == 1 and array.dtype.kind in "biuf":  # also an array or a list of one
             target[row, column] = array.item()
         else:
-            got = (
-                "None"
-                if reward is None
-                else (f"{type(reward).__name__} of shape {array.shape}, dtype {array.dtype}")
-            )
+            got = f"{type(reward).__name__} of shape {array.shape}, dtype {array.dtype}"
+            if reward is None or array.dtype == object:
+                got = "None" if reward is None else repr(reward)[:100]
             target[row, column] = 0.0
-            faults.setdefault(row, data_fault(names[column], "reward", "one number", got))
+            advice = "return a float for every agent"
+            faults.setdefault(row, data_fault(names[column], "reward", "one number", got, advice))

@@ -120,7 +120,7 @@ class LeafStage:
             for k, value in enumerate(values):
                 try:
                     array = np.asarray(value)
-                except ValueError:
+                except Exception:  # of what has no array; it is named below
                     array = np.asarray(None)
                 if array.shape == self.leaf.shape and is_kind_of(array.dtype, dtype):
                     flat[k] = array

@@ -12,17 +12,43 @@ from typing import Any
 import gymnasium as gym
 from pettingzoo import ParallelEnv
 
+from kitae_marl.vector.stepping.faults import DataFault
+
 
 def with_text_names(env: Any) -> Any:
     """Return an environment whose agents have texts as names: itself, or one around it.
 
     Raises:
-        ValueError: if two ids have the same text.
+        DataFault: if its agents are no list of distinct ids, or two ids have the same text.
     """
-    agents = getattr(env, "possible_agents", ())  # one without is refused where it is described
-    if not isinstance(agents, Iterable) or all(isinstance(agent, str) for agent in agents):
-        return env
-    return TextNamesEnv(env)
+    agents = require_agents(env.possible_agents)
+    return env if all(isinstance(agent, str) for agent in agents) else TextNamesEnv(env)
+
+
+def require_agents(agents: Any) -> list[Any]:
+    """Return the agents of a game as a list.
+
+    Raises:
+        DataFault: if they are none, or some are equal or cannot be keys of dicts.
+    """
+    expected = "expected possible_agents, a list of distinct names"
+    if isinstance(agents, str) or not isinstance(agents, Iterable) or not (every := [*agents]):
+        raise DataFault(
+            "AgentSetError", f"{expected}, got {agents!r}; name every agent that may ever appear."
+        )
+    try:
+        distinct = set(every)
+    except TypeError:
+        raise DataFault(
+            "AgentSetError", f"{expected}, got {every[:20]}; use texts, numbers or tuples of them."
+        ) from None
+    if len(distinct) < len(every):
+        twice = next(agent for agent in every if every.count(agent) > 1)
+        raise DataFault(
+            "AgentSetError",
+            f"{expected}, got agent {twice!r} {every.count(twice)} times; name each once.",
+        )
+    return every
 
 
 class TextNamesEnv(ParallelEnv[str, Any, Any]):
@@ -40,12 +66,13 @@ class TextNamesEnv(ParallelEnv[str, Any, Any]):
         self._name: dict[Any, str] = {agent: str(agent) for agent in env.possible_agents}
         self._id: dict[str, Hashable] = {name: agent for agent, name in self._name.items()}
         if len(self._id) < len(self._name):
-            raise ValueError(
+            raise DataFault(
+                "AgentSetError",
                 f"expected agents whose ids differ as texts, got {list(self._name)}; give them "
-                "distinct names in possible_agents."
+                "distinct names in possible_agents.",
             )
         self.possible_agents = list(self._id)
-        self.metadata = env.metadata
+        self.metadata = getattr(env, "metadata", {})
 
     def __getattr__(self, name: str) -> Any:
         """What is not about single agents is the game's own."""

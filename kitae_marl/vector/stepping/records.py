@@ -17,6 +17,8 @@ from kitae_marl.vector.stepping.in_place import InPlaceEnv
 from kitae_marl.vector.stepping.results import by_agent
 
 _FIELDS = ("observation", "reward", "termination", "truncation")
+EVERYBODY = "__all__"
+"""What other libraries add to the flags for the game as a whole; every agent has one of its own."""
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
@@ -60,6 +62,7 @@ class Record:
         self.seed = self.episode = self.steps = 0
         self.broken = False
         self.vanished: set[str] = set()
+        self._has_stepped = False
 
     def begin(self, observations: dict[str, Any]) -> None:
         """Enter the agents of a new episode.
@@ -69,18 +72,22 @@ class Record:
         """
         self.steps = 0
         self.dead = set()
-        self.listed = self._agents()
-        self._refuse_unknown(self.listed, observations)
-        for agent in self.listed:
+        listed = self._agents()
+        self._refuse_unknown("env.agents", listed)
+        self._refuse_unknown("observations of reset()", observations)
+        for agent in listed:
             if agent not in observations:
                 raise data_fault(agent, "observation", "one from reset()", "no such key")
-        if not self.listed:
+        if not listed:
             raise DataFault(
                 "AgentSetError",
                 "expected at least one agent after reset(), got an empty "
                 "env.agents; let reset() list the agents that begin the game.",
             )
-        self._set_alive(self.listed)
+        self._set_alive(listed)
+        # An unequal list sends the first step of all through settle, which looks at every key: what
+        # is wrong with them shall not come up at the end of the first episode, after hours.
+        self.listed = listed if self._has_stepped else []
 
     def _agents(self) -> list[str]:
         """Return who is in the game, as it says.
@@ -95,7 +102,15 @@ class Record:
                 f"expected env.agents, the list of the agents in the game, got {agents!r}; set it "
                 "in reset() and keep it up to date in step().",
             )
-        return list(agents)
+        listed = list(agents)
+        try:
+            set(listed)
+        except TypeError:
+            raise DataFault(
+                "AgentSetError",
+                f"expected env.agents, names of possible_agents, got {listed[:20]}.",
+            ) from None
+        return listed
 
     def begin_in_place(self) -> None:
         """Enter everybody."""
@@ -153,9 +168,12 @@ class Record:
             if type(part) is not dict:
                 by_agent(part, f"{what}s of step()")
         listed = self._agents()
-        self._refuse_unknown(listed, observations, rewards, terminations, truncations)
-        results = (observations, rewards, terminations, truncations)
         outcome = StepOutcome()
+        results = (observations, rewards, terminations, truncations)
+        if not all(map(self._known.issuperset, (listed, *results))):
+            results = self._of_agents(listed, results, outcome)
+            observations, rewards, terminations, truncations = results
+        self._has_stepped = True
         here = set(listed)
         whole = all(values.keys() >= self._known for values in results)
         for agent in self.alive:
@@ -179,8 +197,39 @@ class Record:
         for agent in listed:
             self._join(agent, results, outcome)
         self._set_alive(a for a in self.names if a in here and a not in self.dead)
-        self.listed = listed
+        # A flag of the game as a whole is to be looked at on every step.
+        self.listed = [] if outcome.everybody else listed
+        if outcome.over and self.alive:
+            raise data_fault(
+                self.alive[0],
+                f"{outcome.over}[{EVERYBODY!r}]",
+                "True only with a flag for every agent",
+                "True and no flag for this one",
+                "set terminations[agent] or truncations[agent] of all who leave the game",
+            )
         return outcome
+
+    def _of_agents(
+        self, listed: list[str], results: tuple[dict[str, Any], ...], outcome: StepOutcome
+    ) -> Any:
+        """Leave out flags of the game as a whole, which those of its agents tell already.
+
+        Raises:
+            DataFault: if there is any other name that is no agent's.
+        """
+        kept = list(results)
+        for i, part in enumerate(results):
+            if _FIELDS[i] not in ("termination", "truncation") or EVERYBODY not in part:
+                continue
+            field = f"{_FIELDS[i]}s"
+            outcome.everybody.append(field)
+            if _flag(part[EVERYBODY], EVERYBODY, _FIELDS[i]):
+                outcome.over = field
+            kept[i] = {agent: flag for agent, flag in part.items() if agent != EVERYBODY}
+        self._refuse_unknown("env.agents", listed)
+        for field, part in zip(_FIELDS, kept, strict=True):
+            self._refuse_unknown(f"{field}s of step()", part)
+        return kept
 
     def _leave(self, agent: str, outcome: StepOutcome) -> None:
         """Treat an agent that is gone without a flag as terminated."""
@@ -193,7 +242,9 @@ class Record:
     def _join(self, agent: str, results: tuple[dict[str, Any], ...], outcome: StepOutcome) -> None:
         """Let an agent in that was not in the game before."""
         observations, rewards, terminations, truncations = results
-        flagged = bool(terminations.get(agent)) or bool(truncations.get(agent))
+        terminated = _flag(terminations.get(agent), agent, "termination")
+        truncated = _flag(truncations.get(agent), agent, "truncation")
+        flagged = terminated or truncated
         if agent in self.dead:
             if not flagged and agent not in outcome.terminated and agent not in outcome.truncated:
                 raise DataFault(
@@ -209,22 +260,22 @@ class Record:
         outcome.observations[agent] = observations[agent]
         outcome.rewards[agent] = rewards.get(agent, 0.0)
         if flagged:
-            outcome.terminated[agent] = bool(terminations.get(agent))
-            outcome.truncated[agent] = bool(truncations.get(agent))
+            outcome.terminated[agent] = terminated
+            outcome.truncated[agent] = truncated
             self.dead.add(agent)
 
-    def _refuse_unknown(self, *collections: Iterable[str]) -> None:
+    def _refuse_unknown(self, what: str, names: Iterable[str]) -> None:
         """Refuse names that are not among ``possible_agents``."""
-        for names in collections:
-            if self._known.issuperset(names):
-                continue
-            for name in names:
-                if name not in self.column:
-                    raise DataFault(
-                        "AgentSetError",
-                        f"expected agents of {list(self.names)[:20]}, got {name!r}; list every "
-                        "agent that may ever appear in possible_agents.",
-                    )
+        if self._known.issuperset(names):
+            return
+        for name in names:
+            if name not in self.column:
+                raise DataFault(
+                    "AgentSetError",
+                    f"{what}: expected agents of {list(self.names)[:20]}, got {name!r}; list every "
+                    "agent that may ever appear in possible_agents, and leave out keys that are "
+                    "no agents.",
+                )
 
 
 def _flag(value: Any, agent: str, field: str) -> bool:
@@ -234,11 +285,19 @@ def _flag(value: Any, agent: str, field: str) -> bool:
     array = np.asarray(value, dtype=object).ravel()
     if len(array) == 1 and (array[0] is None or isinstance(array[0], int | np.bool_ | np.integer)):
         return bool(array[0])
-    raise data_fault(agent, field, "True or False", f"{value!r}"[:100])
+    raise data_fault(
+        agent, field, "True or False", f"{value!r}"[:100], "return a bool for every agent"
+    )
 
 
 class StepOutcome:
-    """What a step did to the agents: values by agent, only where there is one."""
+    """What a step did to the agents: values by agent, only where there is one.
+
+    Attributes:
+        vanished: agents that left without a flag, for the first time.
+        everybody: which flags were also given for the game as a whole.
+        over: which of these said that it is over; empty if none.
+    """
 
     def __init__(self) -> None:
         self.observations: dict[str, Any] = {}
@@ -246,3 +305,5 @@ class StepOutcome:
         self.terminated: dict[str, bool] = {}
         self.truncated: dict[str, bool] = {}
         self.vanished: list[str] = []
+        self.everybody: list[str] = []
+        self.over = ""

@@ -24,7 +24,7 @@ def two_parts(result: Any) -> tuple[Any, Any]:
     if isinstance(result, Mapping):
         return result, {}
     if not isinstance(result, tuple | list) or len(result) != 2:
-        raise _refused("reset()", "(observations, infos)", _in_words(result))
+        raise refused("reset()", "(observations, infos)", in_words(result))
     return by_agent(result[0], "observations of reset()"), infos_by_agent(result[1])
 
 
@@ -40,7 +40,7 @@ def five_parts(result: Any) -> tuple[Any, ...]:
     if isinstance(result, tuple | list) and len(result) == 4:
         advice += ", with terminations (the game is over) apart from truncations (broken off)"
     five = "(observations, rewards, terminations, truncations, infos)"
-    raise _refused("step()", five, _in_words(result), advice)
+    raise refused("step()", five, in_words(result), advice)
 
 
 def by_agent(values: Any, what: str) -> Any:
@@ -50,7 +50,7 @@ def by_agent(values: Any, what: str) -> Any:
         DataFault: if they are not.
     """
     if not isinstance(values, Mapping):
-        raise _refused(what, "a dict by agent", _in_words(values))
+        raise refused(what, "a dict by agent", in_words(values))
     return values
 
 
@@ -62,18 +62,16 @@ def infos_by_agent(infos: Any) -> Any:
     """
     for agent, info in by_agent({} if infos is None else infos, "infos").items():
         if info is not None and not isinstance(info, Mapping):
-            raise _refused(f"info of agent {agent!r}", "a dict", _in_words(info))
+            raise refused(f"info of agent {agent!r}", "a dict", in_words(info))
     return {} if infos is None else infos
 
 
-def _refused(
-    what: str, expected: str, got: str, advice: str = "return dicts by agent"
-) -> DataFault:
+def refused(what: str, expected: str, got: str, advice: str = "return dicts by agent") -> DataFault:
     """Describe a broken rule."""
     return DataFault("GameRuleError", f"{what}: expected {expected}, got {got}; {advice}.")
 
 
-def _in_words(value: Any) -> str:
+def in_words(value: Any) -> str:
     """Say of what kind a value is."""
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)} values"

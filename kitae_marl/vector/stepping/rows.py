@@ -194,7 +194,12 @@ class InfoReader:
                 continue
             if type(info) is not dict:
                 infos_by_agent({agent: info})
-            if not info.get("active", True):
+            try:
+                idle = not info.get("active", True)
+            except ValueError:  # of an array of several
+                got = f"{info['active']!r}"[:100]
+                raise data_fault(agent, "info['active']", "True or False", got) from None
+            if idle:
                 self._idle[row, column] = True
                 self.watching = True
             mask = info.get("action_mask")
@@ -207,13 +212,17 @@ class InfoReader:
         """Take one agent's mask."""
         name, j = self._place[agent]
         stage = self._stage[name]
-        array = np.asarray(mask)
+        try:
+            array = np.asarray(mask)
+        except Exception:  # of what has no array; it is named below
+            array = np.asarray(None)
         if array.shape != stage.shape[2:] or array.dtype.kind not in "biuf":
             raise data_fault(
                 agent,
                 "action_mask",
                 f"{stage[0, 0].size} numbers 0 or 1",
                 f"{type(mask).__name__} of shape {array.shape}, dtype {array.dtype}",
+                "return one number for each choice",
             )
         if name not in self._used:
             self._used.append(name)

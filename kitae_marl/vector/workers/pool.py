@@ -82,7 +82,7 @@ class Pool:
         self, env_fns: Sequence[Callable[[], Any] | ParallelEnv[str, Any, Any]], first: int
     ) -> bytes | Sequence[Any]:
         """Pickle the makers of one worker's environments; environments themselves are kept."""
-        given = [env for env in env_fns if isinstance(env, ParallelEnv)]
+        given = [env for env in env_fns if isinstance(env, ParallelEnv) or not callable(env)]
         if not given:
             return pack(env_fns, first)
         if len(given) < len(env_fns) or not self._transport.immediate:

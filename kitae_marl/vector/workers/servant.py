@@ -15,11 +15,11 @@ import cloudpickle
 import numpy as np
 from pettingzoo import ParallelEnv
 
+from kitae_marl.vector.adapters.as_parallel import adapted_game
 from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.stepping.blocks import Blocks, decode, describe_env
 from kitae_marl.vector.stepping.collector import Collector
 from kitae_marl.vector.stepping.faults import DataFault, plain, report_exception
-from kitae_marl.vector.stepping.names import with_text_names
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.channel import StartOrder
 
@@ -104,12 +104,13 @@ class Servant:
         """Make the environments and describe them."""
         self._first, self._number, self._options = order.first, order.number, order.options
         reports, descriptions, places = [], [], {}
+        logs: dict[str, None] = {}  # each once, in their order
 
         def report(error: Exception, index: int) -> None:
             reports.append(report_exception(error, env_index=index, phase="start", step=0, seed=0))
 
         try:
-            self._env_fns = _makers(order)
+            self._env_fns = _makers(order, lambda text: logs.setdefault(text))
         except Exception as error:  # mostly a module that cannot be imported here
             report(error, order.first)
         for index, env_fn in enumerate(self._env_fns, order.first):
@@ -123,12 +124,13 @@ class Servant:
         distinct = sorted(set(descriptions))
         answer: dict[str, Any] = {
             "reports": reports,
+            "logs": [*logs],
             "descriptions": distinct,
             "of": [distinct.index(text) for text in descriptions],
             "metadata": {},
         }
         if self._envs:
-            answer["metadata"] = _plain_items(getattr(self._envs[0], "metadata", None) or {})
+            answer["metadata"] = _plain_items(getattr(self._envs[0], "metadata", None))
         return channel.PAYLOAD, json.dumps(answer).encode()
 
     def _map(self, payload: bytes | bytearray) -> tuple[int, bytes]:
@@ -203,12 +205,12 @@ class Servant:
         return channel.PAYLOAD, json.dumps({"logs": logs}).encode()
 
 
-def _makers(order: StartOrder) -> list[Callable[[], Any]]:
+def _makers(order: StartOrder, tell: Callable[[str], None]) -> list[Callable[[], Any]]:
     """Unpack the makers of environments; one that was given is made by returning it."""
     if isinstance(order.makers, bytes):
         makers = cloudpickle.loads(order.makers)
-        return [lambda make=make: with_text_names(make()) for make in makers]
-    return [lambda env=env: with_text_names(env) for env in order.makers]
+        return [lambda make=make: adapted_game(make(), tell) for make in makers]
+    return [lambda env=env: adapted_game(env, tell) for env in order.makers]
 
 
 def _require_new(env: Any, places: dict[int, int], index: int) -> None:
@@ -239,9 +241,11 @@ def _game_below(env: Any) -> Any:
     return env.unwrapped if isinstance(env, ParallelEnv) else env
 
 
-def _plain_items(values: dict[str, Any]) -> dict[str, Any]:
-    """Keep the JSON-like entries."""
-    kept = {}
+def _plain_items(values: Any) -> dict[str, Any]:
+    """Keep the JSON-like entries of what should be a dict."""
+    kept: dict[str, Any] = {}
+    if not isinstance(values, dict):
+        return kept
     for key, value in values.items():
         try:
             kept[str(key)] = plain(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 from kitae_marl.errors import SpaceMismatchError, printable
@@ -12,6 +13,8 @@ from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.channel import Frame
 from kitae_marl.vector.workers.pool import Pool
 from kitae_marl.vector.workers.transport import Worker
+
+logger = logging.getLogger("kitae_marl.vector")
 
 
 def start(pool: Pool, timeout: float) -> tuple[Blocks, dict[str, Any], str]:
@@ -29,6 +32,8 @@ def start(pool: Pool, timeout: float) -> tuple[Blocks, dict[str, Any], str]:
     answers = _all_or_error(pool, timeout, "start")
     data = [(worker, json.loads(frame.payload)) for worker, frame in answers]
     data.sort(key=lambda item: item[0].number)
+    for text in dict.fromkeys(text for _, d in data for text in d["logs"]):
+        logger.warning("%s", printable(text))
     reports = [(report, worker.pid, 0) for worker, d in data for report in d["reports"]]
     if reports:
         raise error_from(reports)
