@@ -63,6 +63,7 @@ PURE = [
     "data.groups",
     "data.keys",
     "data.lifting",
+    "data.masks",
     "data.rollout",
     "data.space_json",
     "data.space_kinds",

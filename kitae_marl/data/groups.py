@@ -13,7 +13,8 @@ import gymnasium as gym
 from kitae_envs.grouping import agent_groups, stem_of
 
 from kitae_marl.config.run import Config
-from kitae_marl.data.spaces import action_leaf, feature_space, leaves, space_text
+from kitae_marl.data.masks import wrong_mask_space
+from kitae_marl.data.spaces import feature_space, leaves, space_text
 from kitae_marl.errors import ConfigError
 from kitae_marl.types import GroupSpec
 
@@ -179,21 +180,31 @@ def learning_groups(env: Any, config: Config) -> tuple[GroupSpec, ...]:
         config.groups,
     )
     for group in groups:
-        _require_arrays(group)
+        require_arrays(group)
     return groups
 
 
-def _require_arrays(group: GroupSpec) -> None:
+def require_arrays(group: GroupSpec) -> None:
     """Raise a TypeError where networks cannot see or do what the agents of a group can."""
     agent, space = group.agents[0], group.observation_space
     leaves(space, f"an observation space of agent {agent!r}")
-    action_leaf(group.action_space, f"an action space of agent {agent!r}")
+    if not leaves(group.action_space, f"an action space of agent {agent!r}"):
+        raise TypeError(
+            f"expected an action space of agent {agent!r} with something to do, got "
+            f"{group.action_space}; give it a Discrete(1) where there is nothing."
+        )
     if group.state_space is not None:
         leaves(group.state_space, "a state space")
     if not leaves(feature_space(space)):
         raise TypeError(
             f"expected an observation space of agent {agent!r} with something to see beside an "
             f"action mask, got {space}; add an observation, a Box of zeros where there is none."
+        )
+    if (wrong := wrong_mask_space(space, group.action_space)) is not None:
+        expected, got, advice = wrong
+        raise TypeError(
+            f"observation space['action_mask'] of agent {agent!r}: expected {expected}, got {got}; "
+            f"{advice}."
         )
 
 

@@ -132,28 +132,6 @@ def unknown_kind(space: gym.Space[Any], what: str) -> TypeError:
     )
 
 
-def action_leaf(space: gym.Space[Any], what: str = "an action space") -> Leaf:
-    """Return the array that holds one agent's action.
-
-    Args:
-        space: the action space.
-        what: whose it is, for the message: ``"an action space of agent 'a_0'"``.
-
-    Raises:
-        TypeError: if the action space is nested or of an unknown kind.
-
-    Example:
-        >>> action_leaf(gym.spaces.Discrete(5)).high
-        4
-    """
-    if parts_of(space) is not None:
-        raise TypeError(
-            f"expected {what} of {', '.join(KINDS)}, got {str(space)[:200]}; flatten it with a "
-            "wrapper."
-        )
-    return leaves(space, what)[0]
-
-
 def nest(space: gym.Space[Any], values: Iterable[Any]) -> Any:
     """Nest one value for each of ``leaves(space)`` the way the space nests them.
 
@@ -214,17 +192,21 @@ def has_mask(space: gym.Space[Any]) -> bool:
 def mask_width(space: gym.Space[Any]) -> int:
     """Return the length of the masks of an action space, 0 where its actions cannot be masked.
 
+    A mask of a Dict or Tuple lies over the choices of all parts that have some, side by side.
+
     Raises:
-        TypeError: as ``action_leaf``.
+        TypeError: as ``leaves``.
 
     Example:
         >>> mask_width(gym.spaces.Discrete(5)), mask_width(gym.spaces.MultiDiscrete([2, 3]))
         (5, 5)
+        >>> mask_width(gym.spaces.Dict(aim=gym.spaces.Box(0, 1), fire=gym.spaces.Discrete(2)))
+        2
         >>> mask_width(gym.spaces.Box(0, 1, (2,)))
         0
     """
-    choices = action_leaf(space).choices
-    return 0 if choices is None else int(np.sum(choices))
+    all_choices = [leaf.choices for leaf in leaves(space, "an action space")]
+    return sum(int(np.sum(choices)) for choices in all_choices if choices is not None)
 
 
 def space_text(space: gym.Space[Any]) -> str:

@@ -65,13 +65,18 @@ class Policy:
             x = _gru(x, self._memory.get(agent), arrays)
         out = _dense(x, arrays, "Dense_0")
         if about["masked"] or action_mask is not None:
-            mask = np.asarray(action_mask)
-            if mask.shape not in (out.shape, out.shape[-1:]):
-                raise ValueError(f"{agent} expected a mask {out.shape}, got {action_mask!r}")
-            out = np.where(mask != 0, out, np.float32(-1e9))
+            mask, covered = np.asarray(action_mask), np.ones(out.shape[-1], bool)
+            if about["action_space"]["type"] in ("Dict", "Tuple"):
+                covered = np.concatenate(_covered(about["action_space"], arrays, "bound"))
+            shape = (*out.shape[:-1], int(covered.sum()))
+            if mask.shape not in (shape, shape[-1:]):
+                raise ValueError(f"{agent} expected a mask {shape}, got {action_mask!r}")
+            allowed = np.ones(out.shape, bool)
+            allowed[..., covered] = mask != 0
+            out = np.where(allowed, out, np.float32(-1e9))
         if about["gru_size"]:
             self._memory[agent] = x
-        return _most_probable(about["action_space"], out, arrays)
+        return _most_probable(about["action_space"], out, arrays, "bound")
 
 
 def _encode(space, x, arrays, path, n_images):
@@ -134,16 +139,53 @@ def _gru(x, memory, arrays):
     return (1 - update) * new + update * memory
 
 
-def _most_probable(space, out, arrays):
+def _parts(space, path):
+    """Of a Dict or Tuple, each part's key, itself, and where the bounds of its actions are."""
+    parts = space["spaces"].items() if space["type"] == "Dict" else enumerate(space["spaces"])
+    return [(key, part, f"{path}/{key}") for key, part in parts]
+
+
+def _covered(space, arrays, path):
+    """Of each array of an action, for each output whether a mask lies over it."""
+    kind = space["type"]
+    if kind in ("Dict", "Tuple"):
+        parts = [_covered(part, arrays, place) for _, part, place in _parts(space, path)]
+        return [covered for part in parts for covered in part]
+    if kind in ("Discrete", "MultiDiscrete"):
+        return [np.ones(np.sum(space.get("nvec", space.get("n"))), bool)]
+    if kind == "Box" and "int" in space["dtype"]:
+        return [np.zeros(_sizes(arrays, path).sum(), bool)]
+    return [np.zeros(int(np.prod(space["shape"])), bool)]
+
+
+def _sizes(arrays, path):
+    """How many integers lie between the bounds of each number of a Box, as one row."""
+    return (arrays[f"{path}/high"] - arrays[f"{path}/low"] + 1).reshape(-1)
+
+
+def _most_probable(space, out, arrays, path):
     """Mode of the distribution whose parameters the network returned."""
+    if space["type"] in ("Dict", "Tuple"):
+        parts = _parts(space, path)
+        counts = [sum(map(len, _covered(part, arrays, place))) for _, part, place in parts]
+        rows = zip(parts, np.split(out, np.cumsum(counts)[:-1], axis=-1), strict=True)
+        chosen = {k: _most_probable(p, x, arrays, place) for (k, p, place), x in rows}
+        return chosen if space["type"] == "Dict" else tuple(chosen.values())
     if space["type"] == "Discrete":
         return np.argmax(out, axis=-1) + space["start"]
     if space["type"] == "MultiDiscrete":
-        parts = np.split(out, np.cumsum(space["nvec"])[:-1], axis=-1)
-        return np.stack([np.argmax(part, axis=-1) for part in parts], axis=-1) + space["start"]
+        nvec = np.array(space["nvec"])
+        parts = np.split(out, np.cumsum(nvec.reshape(-1))[:-1], axis=-1)
+        index = np.stack([np.argmax(part, axis=-1) for part in parts], axis=-1)
+        return index.reshape(*index.shape[:-1], *nvec.shape) + space["start"]
     shape = space["shape"] if isinstance(space["shape"], list) else [space["shape"]]
     if space["type"] == "MultiBinary":
         return (out > 0).astype(np.int8).reshape(*out.shape[:-1], *shape)
-    action = out * arrays["bound/half"] + arrays["bound/middle"]
-    action = np.clip(action, arrays["bound/low"], arrays["bound/high"])
+    if "int" in space["dtype"]:
+        parts = np.split(out, np.cumsum(_sizes(arrays, path))[:-1], axis=-1)
+        index = np.stack([np.argmax(part, axis=-1) for part in parts], axis=-1)
+        index = index.reshape(*index.shape[:-1], *shape)
+        return (index + arrays[f"{path}/low"]).astype(space["dtype"])
+    action = out * arrays[f"{path}/half"] + arrays[f"{path}/middle"]
+    action = np.clip(action, arrays[f"{path}/low"], arrays[f"{path}/high"])
     return action.astype(np.float32).reshape(*out.shape[:-1], *shape)

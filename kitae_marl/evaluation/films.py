@@ -8,6 +8,7 @@ whole. Pillow and imageio are imported on use.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,8 +27,12 @@ MIN_WIDTH = 240
 """Pixels; smaller frames are enlarged, so that there is room for words."""
 FONT_SIZE, LINE, MARGIN = 13, 17, 6
 """Pixels: height of the letters, distance of the lines, and what is left free at the sides."""
+LETTER = 10
+"""Pixels: distance of the letters of what a game prints."""
 INK, PAPER, GRID = (20, 20, 20), (255, 255, 255), (160, 160, 160)
 """Colours of letters, of what is behind them, and of the lines between films."""
+_STYLE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+"""What colours letters in a terminal."""
 _LONGEST = "-8888.88"
 """A return as wide as any that is expected, to keep room for."""
 
@@ -70,6 +75,28 @@ def captioned(frame: Frame, title: str, returns: Mapping[str, float]) -> Frame:
         place = MARGIN + column * (page.width // n_columns), picture.height + 2 + (line + 1) * LINE
         pen.text(place, cell, INK, font)
     return np.asarray(page)
+
+
+class TextPainter:
+    """Draws what a game prints, on pages of one size: that of the first text, and some room."""
+
+    def __init__(self) -> None:
+        self._size = (0, 0)
+
+    def __call__(self, text: str) -> Frame:
+        """Draw a text, each letter in a cell of its own; what does not fit is left out."""
+        from PIL import Image, ImageDraw, ImageFont
+
+        lines = _STYLE.sub("", text).expandtabs().splitlines()
+        if self._size == (0, 0):
+            self._size = len(lines) + 1, max(map(len, lines), default=0) + 1
+        font = ImageFont.load_default(FONT_SIZE)
+        page = Image.new("RGB", (self._size[1] * LETTER, self._size[0] * LINE), PAPER)
+        pen = ImageDraw.Draw(page)
+        for row, line in enumerate(lines[: self._size[0]]):
+            for column, letter in enumerate(line[: self._size[1]]):
+                pen.text((column * LETTER, row * LINE), letter, INK, font)
+        return np.asarray(page)
 
 
 def _short(value: float) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from kitae_marl.data.stacking import active_agents, map_leaves, stack, starts
 from kitae_marl.errors import RenderError
+from kitae_marl.evaluation.films import TextPainter
 from kitae_marl.evaluation.results import Evaluation, is_zero_sum, joined
 from kitae_marl.players.policies import seated
 from kitae_marl.types import AgentPyTree, Policy
@@ -340,7 +341,7 @@ def play_frames(
 
     Args:
         policy: chooses the actions.
-        env: vector environment whose games render ``rgb_array``.
+        env: vector environment whose games render ``rgb_array``, or ``ansi``, which is drawn.
         n_episodes: episodes of environment 0 to show.
         seed: seed of its first episode.
         max_steps: as for ``evaluate``.
@@ -352,7 +353,8 @@ def play_frames(
     if n_episodes < 1:
         raise ValueError(f"expected at least one episode, got {n_episodes}.")
     observations, infos = env.reset(seed=seed)
-    shot = Shot(_picture(env), 0, 0, dict.fromkeys(env.possible_agents, 0.0))
+    painter = TextPainter()
+    shot = Shot(_picture(env, painter), 0, 0, dict.fromkeys(env.possible_agents, 0.0))
     watch, awaited = _EndsWatch(env, max_steps), np.arange(env.num_envs) == 0
     while True:
         yield shot
@@ -365,13 +367,15 @@ def play_frames(
             if shot.episode + 1 == n_episodes:
                 return
             shot = Shot(shot.frame, shot.episode + 1, 0, dict.fromkeys(returns, 0.0))
-        shot = shot._replace(frame=_picture(env))
+        shot = shot._replace(frame=_picture(env, painter))
 
 
-def _picture(env: VecParallelEnv) -> np.ndarray:
+def _picture(env: VecParallelEnv, painter: TextPainter) -> np.ndarray:
     """Draw environment 0."""
     try:
         frame: Any = env.render(0)
+        if isinstance(frame, str):
+            frame = painter(frame)
     except Exception as error:
         raise RenderError(f"expected a picture from render(), got an error: {error}") from error
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.dtype != np.uint8:

@@ -40,7 +40,8 @@ from kitae_marl.types import (
     Writer,
 )
 from kitae_marl.vector.adapters.as_parallel import as_parallel
-from kitae_marl.vector.make import as_vector
+from kitae_marl.vector.adapters.supersuit import is_supersuit_vector
+from kitae_marl.vector.make import as_vector, vector_of_supersuit
 from kitae_marl.vector.protocol import VecParallelEnv
 
 
@@ -51,13 +52,14 @@ def check_env(env: Any) -> Any:
         env: a PettingZoo ``ParallelEnv`` or a vector of them (``SubProcVecParallelEnv``), returned
             as they are; a Gymnasium ``Env``, which becomes a ``ParallelEnv`` with the one agent
             ``agent_0``; a Gymnasium ``VectorEnv`` or an EnvPool, which becomes a vector of
-            one-agent parallel environments.
+            one-agent parallel environments; a ``MarkovVectorEnv`` or ``ConcatVecEnv`` of
+            SuperSuit's, which becomes a vector of the games in it.
 
     Raises:
         TypeError: for anything else.
         ValueError: for a vector environment that does not reset finished environments by itself.
     """
-    return as_parallel(env)
+    return vector_of_supersuit(env) if is_supersuit_vector(env) else as_parallel(env)
 
 
 def vectorized_train(

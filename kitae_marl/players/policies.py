@@ -7,25 +7,30 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from kitae_envs.spaces import parts_of
 
-from kitae_marl.data.spaces import action_leaf
-from kitae_marl.data.stacking import mask_in
+from kitae_marl.data.masks import best_scored
+from kitae_marl.data.spaces import Leaf, leaves, nest
+from kitae_marl.data.stacking import map_leaves, mask_in
 from kitae_marl.types import AgentPyTree, Policy
 from kitae_marl.vector.adapters.as_parallel import is_vec_parallel
 from kitae_marl.vector.protocol import VecParallelEnv
 
 
-def first_action(space: Any) -> np.ndarray:
-    """The action of zeros, or the one nearest to it that the space contains.
+def first_action(space: Any) -> Any:
+    """The action of zeros, or the one nearest to it that the space contains, nested likewise.
 
     Example:
         >>> from gymnasium.spaces import Box
         >>> first_action(Box(1.0, 2.0, (2,)))
         array([1., 1.], dtype=float32)
     """
-    leaf = action_leaf(space)
-    zeros = np.zeros(leaf.shape, leaf.dtype)
-    return np.minimum(np.maximum(zeros, leaf.low), leaf.high).astype(leaf.dtype)
+
+    def first(leaf: Leaf) -> np.ndarray:
+        zeros = np.zeros(leaf.shape, leaf.dtype)
+        return np.minimum(np.maximum(zeros, leaf.low), leaf.high).astype(leaf.dtype)
+
+    return nest(space, map(first, leaves(space, "an action space")))
 
 
 class FirstLegal:
@@ -43,9 +48,11 @@ class FirstLegal:
         for agent in env.possible_agents:
             action = first_action(env.action_space(agent))
             if n_envs is not None:
-                self._first[agent] = np.repeat(action[None], n_envs, axis=0)
+                self._first[agent] = map_leaves(
+                    lambda leaf: np.repeat(leaf[None], n_envs, axis=0), action
+                )
             else:
-                self._first[agent] = action if action.ndim else action.item()
+                self._first[agent] = map_leaves(_plain, action)
         self._spaces = {agent: env.action_space(agent) for agent in self._first}
         self._vector = n_envs is not None
 
@@ -59,7 +66,9 @@ class FirstLegal:
             masks = infos.get("action_mask")
             if masks is None:
                 return self._first
-            chosen = {a: _largest(self._spaces[a], mask) for a, mask in masks.items()}
+            chosen = {
+                a: best_scored(self._spaces[a], mask, self._first[a]) for a, mask in masks.items()
+            }
             return {**self._first, **chosen}
         actions = {}
         for agent, observation in observations.items():
@@ -69,8 +78,8 @@ class FirstLegal:
             if mask is None:
                 actions[agent] = self._first[agent]
             else:
-                action = _largest(self._spaces[agent], mask)
-                actions[agent] = action if action.ndim else action.item()
+                action = best_scored(self._spaces[agent], mask, self._first[agent])
+                actions[agent] = map_leaves(_plain, action)
         return actions
 
 
@@ -92,20 +101,22 @@ def random_policy(env: VecParallelEnv, seed: int = 0) -> Policy:
         if mask is None:
             mask = mask_in(observation)
         if mask is not None:
-            return _largest(space, np.where(mask != 0, generator.random(mask.shape), -1.0))
+            scores = np.where(mask != 0, generator.random(mask.shape), -1.0)
+            return best_scored(space, scores, drawn(space) if parts_of(space) else None)
+        return drawn(space)
+
+    def drawn(space: Any) -> Any:
         if isinstance(space, gym.spaces.Discrete):
             return generator.integers(space.n, size=env.num_envs) + space.start
-        return np.stack([space.sample() for _ in range(env.num_envs)])
+        samples = [space.sample() for _ in range(env.num_envs)]
+        return map_leaves(lambda *rows: np.stack(rows), *samples)
 
     return act
 
 
-def _largest(space: Any, scores: np.ndarray) -> Any:
-    """Take the action of the largest score, the first of several; by part of a MultiDiscrete."""
-    if isinstance(space, gym.spaces.Discrete):
-        return np.argmax(scores, axis=-1) + space.start
-    parts = np.split(scores, np.cumsum(space.nvec)[:-1], axis=-1)
-    return np.stack([np.argmax(part, axis=-1) for part in parts], axis=-1) + space.start
+def _plain(action: np.ndarray) -> Any:
+    """Return an array as it is, or the number that it holds."""
+    return action if np.ndim(action) else np.asarray(action).item()
 
 
 def seated(policies: Mapping[str, Policy]) -> Policy:

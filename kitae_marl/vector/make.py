@@ -18,6 +18,7 @@ from kitae_marl.errors import ConfigError, KitaeError, UnknownEnvironmentError
 from kitae_marl.vector.adapters.as_parallel import as_parallel, require_vector
 from kitae_marl.vector.adapters.compiled_games import is_game
 from kitae_marl.vector.adapters.gymnasium import GymnasiumParallelEnv
+from kitae_marl.vector.adapters.supersuit import games_of
 from kitae_marl.vector.ids import (
     MAMUJOCO,
     EnvId,
@@ -112,6 +113,17 @@ def as_vector(env: Any, *, with_state: bool = False) -> VecParallelEnv:
     from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
     return SubProcVecParallelEnv([env], n_workers=0, with_state=with_state)
+
+
+def vector_of_supersuit(env: Any) -> VecParallelEnv:
+    """Return a vector of the games in one of SuperSuit's, stepped in this process.
+
+    Raises:
+        TypeError: if the games are in other processes.
+    """
+    from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
+
+    return SubProcVecParallelEnv(games_of(env), n_workers=0)
 
 
 def _options_of_pools(vector_options: Mapping[str, Any]) -> dict[str, Any]:

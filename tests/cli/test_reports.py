@@ -186,9 +186,22 @@ class TestWatch:
             assert film.n_frames == 26
             assert film.width == 2 * (400 + 2)
 
-    @pytest.mark.parametrize("game", ["gymnasium:CartPole-v1", "small_games:make_blind"])
-    def test_a_game_that_cannot_render(self, folder, monkeypatch, capsys, game):
-        """One gives no picture, one takes no ``render_mode``; both are named."""
+    @pytest.mark.parametrize("kind", ["make_blind", "Printed"])
+    def test_a_game_whose_render_mode_is_its_own(self, call, folder, kind):
+        """One takes no ``render_mode`` and draws all the same, one prints what it shows."""
+        if not (folder / kind).exists():
+            make_run(folder / kind, f"small_games:{kind}", 0)
+        out = f"{kind}.gif"
+        result, _ = call(
+            "watch", kind, "--episodes", "1", "--out", out, "--plain", "--allow-import"
+        )
+        assert result["frames"] == 8 + 1
+        with Image.open(folder / out) as film:
+            assert film.size == ((16, 16) if kind == "make_blind" else (80, 34))
+            assert film.n_frames > 1
+
+    def test_a_game_that_cannot_render(self, folder, monkeypatch, capsys):
+        game = "gymnasium:CartPole-v1"
         monkeypatch.chdir(folder)
         name = game.split(":")[0]
         if not (folder / name).exists():

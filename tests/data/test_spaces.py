@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium import spaces
-from kitae_envs.spaces import parts_of
 from vector_games import SpaceGame
 
 from kitae_marl.algos.nets.networks import Encoder
@@ -24,7 +23,6 @@ from kitae_marl.data.groups import learning_groups
 from kitae_marl.data.space_json import space_from_json, space_to_json
 from kitae_marl.data.space_kinds import KINDS, Kind, Range
 from kitae_marl.data.spaces import (
-    action_leaf,
     has_mask,
     lead_shape,
     leaves,
@@ -34,6 +32,7 @@ from kitae_marl.data.spaces import (
     zeros,
 )
 from kitae_marl.vector.stepping.blocks import decode, describe_env, make_blocks
+from kitae_marl.vector.stepping.faults import DataFault
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 
@@ -160,12 +159,8 @@ def test_workers_and_blocks(space):
 
 
 def test_only_actions_that_are_counted_can_be_masked(space):
-    if parts_of(space) is not None:
-        with pytest.raises(TypeError, match=r"expected an action space of .*; flatten it"):
-            action_leaf(space)
-        return
-    kind = action_leaf(space).kind
-    assert mask_width(space) == {"Discrete": 3, "MultiDiscrete": 5}.get(kind, 0)
+    widths = {"Discrete": 3, "MultiDiscrete": 5, "Tuple": 2}  # of the Discrete(2) in it
+    assert mask_width(space) == widths.get(type(space).__name__, 0)
 
 
 UNKNOWN = spaces.Dict(told=spaces.Text(3), seen=BOX)
@@ -175,7 +170,31 @@ REFUSED = {
         spaces.Discrete(2),
         r"observation .* at \['told'\]; wrap",
     ),
-    "a nested action": (BOX, spaces.Tuple([BOX]), r"an action space of agent 'a_0' .*; flatten it"),
+    "nothing to do": (
+        BOX,
+        spaces.Tuple([]),
+        r"an action space of agent 'a_0' with something to do",
+    ),
+    "an unknown part of an action": (
+        BOX,
+        spaces.Tuple([BOX, spaces.Text(3)]),
+        r"an action space of agent 'a_0' .* got Text.* at \[1\]; wrap",
+    ),
+    "a nested mask": (
+        spaces.Dict(observation=BOX, action_mask=spaces.Dict(move=spaces.MultiBinary(3))),
+        spaces.Dict(aim=BOX, move=spaces.Discrete(3)),
+        r"'a_0': expected 3 numbers 0 or 1 \(side by side 3 for \['move'\]\), .*; declare it",
+    ),
+    "a mask of another length": (
+        spaces.Dict(observation=BOX, action_mask=spaces.MultiBinary(2)),
+        spaces.MultiDiscrete([2, 3]),
+        r"of agent 'a_0': expected 5 numbers 0 or 1, got Mul.*; declare it as MultiBinary\(5\)",
+    ),
+    "a mask over what has no choices": (
+        spaces.Dict(observation=BOX, action_mask=spaces.MultiBinary(2)),
+        spaces.Tuple([BOX]),
+        r"no action_mask, for none of these actions can be masked, got .*; leave it out",
+    ),
     "an unknown action": (BOX, spaces.Text(3), r"an action space of agent 'a_0' .* got Text"),
     "nothing to see": (
         spaces.Dict(action_mask=spaces.MultiBinary(2)),
@@ -193,7 +212,7 @@ def test_what_cannot_be_learned_is_refused_by_the_name_of_the_agent(name):
 
 
 def test_workers_refuse_by_the_name_of_the_agent():
-    with pytest.raises(TypeError, match=r"observation space of agent 'a_0' .* at \['told'\]"):
+    with pytest.raises(DataFault, match=r"observation space of agent 'a_0' .* at \['told'\]"):
         describe_env(SpaceGame(UNKNOWN, spaces.Discrete(2)))
-    with pytest.raises(TypeError, match=r"action space of agent 'a_0'.*flatten it"):
-        describe_env(SpaceGame(BOX, spaces.Tuple([BOX])))
+    with pytest.raises(DataFault, match=r"action space of agent 'a_0' .* at \[1\]; wrap"):
+        describe_env(SpaceGame(BOX, spaces.Tuple([BOX, spaces.Text(3)])))

@@ -5,7 +5,14 @@ import os
 import numpy as np
 import pytest
 
-from kitae_marl.evaluation.films import MIN_WIDTH, captioned, shrunk, side_by_side, write_video
+from kitae_marl.evaluation.films import (
+    MIN_WIDTH,
+    TextPainter,
+    captioned,
+    shrunk,
+    side_by_side,
+    write_video,
+)
 
 FRAMES = [np.full((16, 16, 3), 20 * i, np.uint8) for i in range(5)]
 
@@ -121,3 +128,12 @@ def test_smaller_films_stand_in_the_middle():
 def test_one_film_is_itself():
     (page,) = side_by_side([[frame(3, 5, 1)]])
     assert page.shape == (3, 5, 3)
+
+
+def test_texts_are_drawn_on_pages_of_one_size():
+    paint = TextPainter()
+    first = paint("\x1b[1mab\x1b[0m\nc")
+    assert first.shape == (3 * 17, 3 * 10, 3)
+    assert (first < 100).any()
+    assert paint("").shape == paint("longer than the first\n" * 9).shape == first.shape
+    assert (paint("") == 255).all()

@@ -181,7 +181,7 @@ def faults(agent: Agent, probe: Probe) -> list[str]:
         own = outputs[:, :, i][rows]
         mask = watched["mask"][group.name]
         if not isinstance(mask, tuple):
-            p = np.asarray(jax.nn.softmax(own))
+            p = np.asarray(jax.nn.softmax(own))[..., : mask.shape[-1]]
             found += [f"{where}: p {p} of what is forbidden"] * bool(
                 p[mask[:, :, i][rows] == 0].any()
             )
@@ -192,10 +192,11 @@ def faults(agent: Agent, probe: Probe) -> list[str]:
 
 def _wrong_actions(distribution: Any, outputs: Any, known: Known, where: str) -> list[str]:
     """Say if the best action is not the one that is taken."""
-    best = np.broadcast_to(known.action, (len(outputs), *np.shape(known.action)))
-    if distribution.learned_scale:
-        action = np.asarray(distribution.mode(outputs))
-        far = np.abs(action - best).max() > CLOSE
+    best = jax.tree.map(lambda x: np.broadcast_to(x, (len(outputs), *np.shape(x))), known.action)
+    if distribution.n_scales:
+        action = distribution.mode(outputs)
+        off = jax.tree.map(lambda x, y: np.abs(np.asarray(x) - y).max(), action, best)
+        far = max(jax.tree.leaves(off)) > CLOSE
         return [f"{where}: actions {action}, best {known.action}"] * bool(far)
     p = np.exp(np.asarray(distribution.log_prob(outputs, best)))
     return [f"{where}: best action {known.action} has p {p.min():.3f}"] * bool(p.min() < P_BEST)

@@ -346,6 +346,52 @@ BOUND = Probe(
 )
 
 
+class Composite(ProbeGame):
+    """An action of three parts, each of which is paid for; the move that pays most is forbidden."""
+
+    agents_and_spaces = {  # noqa: RUF012
+        "a": (
+            box(1),
+            Dict(
+                move=Discrete(3),
+                rest=gym.spaces.Tuple([Box(-1, 1, (1,)), Box(-1, 1, (1,), np.int8)]),
+            ),
+        )
+    }
+
+    def start(self) -> None:
+        self.x = int(self.rng.choice([-1, 1]))
+
+    def see(self, agent: str) -> Any:
+        return np.float32([self.x])
+
+    def info(self, agent: str) -> dict[str, Any]:
+        return {"action_mask": np.array([1, 1, 0], np.int8)}
+
+    def pay(self, agent: str, actions: dict[str, Any]) -> float:
+        move, (aim, level) = actions[agent]["move"], actions[agent]["rest"]
+        assert move != 2, "a forbidden move was played"
+        hits = float(move == (self.x > 0)) + float(level[0] == self.x)
+        return hits - (float(aim[0]) - 0.5 * self.x) ** 2
+
+
+COMPOSITE = Probe(
+    Composite,
+    tuple(
+        Known(
+            "a",
+            np.float32([x]),
+            2.0,
+            {"move": int(x > 0), "rest": (np.array([0.5 * x]), np.array([x]))},
+        )
+        for x in (-1, 1)
+    ),
+    tolerance=0.25,
+    env_steps=12800,
+    settings={"entropy_coef": 0.0},
+)
+
+
 class Masked(ProbeGame):
     """The action that pays most is forbidden; masks come with the observation, or by infos."""
 
@@ -639,6 +685,7 @@ PROBES: dict[str, Probe] = {
     "continuous": CONTINUOUS,
     "continuous bound": BOUND,
     "masked": MASKED,
+    "composite": COMPOSITE,
     "early death": EARLY_DEATH,
     "late join": LATE_JOIN,
     "turn-based": TURN_BASED,

@@ -67,6 +67,9 @@ def test_spaces_without_fixed_size(space: gym.Space) -> None:
         describe_env(SpaceGame(space, gym.spaces.Discrete(2)))
 
 
-def test_nested_actions_are_refused() -> None:
-    with pytest.raises(DataFault, match=r"action space.*flatten it"):
-        describe_env(SpaceGame(SPACES[0], gym.spaces.Tuple((gym.spaces.Discrete(2),))))
+def test_nested_actions() -> None:
+    nested = gym.spaces.Dict(b=SPACES[0], a=gym.spaces.Tuple((gym.spaces.Discrete(2),)))
+    description = decode(describe_env(SpaceGame(SPACES[0], nested)))
+    assert description.action_spaces["a_0"] == nested
+    with pytest.raises(DataFault, match="expected an action space of agent 'a_0' made of Box"):
+        describe_env(SpaceGame(SPACES[0], gym.spaces.Tuple((gym.spaces.Text(3),))))

@@ -11,6 +11,8 @@ import pytest
 from lockstep import WARNINGS, random_actions, same
 from pettingzoo.utils.wrappers import BaseParallelWrapper, MultiEpisodeParallelEnv
 
+from kitae_marl import check_env
+from kitae_marl.vector.adapters.as_parallel import as_parallel
 from kitae_marl.vector.make import make_parallel_env
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
@@ -151,3 +153,39 @@ def test_the_pictures_of_the_pistonball_example(monkeypatch: pytest.MonkeyPatch)
     assert env.observation_space("piston_0").shape == (42, 42, 4)
     later, *_ = env.step({agent: env.action_space(agent).high for agent in env.agents})
     assert not np.array_equal(first, later["piston_1"])
+
+
+@pytest.mark.parametrize("n_games", [1, 3])
+def test_vectors_of_agents_become_vectors_of_games(n_games: int) -> None:
+    markov = supersuit.pettingzoo_env_to_vec_env_v1(make_parallel_env(SPREAD, max_cycles=3))
+    foreign = markov
+    if n_games > 1:
+        foreign = supersuit.concat_vec_envs_v1(markov, n_games, base_class="gymnasium")
+    vec = check_env(foreign)
+    assert (vec.num_envs, vec.possible_agents) == (n_games, ["agent_0", "agent_1", "agent_2"])
+    own = SubProcVecParallelEnv([lambda: make_parallel_env(SPREAD, max_cycles=3)] * n_games)
+    results, expected = vec.reset(seed=5), own.reset(seed=5)
+    zeros = {agent: np.zeros(n_games, int) for agent in vec.possible_agents}
+    for _ in range(3):
+        for agent, observation in expected[0].items():
+            np.testing.assert_array_equal(results[0][agent], observation)
+        results, expected = vec.step(zeros), own.step(zeros)
+    assert results[-1]["_episode"].all()
+    vec.close()
+    own.close()
+
+
+def test_games_in_other_processes_are_out_of_reach() -> None:
+    kind = type("ProcConcatVec", (), {"__module__": "supersuit.vector.multiproc_vec"})
+    with pytest.raises(TypeError, match=r"got ProcConcatVec; .* num_cpus=0"):
+        check_env(kind())
+
+
+def test_one_game_can_be_made_so_and_several_cannot() -> None:
+    markov = supersuit.pettingzoo_env_to_vec_env_v1(make_parallel_env(SPREAD))
+    assert as_parallel(markov).possible_agents == ["agent_0", "agent_1", "agent_2"]
+    several = supersuit.concat_vec_envs_v1(markov, 2, base_class="gymnasium")
+    with pytest.raises(
+        TypeError, match="expected one game, got 2 in a ConcatVecEnv; give check_env"
+    ):
+        as_parallel(several)

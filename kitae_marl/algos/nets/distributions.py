@@ -2,7 +2,8 @@
 
 A distribution is a record of pure functions of the network's output ``params[..., K]`` with any
 leading axes. Actions are those of the action space itself, ready for the environment. Discrete ones
-take masks by ``mask_logits``; masked actions have probability 0.
+take masks; masked actions have probability 0. Of a Dict or Tuple the parts are independent of each
+other, given what the network sees.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from kitae_envs.spaces import flat_space, parts_of
 
+from kitae_marl.data.spaces import leaves, mask_width, nest
+
+MAX_CHOICES = 1 << 16
+"""The most outputs that the numbers of a Box of integers may need."""
 MASKED_LOGIT = -1e9
 """Logit of a forbidden action: its probability underflows to exactly 0, its gradient too, and a row
 in which everything is masked stays finite."""
@@ -26,27 +32,31 @@ class Distribution(NamedTuple):
     """Functions of one action space.
 
     Attributes:
-        n_outputs: size of the last axis of the network's output.
-        learned_scale: whether the network appends a log standard deviation per action dimension.
+        n_outputs: how many numbers the network computes from what it sees.
+        n_scales: how many log standard deviations it appends, learned and the same everywhere.
         sample: ``(params, key) -> action``.
         mode: ``(params) -> action``, the most probable one.
         log_prob: ``(params, action) -> [...]``.
         entropy: ``(params) -> [...]``, in nats.
+        mask: ``(params, action_mask) -> params`` that give forbidden actions the probability 0;
+            ``()`` forbids none.
     """
 
     n_outputs: int
-    learned_scale: bool
+    n_scales: int
     sample: Callable[..., Any]
     mode: Callable[..., Any]
     log_prob: Callable[..., Any]
     entropy: Callable[..., Any]
+    mask: Callable[..., Any]
 
 
 def distribution_for(space: gym.Space) -> Distribution:
     """Return the distribution over an action space.
 
     Args:
-        space: ``Discrete``, ``MultiDiscrete``, ``MultiBinary`` or a ``Box`` of floats.
+        space: ``Discrete``, ``MultiDiscrete``, ``MultiBinary``, a ``Box`` of floats or of bounded
+            integers, or a ``Dict`` or ``Tuple`` of these.
 
     Raises:
         TypeError: for any other space.
@@ -55,18 +65,40 @@ def distribution_for(space: gym.Space) -> Distribution:
         >>> distribution_for(gym.spaces.Discrete(5)).n_outputs
         5
     """
+    if parts_of(space):
+        return _composite(space)
     if isinstance(space, gym.spaces.Discrete):
         return _categorical(space)
     if isinstance(space, gym.spaces.MultiDiscrete):
-        return _multi_categorical(space)
+        return _multi_categorical(space.nvec, np.broadcast_to(space.start, space.nvec.shape))
     if isinstance(space, gym.spaces.MultiBinary):
         return _bernoulli(space)
     if isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
         return _clipped_normal(space)
+    if isinstance(space, gym.spaces.Box):
+        return _multi_categorical(_choices(space), space.low)
     raise TypeError(
-        "expected an action space Discrete, MultiDiscrete, MultiBinary or Box of floats, got "
-        f"{space}; wrap the environment so that it takes one of these."
+        "expected an action space Discrete, MultiDiscrete, MultiBinary, Box, or a Dict or Tuple of "
+        f"these, got {space}; wrap the environment so that it takes one of these."
     )
+
+
+def _choices(space: gym.spaces.Box) -> np.ndarray:
+    """Return how many integers lie between the bounds of each number of a Box.
+
+    Raises:
+        TypeError: if they are too many to be told apart one by one.
+    """
+    sizes = space.high.astype(object) - space.low.astype(object) + 1
+    limit = np.iinfo(np.int32)
+    inside = bool((space.low >= limit.min).all() and (space.high <= limit.max).all())
+    if not inside or int(sizes.sum()) > MAX_CHOICES:
+        raise TypeError(
+            f"expected integers with at most {MAX_CHOICES} values in all, within 32 bits, in an "
+            f"action space, got {str(space)[:200]}; wrap the environment so that it takes fewer, "
+            "or a Box of floats that it rounds."
+        )
+    return sizes.astype(np.int64)
 
 
 def mask_logits(logits: Float[Array, "*B K"], action_mask: Any) -> Float[Array, "*B K"]:
@@ -99,50 +131,58 @@ def _categorical(space: gym.spaces.Discrete) -> Distribution:
     start = int(space.start)
     return Distribution(
         n_outputs=int(space.n),
-        learned_scale=False,
+        n_scales=0,
         sample=lambda logits, key: jax.random.categorical(key, logits) + start,
         mode=lambda logits: jnp.argmax(logits, axis=-1) + start,
         log_prob=lambda logits, action: _pick(logits, action - start),
         entropy=_categorical_entropy,
+        mask=mask_logits,
     )
 
 
-def _multi_categorical(space: gym.spaces.MultiDiscrete) -> Distribution:
-    """Independent softmaxes, their logits side by side; masks likewise."""
-    if space.nvec.ndim != 1:
-        raise TypeError(f"expected a MultiDiscrete with one axis, got {space}; flatten it.")
-    sizes = [int(n) for n in space.nvec]
+def _multi_categorical(choices: np.ndarray, first: np.ndarray) -> Distribution:
+    """Independent softmaxes, their logits side by side; masks likewise.
+
+    Args:
+        choices: how many values each number of an action may have.
+        first: the smallest value of each, in the same shape.
+    """
+    shape = choices.shape
+    sizes = [int(n) for n in choices.reshape(-1)]
     edges = list(np.cumsum(sizes)[:-1])
-    start = np.broadcast_to(np.asarray(space.start, np.int32), len(sizes))
+    start = np.asarray(first, np.int32).reshape(-1)
 
     def split(logits: Array) -> list[Array]:
         return jnp.split(logits, edges, axis=-1)
 
+    def shaped(action: Array) -> Array:
+        return action.reshape(*action.shape[:-1], *shape)
+
     def sample(logits: Array, key: Array) -> Array:
         parts = zip(jax.random.split(key, len(sizes)), split(logits), strict=True)
         index = jnp.stack([jax.random.categorical(k, part) for k, part in parts], axis=-1)
-        return index + _rows(start, index)
+        return shaped(index + _rows(start, index))
 
     def mode(logits: Array) -> Array:
         index = jnp.stack([jnp.argmax(part, axis=-1) for part in split(logits)], axis=-1)
-        return index + _rows(start, index)
+        return shaped(index + _rows(start, index))
 
     def log_prob(logits: Array, action: Array) -> Array:
+        action = action.reshape(*action.shape[: action.ndim - len(shape)], -1)
         index = action - _rows(start, action)
-        parts = [_pick(part, index[..., i]) for i, part in enumerate(split(logits))]
-        return sum(parts[1:], parts[0])
+        return _summed([_pick(part, index[..., i]) for i, part in enumerate(split(logits))])
 
     def entropy(logits: Array) -> Array:
-        parts = [_categorical_entropy(part) for part in split(logits)]
-        return sum(parts[1:], parts[0])
+        return _summed([_categorical_entropy(part) for part in split(logits)])
 
     return Distribution(
         n_outputs=sum(sizes),
-        learned_scale=False,
+        n_scales=0,
         sample=sample,
         mode=mode,
         log_prob=log_prob,
         entropy=entropy,
+        mask=mask_logits,
     )
 
 
@@ -168,11 +208,12 @@ def _bernoulli(space: gym.spaces.MultiBinary) -> Distribution:
 
     return Distribution(
         n_outputs=math.prod(shape),
-        learned_scale=False,
+        n_scales=0,
         sample=lambda logits, key: unflat(jax.random.bernoulli(key, jax.nn.sigmoid(logits))),
         mode=lambda logits: unflat(logits > 0),
         log_prob=log_prob,
         entropy=entropy,
+        mask=mask_logits,
     )
 
 
@@ -230,12 +271,69 @@ def _clipped_normal(space: gym.spaces.Box) -> Distribution:
 
     return Distribution(
         n_outputs=size,
-        learned_scale=True,
+        n_scales=size,
         sample=sample,
         mode=lambda params: to_env(params[..., :size]),
         log_prob=log_prob,
         entropy=entropy,
+        mask=mask_logits,
     )
+
+
+def _composite(space: gym.Space) -> Distribution:
+    """Independent parts, nested as the space: outputs of all side by side, behind them all scales.
+
+    A mask lies over the outputs of the parts that can be masked (``mask_width``), side by side.
+    """
+    arrays = leaves(space, "an action space")
+    dists = [distribution_for(part) for _, part in flat_space(space)]
+    widths = [mask_width(part) for _, part in flat_space(space)]
+    n_outputs = sum(d.n_outputs for d in dists)
+
+    def cut(x: Array, sizes: list[int]) -> list[Array]:
+        return jnp.split(x, np.cumsum(sizes)[:-1].tolist(), axis=-1)
+
+    def split(params: Array) -> list[Array]:
+        outputs = cut(params[..., :n_outputs], [d.n_outputs for d in dists])
+        scales = cut(params[..., n_outputs:], [d.n_scales for d in dists])
+        pairs = zip(dists, outputs, scales, strict=True)
+        return [jnp.concatenate([o, s], axis=-1) if d.n_scales else o for d, o, s in pairs]
+
+    def sample(params: Array, key: Array) -> Any:
+        keys = jax.random.split(key, len(dists))
+        parts = zip(dists, split(params), keys, strict=True)
+        return nest(space, [d.sample(part, k) for d, part, k in parts])
+
+    def log_prob(params: Array, action: Any) -> Array:
+        parts = zip(dists, split(params), arrays, strict=True)
+        return _summed([d.log_prob(part, leaf.of(action)) for d, part, leaf in parts])
+
+    def mask(params: Array, action_mask: Any) -> Array:
+        if isinstance(action_mask, tuple):
+            return params
+        outputs = cut(params[..., :n_outputs], [d.n_outputs for d in dists])
+        parts = zip(outputs, cut(action_mask, widths), widths, strict=True)
+        masked = [mask_logits(out, part) if width else out for out, part, width in parts]
+        return jnp.concatenate([*masked, params[..., n_outputs:]], axis=-1)
+
+    return Distribution(
+        n_outputs=n_outputs,
+        n_scales=sum(d.n_scales for d in dists),
+        sample=sample,
+        mode=lambda params: nest(
+            space, [d.mode(part) for d, part in zip(dists, split(params), strict=True)]
+        ),
+        log_prob=log_prob,
+        entropy=lambda params: _summed(
+            [d.entropy(part) for d, part in zip(dists, split(params), strict=True)]
+        ),
+        mask=mask,
+    )
+
+
+def _summed(parts: list[Array]) -> Array:
+    """Add up what is said of independent parts."""
+    return sum(parts[1:], parts[0])
 
 
 def _rows(constant: np.ndarray, x: Array) -> np.ndarray:

@@ -257,9 +257,10 @@ class Actor(nn.Module):
             x, carry = GRU(self.gru_size)(x, carry, rows)
         n = self.distribution.n_outputs
         out = _dense(n, 0.01)(x)
-        if self.distribution.learned_scale:
-            log_std = self.param("log_std", nn.initializers.constant(-0.5), (n,))
-            out = jnp.concatenate([out, jnp.broadcast_to(log_std, out.shape)], axis=-1)
+        if n_scales := self.distribution.n_scales:
+            log_std = self.param("log_std", nn.initializers.constant(-0.5), (n_scales,))
+            scales = jnp.broadcast_to(log_std, (*out.shape[:-1], n_scales))
+            out = jnp.concatenate([out, scales], axis=-1)
         return out, carry
 
 

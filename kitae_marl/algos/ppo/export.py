@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from kitae_envs.spaces import flat_space
 
 from kitae_marl.algos.nets.distributions import bounds_in_float32, network_units
 from kitae_marl.algos.nets.normalization import Moments, standard_deviation
@@ -62,18 +63,23 @@ def _arrays(group: GroupSpec, config: Config, state: TrainState) -> Iterator[tup
     yield from _flat(state.params["actor"]["params"], "")
     if config.ppo.normalize_observation:
         yield from _flat(state.moments["observation"], "moments/")
-    if isinstance(group.action_space, gym.spaces.Box):
-        yield from _bounds(group.action_space)
+    for path, space in flat_space(group.action_space):
+        place = "".join(f"{key}/" for key in ("bound", *path))
+        if isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
+            yield from _bounds(space, place)
+        elif isinstance(space, gym.spaces.Box):
+            yield f"{place}low", space.low.astype(np.int64)
+            yield f"{place}high", space.high.astype(np.int64)
 
 
-def _bounds(space: Any) -> Iterator[tuple[str, np.ndarray]]:
+def _bounds(space: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
     """Yield the bounds of actions, and what the network's -1 and 1 stand for."""
     low, high = bounds_in_float32(space)
     middle, half = network_units(low, high)
-    yield "bound/low", low
-    yield "bound/high", high
-    yield "bound/half", half
-    yield "bound/middle", middle
+    yield f"{path}low", low
+    yield f"{path}high", high
+    yield f"{path}half", half
+    yield f"{path}middle", middle
 
 
 def _flat(tree: Any, path: str) -> Iterator[tuple[str, Any]]:

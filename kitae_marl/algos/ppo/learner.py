@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kitae_marl.algos.nets.distributions import Distribution, distribution_for, mask_logits
+from kitae_marl.algos.nets.distributions import Distribution, distribution_for
 from kitae_marl.algos.nets.networks import Actor, Critic, network_for
 from kitae_marl.algos.nets.normalization import first_moments, moments_of, normalized
 from kitae_marl.config.run import Config
@@ -120,7 +120,7 @@ def make_learner(group: GroupSpec, config: Config, groups: Groups = ()) -> Learn
 
     def policy(state: TrainState, observation: Any, mask: Any, carry: Any, rows: Any = None) -> Any:
         outputs, carry = actor.apply(state.params["actor"], see(state, observation), carry, rows)
-        return mask_logits(outputs, mask), carry
+        return distribution.mask(outputs, mask), carry
 
     def value(state: TrainState, sight: Any, carry: Any, rows: Any = None) -> Any:
         return critic.apply(state.params["critic"], look(state, sight), carry, rows)

@@ -68,29 +68,40 @@ def watch(options: Watch) -> dict[str, Any]:
 
 @contextmanager
 def _opened_to_film(game: GameSetup, options: Watch) -> Iterator[VecParallelEnv]:
-    """Open one game that renders.
-
-    Raises:
-        RenderError: naming the game, if it takes no ``render_mode``.
-    """
+    """Open one game that renders, and close it afterwards."""
     require_trust(game.env_id, options.allow_import)
-    try:
-        env = open_game(
-            game,
-            1,
-            n_workers=0,
-            runs_dir=options.runs_dir,
-            allow_import=options.allow_import,
-            render_mode="rgb_array",
-        )
-    except (EnvError, ConfigError, TypeError) as error:
-        if "render_mode" not in str(error):
-            raise
-        raise RenderError(f"{game} cannot be filmed: it takes no render_mode.") from error
+    env = _rendering(game, options)
     try:
         yield env
     finally:
         env.close()
+
+
+def _rendering(game: GameSetup, options: Watch) -> VecParallelEnv:
+    """Open one game with the ``render_mode`` that it has; with none where it takes none.
+
+    A game whose mode is fixed by its constructor, or set by its arguments, may draw all the same.
+    """
+    modes: tuple[dict[str, Any], ...] = ({"render_mode": "rgb_array"}, {"render_mode": "ansi"}, {})
+    failed: list[Exception] = []
+    for mode in modes:
+        try:
+            env = open_game(
+                game,
+                1,
+                n_workers=0,
+                runs_dir=options.runs_dir,
+                allow_import=options.allow_import,
+                **mode,
+            )
+        except (EnvError, ConfigError, TypeError) as error:
+            failed.append(error)
+            continue
+        told = env.metadata.get("render_modes")
+        if mode is not modes[0] or not told or "rgb_array" in told or "ansi" not in told:
+            return env
+        env.close()
+    raise failed[0]
 
 
 def _film(

@@ -20,6 +20,7 @@ from kitae_marl.vector.adapters.compiled_games import is_game
 from kitae_marl.vector.adapters.completed import NEEDED, CompletedVecParallelEnv
 from kitae_marl.vector.adapters.gymnasium import GymnasiumParallelEnv
 from kitae_marl.vector.adapters.own_games import completed_game, is_own_game
+from kitae_marl.vector.adapters.supersuit import games_of, is_supersuit_vector
 from kitae_marl.vector.lean.aec import Step
 from kitae_marl.vector.protocol import VecParallelEnv
 from kitae_marl.vector.stepping.faults import (
@@ -39,7 +40,8 @@ def as_parallel(env: Any, tell: Callable[[str], None] = logger.warning) -> Any:
     Args:
         env: a PettingZoo ``ParallelEnv``, or a class of your own with its methods; a vector of such
             (``SubProcVecParallelEnv`` or anything that follows its protocol); an ``AECEnv``; a
-            Gymnasium ``Env`` or ``VectorEnv``; an EnvPool made for Gymnasium; a compiled game.
+            Gymnasium ``Env`` or ``VectorEnv``; the ``MarkovVectorEnv`` that SuperSuit makes of a
+            parallel game; an EnvPool made for Gymnasium; a compiled game.
         tell: told, in a sentence each, what a game lacked and was made up for.
 
     Returns:
@@ -48,7 +50,7 @@ def as_parallel(env: Any, tell: Callable[[str], None] = logger.warning) -> Any:
         are no texts are called by the texts of them.
 
     Raises:
-        TypeError: if it is none of these.
+        TypeError: if it is none of these, or a vector of SuperSuit's in other processes.
         ValueError: if it is a Gymnasium vector whose autoreset is disabled.
         GameRuleError: if its agents or spaces are not to be had.
     """
@@ -96,6 +98,15 @@ def adapted(env: Any, tell: Callable[[str], None]) -> Any:
         from kitae_marl.vector.adapters.envpool import envpool_as_parallel
 
         return envpool_as_parallel(env)
+    if is_supersuit_vector(env):
+        games = games_of(env)
+        if len(games) > 1:
+            raise DataFault(
+                NO_GAME,
+                f"expected one game, got {len(games)} in a {type(env).__name__}; give "
+                "check_env such a vector, and functions that make a game to what makes vectors.",
+            )
+        return adapted(games[0], tell)
     if isinstance(env, gym.vector.VectorEnv):
         from kitae_marl.vector.adapters.gymnasium import GymnasiumVecParallelEnv
 
@@ -197,7 +208,10 @@ class SingleParallelEnv(ParallelEnv[str, Any, Any]):
         """Step; after the end everything is empty until ``reset``."""
         if not self.agents:
             return {}, {}, {}, {}, {}
-        stacked = {agent: np.asarray(action)[None] for agent, action in actions.items()}
+        stacked = {
+            agent: map_leaves(lambda leaf: np.asarray(leaf)[None], action)
+            for agent, action in actions.items()
+        }
         observations, rewards, terminated, truncated, infos = self.vec.step(stacked)
         if "_final_observation" in infos and infos["_final_observation"][0]:
             observations = infos["final_observation"]

@@ -10,7 +10,8 @@ import gymnasium as gym
 import numpy as np
 
 from kitae_marl.data.groups import group_specs
-from kitae_marl.data.stacking import AgentDict
+from kitae_marl.data.spaces import zeros
+from kitae_marl.data.stacking import AgentDict, map_leaves
 from kitae_marl.types import GroupSpec
 from kitae_marl.vector.adapters.compiled_games import make_game
 from kitae_marl.vector.protocol import OwnVector, Seeds, Step, require_n_envs
@@ -86,7 +87,7 @@ class CompiledVecParallelEnv(OwnVector):
         self._root: Any = None
         self._games: Any = None
         self._summary: Any = ()
-        self._action = {g.name: _empty_actions(g, n_envs) for g in self.groups}
+        self._action = {g.name: zeros(g.action_space, n_envs, g.n_agents) for g in self.groups}
         self._active = {g.name: np.zeros((n_envs, g.n_agents), np.bool_) for g in self.groups}
         self._writer = ActionWriter(self.groups, self._action, self._active)
         self._stepping = False
@@ -161,7 +162,7 @@ class CompiledVecParallelEnv(OwnVector):
         self._time += 1
         self._stepping = True
         # JAX may still read the arrays after this call, when the next actions are written.
-        action = {name: block.copy() for name, block in self._action.items()}
+        action = map_leaves(np.copy, self._action)
         self._games, self._pending = self._advance(self._key(), self._games, action)
 
     def step_wait(self) -> Step:
@@ -246,9 +247,3 @@ class CompiledVecParallelEnv(OwnVector):
         """Forget the games; calling it again does nothing."""
         self.closed = True
         self._games = None
-
-
-def _empty_actions(group: GroupSpec, n_envs: int) -> np.ndarray:
-    """Return a block for the actions of a group."""
-    space = group.action_space
-    return np.zeros((n_envs, group.n_agents, *(space.shape or ())), space.dtype)

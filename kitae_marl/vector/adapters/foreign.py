@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from kitae_marl.data.groups import group_specs
-from kitae_marl.data.spaces import action_leaf, leaves, nest
+from kitae_marl.data.spaces import leaves, nest, zeros
 from kitae_marl.data.stacking import AgentDict, mask_in
 from kitae_marl.vector.protocol import OwnVector, Step
 from kitae_marl.vector.stepping.casting import cast
@@ -72,10 +72,10 @@ class ForeignVecEnv(OwnVector):
         self._observation_space, self._action_space = observation_space, action_space
         self.groups = group_specs(self.possible_agents, self.observation_space, self.action_space)
         self._leaves = leaves(observation_space, f"an observation space of agent {agents[0]!r}")
-        leaf = action_leaf(action_space, f"an action space of agent {agents[0]!r}")
+        leaves(action_space, f"an action space of agent {agents[0]!r}")  # or it says what is not
         shape = (num_envs, len(agents))
         self._active = np.zeros(shape, np.bool_)
-        self._action = np.zeros((*shape, *leaf.shape), leaf.dtype)
+        self._action = zeros(action_space, *shape)
         name = self.groups[0].name
         self._writer = ActionWriter(self.groups, {name: self._action}, {name: self._active})
         self._return, self._length = np.zeros(shape), np.zeros(shape, np.int64)
@@ -162,8 +162,8 @@ class ForeignVecEnv(OwnVector):
         """Begin new episodes; only observation, active and mask of the outcome count."""
 
     @abstractmethod
-    def _send(self, actions: np.ndarray) -> None:
-        """Begin a step with actions ``[E, N, ...]``."""
+    def _send(self, actions: Any) -> None:
+        """Begin a step with actions ``[E, N, ...]``, nested as their space is."""
 
     @abstractmethod
     def _receive(self) -> ForeignStep:

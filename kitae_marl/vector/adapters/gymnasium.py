@@ -7,10 +7,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from pettingzoo import ParallelEnv
 
+from kitae_marl.data.masks import described, fits, mask_text
+from kitae_marl.data.spaces import mask_width, space_text
+from kitae_marl.data.stacking import map_leaves
 from kitae_marl.vector.adapters.foreign import ForeignStep, ForeignVecEnv
 from kitae_marl.vector.stepping.results import in_words, refused
 
@@ -138,8 +140,8 @@ class GymnasiumVecParallelEnv(ForeignVecEnv):
         active, mask = np.ones((self.num_envs, 1), np.bool_), self._mask(info)
         return ForeignStep(self._stacked(observation), zero, no, no, no, active, mask)
 
-    def _send(self, actions: np.ndarray) -> None:
-        self._pending = actions[:, 0].copy()
+    def _send(self, actions: Any) -> None:
+        self._pending = map_leaves(lambda leaf: leaf[:, 0].copy(), actions)
         if isinstance(self.env, AsyncVectorEnv):
             self.env.step_async(self._pending)
 
@@ -191,13 +193,24 @@ class GymnasiumVecParallelEnv(ForeignVecEnv):
         return self._as_declared(finals, (self.num_envs, 1))
 
     def _mask(self, info: dict[str, Any]) -> np.ndarray | None:
-        """Action masks ``[E, 1, n]`` from the infos; everything is allowed where there is none."""
-        if "action_mask" not in info or not isinstance(self._action_space, spaces.Discrete):
+        """Action masks ``[E, 1, n]`` from the infos; everything is allowed where there is none.
+
+        Raises:
+            ValueError: if a mask does not lie over the choices of the action space.
+        """
+        if "action_mask" not in info:
             return None
-        mask = np.ones((self.num_envs, int(self._action_space.n)), np.int8)
+        given, space = info["action_mask"], self._action_space
+        mask = np.ones((self.num_envs, mask_width(space)), np.int8)
         rows = np.asarray(info.get("_action_mask", np.ones(self.num_envs, np.bool_)), bool)
         for row in np.flatnonzero(rows):
-            mask[row] = info["action_mask"][row]
+            one: Any = given if isinstance(given, dict | tuple) else given[row]
+            if not fits(space, one):
+                raise ValueError(
+                    f"expected {mask_text(space)} as infos['action_mask'] of env {row}, which does "
+                    f"{space_text(space)}, got {described(one)}; give masks of that form."
+                )
+            mask[row] = one
         return mask[:, None]
 
 

@@ -21,7 +21,7 @@ from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
 from kitae_marl.config.run import Config
-from kitae_marl.data.groups import group_specs
+from kitae_marl.data.groups import group_specs, require_arrays
 from kitae_marl.data.spaces import leaves, space_text
 from kitae_marl.vector.adapters.as_parallel import SingleParallelEnv, as_parallel
 from kitae_marl.vector.adapters.compiled_games import twin_serves
@@ -73,6 +73,8 @@ def check_parallel_env(
             f"expected one parallel environment, got {type(game).__name__}; check a single "
             "environment of the vector instead."
         )
+    for group in group_specs(game.possible_agents, game.observation_space, game.action_space):
+        require_arrays(group)
     player, clock = RandomPlayer(game, max_episode_steps, strict_bounds), time.perf_counter()
     for episode in range(episodes):
         player.play(seed + episode, max_steps, action_seed=episode)

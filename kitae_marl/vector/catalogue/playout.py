@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from kitae_marl.data.masks import best_scored, described, fits, has_legal, mask_text
 from kitae_marl.data.spaces import Leaf, leaves
 
 
@@ -131,8 +132,14 @@ class RandomPlayer:
             space = self._actions[agent]
             space.seed(int(rng.integers(2**31)))
             mask, _ = find_mask(observations.get(agent), infos.get(agent, {}))
-            legal = isinstance(space, spaces.Discrete) and mask is not None and mask.any()
-            actions[agent] = space.sample(mask) if legal else space.sample()
+            mask = np.asarray(mask, np.int8) if fits(space, mask) else None
+            if mask is None or not has_legal(space, mask):
+                actions[agent] = space.sample()
+            elif isinstance(space, spaces.Discrete):
+                actions[agent] = space.sample(mask)
+            else:
+                scores = np.where(mask != 0, rng.random(mask.shape), -1.0)
+                actions[agent] = best_scored(space, scores, space.sample())
         return actions
 
     def _check_step(
@@ -189,7 +196,14 @@ class RandomPlayer:
             mask, where = find_mask(observation, info)
             if mask is not None:
                 seen.masks.add(where)
-                seen.empty_masks += bool(active and not mask.any())
+                if fits(self._actions[agent], mask):
+                    legal = has_legal(self._actions[agent], np.asarray(mask))
+                    seen.empty_masks += bool(active and not legal)
+                else:
+                    self._problem(
+                        f"action_mask of agent {agent!r}: expected "
+                        f"{mask_text(self._actions[agent])}, got {described(mask)}"
+                    )
 
     def _check_leaf(self, agent: str, leaf: Leaf, value: Any) -> None:
         """Compare one array with what its space declares."""
@@ -232,12 +246,11 @@ class RandomPlayer:
         self.observed.digests.append(digest.digest())
 
 
-def find_mask(observation: Any, info: Mapping[str, Any]) -> tuple[np.ndarray | None, str]:
+def find_mask(observation: Any, info: Mapping[str, Any]) -> tuple[Any, str]:
     """Find an agent's action mask and say where it was: ``observation``, ``info`` or nowhere."""
-    if isinstance(observation, Mapping) and "action_mask" in observation:
-        return np.asarray(observation["action_mask"], np.int8), "observation"
-    if isinstance(info, Mapping) and "action_mask" in info:
-        return np.asarray(info["action_mask"], np.int8), "info"
+    for where, holder in (("observation", observation), ("info", info)):
+        if isinstance(holder, Mapping) and holder.get("action_mask") is not None:
+            return holder["action_mask"], where
     return None, ""
 
 

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
+from kitae_marl.data.masks import is_legal
 from kitae_marl.data.spaces import zeros
 from kitae_marl.vector.lean.aec import LeanEnv, Peeled, Step, action_check, remove_dead
 from kitae_marl.vector.stepping.in_place import InPlaceEnv, PlayResult, RowArrays
@@ -48,6 +50,10 @@ class TurnBasedParallelEnv(LeanEnv):
             agent: action_check(agent, space, peeled.clips)
             for agent, space in self._action_spaces.items()
         }
+        self._firsts = {
+            agent: int(space.start) if isinstance(space, spaces.Discrete) else None
+            for agent, space in self._action_spaces.items()
+        }
         self._mask: np.ndarray | None = None
         self._blanks: dict[str, np.ndarray] = {}
 
@@ -72,10 +78,17 @@ class TurnBasedParallelEnv(LeanEnv):
         mover = core.agent_selection
         self._refuse_missing(actions)
         action = self._checks[mover](actions[mover])
-        if self._mask is not None and not self._mask[action]:
+        if self._mask is not None and not self._allows(self._mask, mover, action):
             return self._illegal(mover, action)
         core.step(action)
         return self._results()
+
+    def _allows(self, mask: Any, mover: str, action: Any) -> bool:
+        """Whether the mask of the active agent leaves an action."""
+        first = self._firsts[mover]
+        if first is None:
+            return is_legal(self._action_spaces[mover], np.asarray(mask), action)
+        return bool(mask[action - first])
 
     def _results(self) -> Step:
         """Say what a move has done."""

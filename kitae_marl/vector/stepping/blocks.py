@@ -20,11 +20,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from kitae_envs.spaces import map_space, parts_of
+from kitae_envs.spaces import map_space
 
 from kitae_marl.data.groups import group_specs
+from kitae_marl.data.masks import wrong_mask_space
 from kitae_marl.data.space_json import space_from_json, space_to_json
-from kitae_marl.data.spaces import action_leaf, mask_width
+from kitae_marl.data.spaces import mask_width
 from kitae_marl.data.stacking import mask_in
 from kitae_marl.types import GroupSpec
 from kitae_marl.vector.stepping.faults import DataFault, data_fault
@@ -69,7 +70,7 @@ class Blocks:
         self._buffer, self._offset = buffer, 0
         self.observation: dict[str, Any] = {}
         self.final: dict[str, Any] = {}
-        self.action: dict[str, np.ndarray] = {}
+        self.action: dict[str, Any] = {}
         self.mask: dict[str, np.ndarray] = {}
         self.columns: dict[str, slice] = {}
         self._allocate_groups()
@@ -90,8 +91,10 @@ class Blocks:
                 target[group.name] = map_space(
                     lambda part, rows=rows: self._array((*rows, *part.shape), part.dtype), space
                 )
-            action = action_leaf(group.action_space)
-            self.action[group.name] = self._array((*rows, *action.shape), action.dtype)
+            self.action[group.name] = map_space(
+                lambda part, rows=rows: self._array((*rows, *part.shape), part.dtype),
+                group.action_space,
+            )
             n = mask_width(group.action_space)
             if n and observed_mask(group, self.observation[group.name]) is None:
                 self.mask[group.name] = self._array((*rows, n), np.dtype(np.int8))
@@ -161,8 +164,8 @@ def describe_env(env: Any) -> str:
     """Describe a parallel environment as canonical JSON: equal texts mean equal agents and spaces.
 
     Raises:
-        DataFault: if a space is none of those that :func:`space_to_json` and :func:`action_leaf`
-            know, or another one when it is asked for again.
+        DataFault: if a space is none of those that :func:`space_to_json` knows, or another one when
+            it is asked for again.
     """
     agents = [str(agent) for agent in env.possible_agents]
     observed: dict[int, tuple[gym.Space[Any], Any]] = {}
@@ -176,8 +179,8 @@ def describe_env(env: Any) -> str:
             what = f"an observation space of agent {agent!r}"
             observed[id(observation)] = observation, _described(space_to_json, observation, what)
         if id(action) not in acted:
-            _described(action_leaf, action, f"an action space of agent {agent!r}")
-            acted[id(action)] = action, space_to_json(action)
+            what = f"an action space of agent {agent!r}"
+            acted[id(action)] = action, _described(space_to_json, action, what)
         _require_mask_of_choices(agent, observation, action)
         pair = [observed[id(observation)][1], acted[id(action)][1]]
         if pair not in table:
@@ -219,16 +222,8 @@ def _require_mask_of_choices(
     agent: str, observation: gym.Space[Any], action: gym.Space[Any]
 ) -> None:
     """Refuse an action mask in observations that is not as long as there are choices."""
-    mask, n = (parts_of(observation) or {}), mask_width(action)
-    mask = mask.get("action_mask") if isinstance(mask, dict) else None
-    if mask is not None and n and mask.shape != (n,):
-        raise data_fault(
-            agent,
-            "observation space['action_mask']",
-            f"{n} numbers, one for each choice of {action}",
-            str(mask)[:200],
-            f"declare it as MultiBinary({n})",
-        )
+    if (wrong := wrong_mask_space(observation, action)) is not None:
+        raise data_fault(agent, "observation space['action_mask']", *wrong)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from kitae_marl.data.spaces import action_leaf
+from kitae_marl.data.spaces import Leaf, leaves
 from kitae_marl.data.stacking import AgentDict, map_leaves
 from kitae_marl.types import GroupSpec
 from kitae_marl.vector.stepping.blocks import Blocks, observed_mask
@@ -24,18 +24,20 @@ class ActionWriter:
 
     Args:
         groups: which agents are stacked together.
-        action: where to write, ``{group: [E, A, ...]}``.
+        action: where to write, ``{group: [E, A, ...]}``, nested as the action space is.
         active: who is to act now, ``{group: [E, A]}``; read at every :meth:`write`.
     """
 
     def __init__(
         self,
         groups: Iterable[GroupSpec],
-        action: Mapping[str, np.ndarray],
+        action: Mapping[str, Any],
         active: Mapping[str, np.ndarray],
     ) -> None:
-        self._groups = [
-            _GroupWriter(group, action[group.name], active[group.name]) for group in groups
+        self._writers = [
+            _LeafWriter(group, leaf, leaf.of(action[group.name]), active[group.name])
+            for group in groups
+            for leaf in leaves(group.action_space)
         ]
 
     def write(self, actions: Mapping[str, Any]) -> None:
@@ -47,21 +49,21 @@ class ActionWriter:
         """
         blocks = actions.blocks if isinstance(actions, AgentDict) else None
         gathered = []
-        for writer in self._groups:
+        for writer in self._writers:
             block = None
             if blocks is not None and isinstance(actions, AgentDict):
                 block = actions.stacked(writer.group.name, writer.group.agents)
             gathered.append(writer.gather(actions) if block is None else writer.take(block))
-        for writer, values in zip(self._groups, gathered, strict=True):
+        for writer, values in zip(self._writers, gathered, strict=True):
             writer.block[...] = values
 
 
-class _GroupWriter:
-    """The actions of one group."""
+class _LeafWriter:
+    """One array of the actions of one group: all of them, or a part of Dicts or Tuples."""
 
-    def __init__(self, group: GroupSpec, block: np.ndarray, active: np.ndarray) -> None:
-        leaf = action_leaf(group.action_space)
+    def __init__(self, group: GroupSpec, leaf: Leaf, block: np.ndarray, active: np.ndarray) -> None:
         self.group, self.block, self.active = group, block, active
+        self._leaf, self._what = leaf, f"actions{leaf.name}"
         self._low, self._high = leaf.low, leaf.high
         if block.dtype.kind == "f":  # infinity is in no space, and a float64 may become it
             most = np.finfo(block.dtype).max
@@ -73,11 +75,11 @@ class _GroupWriter:
 
     def take(self, values: Any) -> np.ndarray:
         """Check a stacked block ``[E, A, ...]``."""
-        values = np.asarray(values)
+        values = np.asarray(self._leaf.of(values))
         if values.shape != self.block.shape:
             raise ValueError(
-                f"expected actions of shape {self.block.shape} for group {self.group.name!r}, got "
-                f"{values.shape}."
+                f"expected {self._what} of shape {self.block.shape} for group "
+                f"{self.group.name!r}, got {values.shape}."
             )
         return self._check(values)
 
@@ -94,10 +96,10 @@ class _GroupWriter:
                     )
                 values[:, i] = self._filler
                 continue
-            given = np.asarray(actions[agent])
+            given = np.asarray(self._leaf.of(actions[agent]))
             if given.shape != expected:
                 raise ValueError(
-                    f"expected actions of shape {expected} for agent {agent!r}, got "
+                    f"expected {self._what} of shape {expected} for agent {agent!r}, got "
                     f"{given.shape}; axis 0 is the environment."
                 )
             if given.dtype != self.block.dtype:  # it must fit before it is cast
@@ -110,7 +112,7 @@ class _GroupWriter:
         dtype = self.block.dtype
         if not is_kind_of(values.dtype, dtype):
             raise ValueError(
-                f"expected actions of dtype {dtype} for group {self.group.name!r}, got "
+                f"expected {self._what} of dtype {dtype} for group {self.group.name!r}, got "
                 f"{values.dtype}."
             )
 
@@ -135,7 +137,7 @@ class _GroupWriter:
         if len(wrong):
             env, i = wrong[0].tolist()
             raise ValueError(
-                f"expected actions inside {self.group.action_space}, got {values[env, i]} for "
+                f"expected {self._what} inside {self.group.action_space}, got {values[env, i]} for "
                 f"agent {self.group.agents[columns][i]!r} of env {env}; clip or mask them first."
             )
         return np.where(
@@ -147,17 +149,30 @@ class ActionReader:
     """Reads the actions of one worker's rows, in the worker."""
 
     def __init__(self, blocks: Blocks, rows: slice) -> None:
-        self._blocks = [blocks.action[group.name][rows] for group in blocks.groups]
+        self._blocks = [
+            map_leaves(lambda x: x[rows], blocks.action[group.name]) for group in blocks.groups
+        ]
 
     def read(self) -> list[list[Any]]:
         """Return every row's actions by column: Python numbers, or arrays the game may keep."""
-        parts = [
-            block.tolist() if block.ndim == 2 else [list(row) for row in block.copy()]
-            for block in self._blocks
-        ]
+        parts = [_by_row(block) for block in self._blocks]
         if len(parts) == 1:
             return parts[0]
         return [[a for part in row for a in part] for row in zip(*parts, strict=True)]
+
+
+def _by_row(block: Any) -> list[list[Any]]:
+    """Return what agents of one group do, ``[E][A]``, nested as the block is."""
+    if isinstance(block, dict):
+        of = {key: _by_row(part) for key, part in block.items()}
+        return [
+            [dict(zip(of, values, strict=True)) for values in zip(*rows, strict=True)]
+            for rows in zip(*of.values(), strict=True)
+        ]
+    if isinstance(block, tuple):
+        parts = [_by_row(part) for part in block]
+        return [list(zip(*rows, strict=True)) for rows in zip(*parts, strict=True)]
+    return block.tolist() if block.ndim == 2 else [list(row) for row in block.copy()]
 
 
 class Views:

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from kitae_marl.data.masks import described, mask_text
+from kitae_marl.data.spaces import mask_width
 from kitae_marl.vector.stepping.blocks import Blocks
-from kitae_marl.vector.stepping.faults import data_fault, plain
+from kitae_marl.vector.stepping.faults import DataFault, data_fault, plain
 from kitae_marl.vector.stepping.records import Record, StepOutcome
 from kitae_marl.vector.stepping.results import infos_by_agent
 
@@ -168,6 +170,10 @@ class InfoReader:
             if group.name in blocks.mask
             for j, agent in enumerate(group.agents)
         }
+        self._spaces = {
+            agent: group.action_space for group in blocks.groups for agent in group.agents
+        }
+        self._unmaskable = {agent for agent, space in self._spaces.items() if not mask_width(space)}
         self._used: list[str] = []
 
     def clear(self, row: int) -> None:
@@ -205,6 +211,8 @@ class InfoReader:
             mask = info.get("action_mask")
             if mask is not None and agent in self._place:
                 self._read_mask(row, agent, mask)
+            elif mask is not None and agent in self._unmaskable:
+                raise self._wrong_mask(agent, mask)
         if self.keep:
             self.kept[row] = self._plain(infos)
 
@@ -217,18 +225,18 @@ class InfoReader:
         except Exception:  # of what has no array; it is named below
             array = np.asarray(None)
         if array.shape != stage.shape[2:] or array.dtype.kind not in "biuf":
-            raise data_fault(
-                agent,
-                "action_mask",
-                f"{stage[0, 0].size} numbers 0 or 1",
-                f"{type(mask).__name__} of shape {array.shape}, dtype {array.dtype}",
-                "return one number for each choice",
-            )
+            raise self._wrong_mask(agent, mask)
         if name not in self._used:
             self._used.append(name)
             self.watching = self.newly_used = True
             self._masked[self._rows, self._numbers[name]] = True
         stage[row, j] = array != 0
+
+    def _wrong_mask(self, agent: str, mask: Any) -> DataFault:
+        """Say which mask an agent may have, and what came."""
+        space = self._spaces[agent]
+        advice = "return one number for each choice" if mask_width(space) else "leave it out"
+        return data_fault(agent, "action_mask", mask_text(space), described(mask), advice)
 
     def _plain(self, infos: dict[str, Any]) -> dict[str, Any]:
         """Convert infos entry by entry; what is not JSON-like is dropped and named once."""

@@ -75,16 +75,18 @@ def fetch_states(pool: Pool, timeout: float) -> None:
     _ask(pool, pool.workers, channel.STATE, b"", timeout)
 
 
-def render_one(pool: Pool, env_index: int, timeout: float) -> np.ndarray:
-    """Return a frame ``[H, W, 3]`` of one environment.
+def render_one(pool: Pool, env_index: int, timeout: float) -> np.ndarray | str:
+    """Return a frame ``[H, W, 3]`` of one environment, or the text that it renders.
 
     Raises:
-        ValueError: if the environment does not draw such frames.
+        ValueError: if the environment renders neither.
         VectorEnvError: if it raises, or its worker dies or hangs.
     """
     worker = next(w for w in pool.workers if env_index in w.rows)
     order = json.dumps({"env_index": env_index}).encode()
     ((data, pixels),) = _ask(pool, [worker], channel.RENDER, order, timeout)
+    if "text" in data:
+        return data["text"]
     if "shape" not in data:
         raise ValueError(
             f"expected a frame [H, W, 3] of uint8, got {data['got']}; make the environment "

@@ -176,7 +176,7 @@ class Servant:
         return self._answer()
 
     def _render(self, payload: bytes | bytearray) -> tuple[int, bytes]:
-        """Answer with a frame: a line of JSON with its shape, then its bytes."""
+        """Answer with a frame: a line of JSON with its shape, then its bytes; or with a text."""
         index = json.loads(payload)["env_index"]
         collector = self._mapped
         record = collector.records[index - collector.rows.start]
@@ -187,6 +187,8 @@ class Servant:
                 error, env_index=index, phase="step", step=record.steps, seed=record.seed
             )
             return channel.PAYLOAD, json.dumps({"reports": [report]}).encode() + b"\n"
+        if isinstance(frame, str):  # of render_mode="ansi"
+            return channel.PAYLOAD, json.dumps({"text": frame}).encode() + b"\n"
         if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3:
             got = getattr(frame, "shape", type(frame).__name__)
             return channel.PAYLOAD, json.dumps({"got": str(got)}).encode() + b"\n"

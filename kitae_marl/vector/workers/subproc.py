@@ -276,11 +276,11 @@ class SubProcVecParallelEnv(OwnVector):
             self._state = "ready"
         return self._blocks.state
 
-    def render(self, env_index: int = 0) -> np.ndarray:
-        """Return a frame ``[H, W, 3]`` of one environment.
+    def render(self, env_index: int = 0) -> Any:
+        """Return a frame ``[H, W, 3]`` of one environment; of games that render ``ansi``, a text.
 
         Raises:
-            ValueError: if the environment was not made with ``render_mode="rgb_array"``.
+            ValueError: if the environment was made with neither ``render_mode``.
         """
         if self._state != "ready":
             self._refuse("render")
