@@ -113,6 +113,10 @@ class GameRuleError(VectorEnvError):
     """A game breaks a rule that training relies on; the message says which and what to do."""
 
 
+class NoGameError(GameRuleError, TypeError):
+    """What was given, or what a function made, is no game."""
+
+
 class SpaceMismatchError(GameRuleError):
     """Two environments of one vector differ in agents or spaces."""
 

@@ -24,6 +24,7 @@ ORDER = [
     "data",
     "vector.protocol",
     "vector.options",
+    "vector.logs",
     "vector.stepping",
     "vector.lean",
     "vector.ids",

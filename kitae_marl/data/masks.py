@@ -98,7 +98,17 @@ def has_legal(space: gym.Space[Any], mask: np.ndarray) -> bool:
         >>> has_legal(gym.spaces.MultiDiscrete([2, 2]), np.array([1, 1, 0, 0]))
         False
     """
-    return all(bool(piece.any()) for piece in _pieces(space, mask))
+    return bool(leave_action(space, mask))
+
+
+def leave_action(space: gym.Space[Any], masks: np.ndarray) -> np.ndarray:
+    """Which of many masks leave an action, behind any leading axes.
+
+    Example:
+        >>> leave_action(gym.spaces.Discrete(2), np.array([[1, 0], [0, 0]])).tolist()
+        [True, False]
+    """
+    return np.logical_and.reduce([piece.any(axis=-1) for piece in _pieces(space, masks)])
 
 
 def is_legal(space: gym.Space[Any], mask: np.ndarray, action: Any) -> bool:

@@ -75,7 +75,21 @@ class RolloutBuffer:
                 continue
             if name not in self._fields:
                 self._fields[name] = map_leaves(lambda x, n=name: self._allocate(n, x), value)
-            map_leaves(self._put, self._fields[name], value)
+            try:
+                map_leaves(self._put, self._fields[name], value)
+            except ValueError:
+                if name != "action_mask":
+                    raise
+                self._make_room_for_masks(value)
+                map_leaves(self._put, self._fields[name], value)
+
+    def _make_room_for_masks(self, masks: dict[str, Any]) -> None:
+        """Take in groups that got their first masks now; before, they could do everything."""
+        stored = self._fields["action_mask"]
+        for group, mask in masks.items():
+            if isinstance(stored[group], tuple) and not isinstance(mask, tuple):
+                stored[group] = self._allocate("action_mask", mask)
+                stored[group][: self.cursor] = 1
 
     def _allocate(self, name: str, leaf: Any) -> np.ndarray:
         """Make the array of one leaf."""

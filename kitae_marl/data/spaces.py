@@ -17,6 +17,9 @@ from kitae_envs.spaces import flat_space, fold_space, map_space, nested, parts_o
 from kitae_marl.data.space_kinds import KINDS, kind_of
 from kitae_marl.data.stacking import without_mask
 
+MAX_CHOICES = 1 << 16
+"""The most outputs that the numbers of a Box of integers may need, where actions are drawn."""
+
 
 @dataclass(frozen=True)
 class Leaf:
@@ -130,6 +133,28 @@ def unknown_kind(space: gym.Space[Any], what: str) -> TypeError:
         f"{str(part)[:200]}{place}; "
         "wrap the environment so that it has arrays of a fixed size there."
     )
+
+
+def integer_choices(space: gym.spaces.Box) -> np.ndarray:
+    """Return how many integers lie between the bounds of each number of a Box.
+
+    Raises:
+        TypeError: if they are too many to be told apart one by one.
+
+    Example:
+        >>> integer_choices(gym.spaces.Box(-1, 1, (2,), np.int8)).tolist()
+        [3, 3]
+    """
+    sizes = space.high.astype(object) - space.low.astype(object) + 1
+    limit = np.iinfo(np.int32)
+    inside = bool((space.low >= limit.min).all() and (space.high <= limit.max).all())
+    if not inside or int(sizes.sum()) > MAX_CHOICES:
+        raise TypeError(
+            f"expected integers with at most {MAX_CHOICES} values in all, within 32 bits, in an "
+            f"action space, got {str(space)[:200]}; wrap the environment so that it takes fewer, "
+            "or a Box of floats that it rounds."
+        )
+    return sizes.astype(np.int64)
 
 
 def nest(space: gym.Space[Any], values: Iterable[Any]) -> Any:

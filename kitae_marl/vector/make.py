@@ -30,6 +30,7 @@ from kitae_marl.vector.ids import (
 )
 from kitae_marl.vector.lean.build import corrected_arguments, lean
 from kitae_marl.vector.protocol import VecParallelEnv, require_n_envs
+from kitae_marl.vector.stepping.faults import DataFault, public_error
 
 
 def make_parallel_env(id: str, *, stock: bool = False, **kwargs: Any) -> ParallelEnv[str, Any, Any]:
@@ -256,9 +257,12 @@ def _make_imported(env_id: EnvId, kwargs: dict[str, Any]) -> ParallelEnv[str, An
         kwargs = {name: value for name, value in kwargs.items() if name != "render_mode"}
     env = as_parallel(made(**kwargs))
     if not isinstance(env, ParallelEnv):
-        raise TypeError(
-            f"expected {env_id.text!r} to return a single environment, got the vector "
-            f"{type(env).__name__}; give a vector to vectorized_train itself."
+        raise public_error(
+            DataFault(
+                "NoGameError",
+                f"expected {env_id.text!r} to return a single environment, got the vector "
+                f"{type(env).__name__}; give a vector to vectorized_train itself.",
+            )
         )
     return env
 

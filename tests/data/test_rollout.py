@@ -141,3 +141,13 @@ class TestBatches:
     def test_a_batch_size_that_is_no_integer_is_refused(self, batch_size):
         with pytest.raises(TypeError, match="expected an integer batch_size, got"):
             batchify_and_randomize(jax.random.key(0), self.rows(12), batch_size)
+
+
+def test_masks_that_come_after_the_first_step_are_taken_in() -> None:
+    buffer = RolloutBuffer(3)
+    one = {"a": np.ones((1, 1), np.float32)}
+    late = {"a": np.array([[[0, 1]]], np.int8)}
+    for mask in ({"a": ()}, late, late):
+        buffer.begin(Experience(observation=one, action_mask=mask))
+        buffer.finish(Experience(reward=one))
+    assert buffer.experience().action_mask["a"].tolist() == [[[[1, 1]]], [[[0, 1]]], [[[0, 1]]]]

@@ -14,7 +14,8 @@ from pettingzoo import ParallelEnv
 from vector_games import CountGame
 
 from kitae_marl.vector.adapters.compiled_games import twin_serves
-from kitae_marl.vector.catalogue.doctor import Report, check_parallel_env
+from kitae_marl.vector.catalogue.doctor import check_parallel_env
+from kitae_marl.vector.catalogue.report import Report
 from kitae_marl.vector.make import make_parallel_env, make_vec_env
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in WARNINGS]
@@ -113,12 +114,11 @@ def test_a_sound_game_with_agents_that_join_and_leave() -> None:
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
-        ("shape", r"observation has shape \(\), its space \(1,\)"),
-        ("nan", "observation is not finite"),
-        ("reward", "a reward is not finite"),
-        ("revive", "an agent came back in the episode in which it had left"),
-        ("empty_mask", r"an agent who is to act has no legal action \(4 times\)"),
-        ("four", "step returned 4 values, expected 5"),
+        ("shape", r"observation of agent 'a': expected an array of shape \(1,\) .*shape \(\)"),
+        ("nan", "observation of agent 'a': expected finite numbers, got nan"),
+        ("reward", r"reward of agent 'a': expected a finite float32, got nan.* \(3 times\)"),
+        ("revive", "agent 'a' left the game in this episode and is back in env.agents"),
+        ("four", r"step\(\): expected .*, got a tuple of 4 values; return five dicts"),
         ("leak", "a used game differs from a fresh one"),
         ("unseeded", r"reset\(seed\) does not determine an episode"),
     ],
@@ -140,7 +140,8 @@ def test_a_broken_rule_is_named(fault: str, problem: str) -> None:
             "bounds",
             r"of agent 'b': expected values in \[0.0, 100.0\], got 5\d+.0 at \[0\]",
         ),
-        ("unflagged", "an agent left without being terminated or truncated: taken as terminated"),
+        ("unflagged", "agent 'a' left env.agents without a termination or truncation"),
+        ("empty_mask", "agent 'a' is to act and its action mask forbids every action"),
     ],
 )
 def test_what_training_goes_on_with_is_noted(fault: str, note: str) -> None:
@@ -154,7 +155,7 @@ def test_what_training_goes_on_with_is_noted(fault: str, note: str) -> None:
 
 def test_strict_bounds_make_a_problem_of_it() -> None:
     report = check_parallel_env(lambda: Relay("bounds"), episodes=4, strict_bounds=True)
-    assert any("outside the bounds" in text for text in report.problems)
+    assert any("expected values in [0.0, 100.0], got 5" in text for text in report.problems)
 
 
 def test_a_game_that_never_ends_is_not_called_healthy() -> None:
@@ -270,7 +271,7 @@ def test_a_game_without_agents_at_the_start_is_a_problem() -> None:
             return {}, {}
 
     report = check_parallel_env(Empty, episodes=1)
-    assert any("nobody is in the game" in text for text in report.problems)
+    assert any("expected at least one agent after reset()" in text for text in report.problems)
 
 
 def test_every_report_can_be_printed() -> None:

@@ -19,10 +19,8 @@ import numpy as np
 from jaxtyping import Array, Float
 from kitae_envs.spaces import flat_space, parts_of
 
-from kitae_marl.data.spaces import leaves, mask_width, nest
+from kitae_marl.data.spaces import integer_choices, leaves, mask_width, nest
 
-MAX_CHOICES = 1 << 16
-"""The most outputs that the numbers of a Box of integers may need."""
 MASKED_LOGIT = -1e9
 """Logit of a forbidden action: its probability underflows to exactly 0, its gradient too, and a row
 in which everything is masked stays finite."""
@@ -76,29 +74,11 @@ def distribution_for(space: gym.Space) -> Distribution:
     if isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
         return _clipped_normal(space)
     if isinstance(space, gym.spaces.Box):
-        return _multi_categorical(_choices(space), space.low)
+        return _multi_categorical(integer_choices(space), space.low)
     raise TypeError(
         "expected an action space Discrete, MultiDiscrete, MultiBinary, Box, or a Dict or Tuple of "
         f"these, got {space}; wrap the environment so that it takes one of these."
     )
-
-
-def _choices(space: gym.spaces.Box) -> np.ndarray:
-    """Return how many integers lie between the bounds of each number of a Box.
-
-    Raises:
-        TypeError: if they are too many to be told apart one by one.
-    """
-    sizes = space.high.astype(object) - space.low.astype(object) + 1
-    limit = np.iinfo(np.int32)
-    inside = bool((space.low >= limit.min).all() and (space.high <= limit.max).all())
-    if not inside or int(sizes.sum()) > MAX_CHOICES:
-        raise TypeError(
-            f"expected integers with at most {MAX_CHOICES} values in all, within 32 bits, in an "
-            f"action space, got {str(space)[:200]}; wrap the environment so that it takes fewer, "
-            "or a Box of floats that it rounds."
-        )
-    return sizes.astype(np.int64)
 
 
 def mask_logits(logits: Float[Array, "*B K"], action_mask: Any) -> Float[Array, "*B K"]:

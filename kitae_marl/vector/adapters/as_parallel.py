@@ -6,9 +6,6 @@ everything speaks the protocol of PettingZoo's ``ParallelEnv`` or of ``VecParall
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -23,18 +20,11 @@ from kitae_marl.vector.adapters.own_games import completed_game, is_own_game
 from kitae_marl.vector.adapters.supersuit import games_of, is_supersuit_vector
 from kitae_marl.vector.lean.aec import Step
 from kitae_marl.vector.protocol import VecParallelEnv
-from kitae_marl.vector.stepping.faults import (
-    NO_GAME,
-    DataFault,
-    error_from,
-    report_exception,
-)
+from kitae_marl.vector.stepping.faults import DataFault, public_error
 from kitae_marl.vector.stepping.names import with_text_names
 
-logger = logging.getLogger("kitae_marl.vector")
 
-
-def as_parallel(env: Any, tell: Callable[[str], None] = logger.warning) -> Any:
+def as_parallel(env: Any) -> Any:
     """Return the environment if it is a parallel one, else a compatible parallel one.
 
     Args:
@@ -42,7 +32,6 @@ def as_parallel(env: Any, tell: Callable[[str], None] = logger.warning) -> Any:
             (``SubProcVecParallelEnv`` or anything that follows its protocol); an ``AECEnv``; a
             Gymnasium ``Env`` or ``VectorEnv``; the ``MarkovVectorEnv`` that SuperSuit makes of a
             parallel game; an EnvPool made for Gymnasium; a compiled game.
-        tell: told, in a sentence each, what a game lacked and was made up for.
 
     Returns:
         A ``ParallelEnv`` for a single environment, an environment of the ``VecParallelEnv``
@@ -50,36 +39,34 @@ def as_parallel(env: Any, tell: Callable[[str], None] = logger.warning) -> Any:
         are no texts are called by the texts of them.
 
     Raises:
-        TypeError: if it is none of these, or a vector of SuperSuit's in other processes.
+        NoGameError: a TypeError, if it is none of these.
+        TypeError: if it is a vector of SuperSuit's in other processes.
         ValueError: if it is a Gymnasium vector whose autoreset is disabled.
         GameRuleError: if its agents or spaces are not to be had.
     """
     try:
-        return adapted(env, tell)
+        return adapted(env)
     except DataFault as fault:
-        if fault.error == NO_GAME:
-            raise TypeError(str(fault)) from None
-        report = report_exception(fault, env_index=0, phase="start", step=0, seed=0)
-        raise error_from([(report, os.getpid(), 0)]) from None
+        raise public_error(fault) from None
 
 
-def adapted_game(env: Any, tell: Callable[[str], None]) -> ParallelEnv[str, Any, Any]:
+def adapted_game(env: Any) -> ParallelEnv[str, Any, Any]:
     """Return what a function that makes one game returned, as a parallel environment.
 
     Raises:
         DataFault: as ``adapted``, and for a vector.
     """
-    game = adapted(env, tell)
+    game = adapted(env)
     if isinstance(game, ParallelEnv):
         return game
     raise DataFault(
-        NO_GAME,
+        "NoGameError",
         f"expected a function that makes a single game, got the vector {type(env).__name__} from "
         "it; give a vector itself to train, or let the function make one game.",
     )
 
 
-def adapted(env: Any, tell: Callable[[str], None]) -> Any:
+def adapted(env: Any) -> Any:
     """Do what ``as_parallel`` does; what is wrong is a fault for a worker to report.
 
     Raises:
@@ -89,7 +76,7 @@ def adapted(env: Any, tell: Callable[[str], None]) -> Any:
     if is_vec_parallel(env):
         return env
     if isinstance(env, ParallelEnv):
-        return with_text_names(completed_game(env, tell))
+        return with_text_names(completed_game(env))
     if is_game(type(env)):
         from kitae_envs.parallel import GameParallelEnv
 
@@ -102,11 +89,11 @@ def adapted(env: Any, tell: Callable[[str], None]) -> Any:
         games = games_of(env)
         if len(games) > 1:
             raise DataFault(
-                NO_GAME,
+                "NoGameError",
                 f"expected one game, got {len(games)} in a {type(env).__name__}; give "
                 "check_env such a vector, and functions that make a game to what makes vectors.",
             )
-        return adapted(games[0], tell)
+        return adapted(games[0])
     if isinstance(env, gym.vector.VectorEnv):
         from kitae_marl.vector.adapters.gymnasium import GymnasiumVecParallelEnv
 
@@ -118,9 +105,9 @@ def adapted(env: Any, tell: Callable[[str], None]) -> Any:
 
         return with_text_names(aec_as_parallel(env))
     if is_own_game(env):
-        return with_text_names(completed_game(env, tell))
+        return with_text_names(completed_game(env))
     raise DataFault(
-        NO_GAME,
+        "NoGameError",
         "expected a PettingZoo ParallelEnv, a vector of them (SubProcVecParallelEnv), an AECEnv, "
         f"a Gymnasium Env or VectorEnv, an EnvPool or a compiled game, got {_in_words(env)}; "
         "make one by kitae_marl.make_parallel_env or kitae_marl.make_vec_env.",

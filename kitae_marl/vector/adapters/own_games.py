@@ -9,7 +9,7 @@ game that lacks nothing is used as it is.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MethodType
 from typing import Any
 
@@ -17,6 +17,8 @@ import gymnasium as gym
 import numpy as np
 from pettingzoo import ParallelEnv
 
+from kitae_marl.errors import printable
+from kitae_marl.vector.logs import logger
 from kitae_marl.vector.stepping.faults import DataFault, data_fault
 from kitae_marl.vector.stepping.names import TextNamesEnv, require_agents
 
@@ -39,12 +41,13 @@ def is_own_game(env: Any) -> bool:
     return any(callable(_part(env, f"{kind}_space")) for kind in _KINDS)
 
 
-def completed_game(env: Any, tell: Callable[[str], None]) -> ParallelEnv[Any, Any, Any]:
+def completed_game(env: Any) -> ParallelEnv[Any, Any, Any]:
     """Return a game with the whole interface of ``ParallelEnv``: itself, or one around it.
+
+    What was made up for is logged, in a sentence each.
 
     Args:
         env: a parallel game.
-        tell: told, in a sentence each, what was made up for.
 
     Raises:
         DataFault: if agents or spaces are not to be had.
@@ -53,7 +56,7 @@ def completed_game(env: Any, tell: Callable[[str], None]) -> ParallelEnv[Any, An
     taken = _arguments_of_reset(env)
     if _is_whole(env) and len(taken) == 2:
         return env
-    return OwnGameEnv(env, taken, tell)
+    return OwnGameEnv(env, taken)
 
 
 def takes_seed(env: Any) -> bool:
@@ -69,21 +72,20 @@ class OwnGameEnv(ParallelEnv[Any, Any, Any]):
     Args:
         env: the game.
         taken: which of ``seed`` and ``options`` its ``reset`` takes.
-        tell: told what was made up for.
 
     Attributes:
         env: the game.
         taken: as the argument.
     """
 
-    def __init__(self, env: Any, taken: tuple[str, ...], tell: Callable[[str], None]) -> None:
-        self.env, self.taken, self._tell = env, taken, tell
+    def __init__(self, env: Any, taken: tuple[str, ...]) -> None:
+        self.env, self.taken = env, taken
         self._name, self._was_reset = type(env).__name__, False
         metadata = _part(env, "metadata")
         self.metadata = metadata if isinstance(metadata, dict) else {"name": self._name}
         self.render_mode = _part(env, "render_mode")
         if "seed" not in taken:
-            tell(f"{self._name}.reset() takes no seed: its episodes cannot be repeated.")
+            _tell(f"{self._name}.reset() takes no seed: its episodes cannot be repeated.")
         self.possible_agents = require_agents(self._find_agents())
         self._spaces = {kind: self._find_spaces(kind) for kind in _KINDS}
         self.step = env.step  # as it is, so that a step costs no more than it did
@@ -154,10 +156,10 @@ class OwnGameEnv(ParallelEnv[Any, Any, Any]):
             self.reset(seed=0)
         agents, here = _part(self.env, "possible_agents"), _part(self.env, "agents")
         if _listed(agents):
-            self._tell(f"{self._name} has possible_agents only after reset().")
+            _tell(f"{self._name} has possible_agents only after reset().")
             return list(agents)
         if _listed(here):
-            self._tell(
+            _tell(
                 f"{self._name} has no possible_agents: the agents of its first episode, "
                 f"{list(here)[:20]}, are taken for all that there are."
             )
@@ -175,7 +177,7 @@ class OwnGameEnv(ParallelEnv[Any, Any, Any]):
             self.reset(seed=0)
             found = self._ask_spaces(kind)
             if not any(fault is not None for _, fault in found.values()):
-                self._tell(f"{self._name} knows its {kind} spaces only after reset().")
+                _tell(f"{self._name} knows its {kind} spaces only after reset().")
         for _, fault in found.values():
             if fault is not None:
                 raise fault
@@ -184,6 +186,11 @@ class OwnGameEnv(ParallelEnv[Any, Any, Any]):
     def _ask_spaces(self, kind: str) -> dict[Any, tuple[Any, DataFault | None]]:
         """Ask for the space of every agent."""
         return {agent: _space_of(self.env, kind, agent) for agent in self.possible_agents}
+
+
+def _tell(text: str) -> None:
+    """Say what was made up for."""
+    logger.warning("%s", printable(text))
 
 
 def _part(env: Any, name: str) -> Any:
@@ -223,22 +230,17 @@ def _space_of(env: Any, kind: str, agent: Any) -> tuple[Any, DataFault | None]:
     if method is None:
         method = _part(env, f"{kind}_spaces") or {}
     try:
-        space = method[agent] if isinstance(method, Mapping) else method(agent)
+        space = method.get(agent) if isinstance(method, Mapping) else method(agent)
     except Exception as error:
-        what, advice = f"{type(error).__name__}: {error}", ""
+        what = f"{type(error).__name__}: {error}"
     else:
         if isinstance(space, gym.Space):
             return space, None
-        what, advice = repr(space)[:200], ""
-    if isinstance(method, gym.Space):
-        what, advice = f"the one space {method} for all", ""
-    return None, data_fault(
-        str(agent),
-        f"{kind} space",
-        "a gymnasium.Space",
-        what,
-        advice or f"return one from {kind}_space(agent), or keep a dict {kind}_spaces by agent",
-    )
+        what = repr(space)[:200]
+    if isinstance(method, gym.Space) and not isinstance(method, Mapping):
+        what = f"the one space {method} for all"
+    advice = f"return one from {kind}_space(agent), or keep a dict {kind}_spaces by agent"
+    return None, data_fault(str(agent), f"{kind} space", "a gymnasium.Space", what, advice)
 
 
 def _arguments_of_reset(env: Any) -> tuple[str, ...]:

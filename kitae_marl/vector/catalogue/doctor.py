@@ -6,29 +6,37 @@ from __future__ import annotations
 
 import cProfile
 import json
+import logging
 import math
+import os
 import pstats
 import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from kitae_envs.spaces import flat_space
 from pettingzoo import ParallelEnv
 
 from kitae_marl.config.run import Config
-from kitae_marl.data.groups import group_specs, require_arrays
-from kitae_marl.data.spaces import leaves, space_text
-from kitae_marl.vector.adapters.as_parallel import SingleParallelEnv, as_parallel
+from kitae_marl.data.groups import learning_groups
+from kitae_marl.data.spaces import integer_choices, leaves, space_text
+from kitae_marl.vector.adapters.as_parallel import SingleParallelEnv, adapted_game, as_parallel
 from kitae_marl.vector.adapters.compiled_games import twin_serves
+from kitae_marl.vector.adapters.own_games import takes_seed
 from kitae_marl.vector.catalogue.playout import Observed, RandomPlayer
+from kitae_marl.vector.catalogue.report import Report, names
 from kitae_marl.vector.lean.build import QUIRKS
+from kitae_marl.vector.logs import collected, logger
 from kitae_marl.vector.make import make_parallel_env
 from kitae_marl.vector.options import n_cores
+from kitae_marl.vector.stepping.faults import error_from, report_exception
+from kitae_marl.vector.workers.answers import OUTSIDE
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 ENDLESS = 3
 """So many first episodes that do not end tell as much as all of them would."""
@@ -48,6 +56,9 @@ def check_parallel_env(
 ) -> Report:
     """Play random legal episodes of a game and report what it does.
 
+    The game is stepped by the vector that training uses, so what training refuses is a problem
+    here, and what it says and goes on with is a note, both in the same words.
+
     Args:
         env: an id; a function that makes the game (then fresh copies can be compared); or the
             game itself, which is played but not closed.
@@ -64,32 +75,37 @@ def check_parallel_env(
         The report; ``report.lines()`` is text to print, ``report.ok`` says whether all is well.
 
     Raises:
-        TypeError: if ``env`` is no parallel game, or a space has no arrays of fixed size.
+        TypeError: if ``env`` is no parallel game.
+        VectorEnvError: if there is nothing to play: the function raises or makes no game, or its
+            agents or spaces are not to be had. Training raises the same.
     """
     make, name = _maker(env, kwargs)
-    game = make() if make is not None else as_parallel(env)
-    if not isinstance(game, ParallelEnv):
-        raise TypeError(
-            f"expected one parallel environment, got {type(game).__name__}; check a single "
-            "environment of the vector instead."
-        )
-    for group in group_specs(game.possible_agents, game.observation_space, game.action_space):
-        require_arrays(group)
-    player, clock = RandomPlayer(game, max_episode_steps, strict_bounds), time.perf_counter()
-    for episode in range(episodes):
-        player.play(seed + episode, max_steps, action_seed=episode)
-        endless = not player.observed.lengths and player.observed.unfinished >= ENDLESS
-        if endless or time.perf_counter() - clock > patience:
-            break
-    steps = _affordable(max_steps, patience / 4, time.perf_counter() - clock, player.observed)
-    seeding, problems = _check_seeding(make, game, seed + episodes, steps)
-    where = _profile(game, seed, min(steps, 300))
+    with collected() as said:
+        game = as_parallel(env) if make is None else _made(make)
+        if not isinstance(game, ParallelEnv):
+            raise TypeError(
+                f"expected one parallel environment, got {type(game).__name__}; check a single "
+                "environment of the vector instead."
+            )
+        player, clock = RandomPlayer(game, max_episode_steps, strict_bounds), time.perf_counter()
+        seen = player.observed
+        for episode in range(episodes):
+            player.play(seed + episode, max_steps, action_seed=episode)
+            endless = not seen.lengths and max(seen.unfinished, seen.refused) >= ENDLESS
+            if endless or time.perf_counter() - clock > patience:
+                break
+        steps = _affordable(max_steps, patience / 4, time.perf_counter() - clock, seen)
+        seeding, problems, where = "not compared, as a rule was broken", [], ()
+        if not seen.refused:
+            seeding, problems = _check_seeding(make, game, seed + episodes, steps)
+            where = _profile(game, seed, min(steps, 300))
+            seen.notes.update(_notes_of_state(game, seed, min(steps, 300)))
+    _ask_learner(player)
+    seen.notes.update(_sentences(said))
     limit = {} if max_episode_steps is None else {"--max-episode-steps": max_episode_steps}
-    report = _report(
-        name, game, player.observed, max_steps, seeding, problems, where, kwargs, limit
-    )
+    report = _report(name, game, player, max_steps, seeding, problems, where, kwargs, limit)
     if make is not None:
-        game.close()
+        _close(game)
     return report
 
 
@@ -100,8 +116,35 @@ def _maker(env: Any, kwargs: dict[str, Any]) -> tuple[Callable[[], Any] | None, 
     if kwargs:
         raise TypeError(f"expected arguments of the game only beside an id, got {list(kwargs)}.")
     if callable(env) and not isinstance(env, ParallelEnv):
-        return lambda: as_parallel(env()), getattr(env, "__name__", type(env).__name__)
+        return env, getattr(env, "__name__", type(env).__name__)
     return None, type(env).__name__
+
+
+def _made(make: Callable[[], Any]) -> Any:
+    """Make a game; what is wrong is said as training says it of the first environment.
+
+    Raises:
+        VectorEnvError: if it cannot be made, or is no game.
+    """
+    try:
+        return adapted_game(make())
+    except Exception as error:
+        report = report_exception(error, env_index=0, phase="start", step=0, seed=0)
+        raise error_from([(report, os.getpid(), 0)]) from error
+
+
+def _close(game: Any) -> None:
+    """Close a game; what it raises is logged, as it is after a training."""
+    try:
+        game.close()
+    except Exception as error:
+        logger.warning("close() of an environment raised %s: %s", type(error).__name__, error)
+
+
+def _sentences(records: Iterable[logging.LogRecord]) -> list[str]:
+    """What was said of the game, each once; what lies out of bounds the player itself counts."""
+    texts = (record.getMessage() for record in records if record.msg is not OUTSIDE)
+    return [*dict.fromkeys(re.sub(r"^env 0: ", "", text) for text in texts)]
 
 
 def _affordable(max_steps: int, budget: float, seconds: float, seen: Observed) -> int:
@@ -110,33 +153,56 @@ def _affordable(max_steps: int, budget: float, seconds: float, seen: Observed) -
     return min(max_steps, max(20, int(budget / per_step)))
 
 
-def _digests(game: Any, seed: int, max_steps: int) -> list[bytes]:
-    """Everything said in an episode from this seed, always with the same actions."""
+def _digests(game: Any, seed: int, max_steps: int) -> tuple[list[bytes], bool]:
+    """Everything said in an episode from this seed, always with the same actions; whether whole."""
     player = RandomPlayer(game)
     player.play(seed, max_steps, action_seed=seed)
-    return player.observed.digests
+    return player.observed.digests, not player.observed.unfinished
 
 
 def _check_seeding(
     make: Callable[[], Any] | None, used: Any, seed: int, max_steps: int
 ) -> tuple[str, list[str]]:
     """Compare whole episodes of a used game with itself, and with fresh copies."""
-    again = [_digests(used, seed, max_steps) for _ in range(2)]
-    copies = [again[0]]
+    if not takes_seed(used):
+        return "reset() takes no seed", []
+    (first, whole), (again, _) = (_digests(used, seed, max_steps) for _ in range(2))
+    copies = [first]
     if make is not None:
         for _ in range(2):
-            fresh = make()
-            copies.append(_digests(fresh, seed, max_steps))
-            fresh.close()
+            fresh = _made(make)
+            copies.append(_digests(fresh, seed, max_steps)[0])
+            _close(fresh)
         if copies[1] != copies[2]:
             return "two fresh copies differ", ["reset(seed) does not determine an episode"]
     step = next((i for i, x in enumerate(zip(*copies, strict=False)) if len(set(x)) > 1), None)
-    if again[0] != again[1] or step is not None or len(set(map(len, copies))) > 1:
+    if first != again or step is not None or len(set(map(len, copies))) > 1:
         where = "" if step is None else f", from step {step} on"
         return f"state survives reset(seed){where}", ["a used game differs from a fresh one"]
     compared = "also on a used game" if make is not None else "on one used game"
-    what = f"the first {max_steps} steps" if used.agents else "whole episodes"
+    what = "whole episodes" if whole else f"the first {max_steps} steps"
     return f"reset(seed) determines {what}, {compared}", []
+
+
+def _notes_of_state(game: Any, seed: int, max_steps: int) -> list[str]:
+    """Say what a critic that sees the global state would not be trained on."""
+    if not isinstance(getattr(game, "state_space", None), spaces.Box):
+        return []
+    player = RandomPlayer(game, with_state=True)
+    player.play(seed, max_steps)
+    refused = "with a critic that sees the global state (--algo mappo) training refuses the game"
+    return [f"{refused}: {text}" for text in player.observed.problems]
+
+
+def _ask_learner(player: RandomPlayer) -> None:
+    """Say what the networks of the package's own algorithms neither see nor do."""
+    try:
+        for group in learning_groups(player.vec, Config()):
+            for _, part in flat_space(group.action_space):
+                if isinstance(part, spaces.Box) and not np.issubdtype(part.dtype, np.floating):
+                    integer_choices(part)
+    except (TypeError, ValueError) as error:
+        player.observed.problems[str(error)] += 1
 
 
 def _profile(game: Any, seed: int, max_steps: int) -> tuple[tuple[str, int], ...]:
@@ -144,7 +210,7 @@ def _profile(game: Any, seed: int, max_steps: int) -> tuple[tuple[str, int], ...
     profiler, player = cProfile.Profile(), RandomPlayer(game)
     original = game.step
     profiled: Callable[..., Any] = lambda actions: profiler.runcall(original, actions)  # noqa: E731
-    player.env = _Stepping(game, profiled)
+    player.watched.env = _Stepping(game, profiled)
     player.play(seed, max_steps)
     seconds: Counter[str] = Counter()
     if not player.observed.step_seconds:
@@ -183,7 +249,7 @@ def _package(file: str) -> str:
 def _report(
     name: str,
     game: Any,
-    seen: Observed,
+    player: RandomPlayer,
     max_steps: int,
     seeding: str,
     problems: list[str],
@@ -192,6 +258,7 @@ def _report(
     limit: dict[str, int],
 ) -> Report:
     """Put the report together."""
+    seen, vec = player.observed, player.vec
     notes = [f"{text} ({times} times)" for text, times in seen.notes.most_common()]
     if seen.unfinished and not seen.lengths:
         notes.insert(
@@ -200,16 +267,14 @@ def _report(
             f"evaluate and watch it with --max-episode-steps {max_steps}",
         )
     broken = [f"{text} ({times} times)" for text, times in seen.problems.most_common()]
-    if seen.empty_masks:
-        broken.append(f"an agent who is to act has no legal action ({seen.empty_masks} times)")
     ms = 1e3 * float(np.median(seen.step_seconds)) if seen.step_seconds else 0.0
-    n_envs, n_steps = _recommended(game, ms)
+    n_envs, n_steps = _recommended(vec, ms)
     n_workers = min(n_envs, n_cores())
     twin = not limit and twin_serves(name, kwargs)
     lengths = seen.lengths or [0]
     return Report(
         name=name,
-        groups=_group_lines(game),
+        groups=_group_lines(vec),
         episodes=(len(seen.lengths), min(lengths), float(np.mean(lengths)), max(lengths)),
         unfinished=(seen.unfinished, max_steps),
         dying=tuple(sorted(seen.dying)),
@@ -221,7 +286,7 @@ def _report(
         ends=(seen.terminated, seen.truncated),
         seeding=seeding,
         ms_per_step=ms,
-        ms_per_reset=1e3 * float(np.median(seen.reset_seconds)),
+        ms_per_reset=1e3 * float(np.median(seen.reset_seconds)) if seen.reset_seconds else 0.0,
         where=where,
         corrected=tuple(
             text
@@ -240,13 +305,12 @@ def _report(
     )
 
 
-def _group_lines(game: Any) -> tuple[str, ...]:
+def _group_lines(vec: SubProcVecParallelEnv) -> tuple[str, ...]:
     """One line for each group: its agents, what they observe and what they do."""
-    groups = group_specs(game.possible_agents, game.observation_space, game.action_space)
     return tuple(
         f"{names(group.agents)}: {space_text(group.observation_space)} -> "
         f"{space_text(group.action_space)}"
-        for group in groups
+        for group in vec.groups
     )
 
 
@@ -301,124 +365,3 @@ def _command(
     if kwargs:
         words += ["--env-kwargs", json.dumps(kwargs)]
     return shlex.join(words)
-
-
-@dataclass(frozen=True)
-class Report:
-    """What ``check_parallel_env`` found.
-
-    Attributes:
-        name: the id, or the name of the class.
-        groups: one line for each group: its agents, what they observe and do.
-        episodes: how many ended, and their shortest, mean and longest length.
-        unfinished: how many episodes were left before their end, and after how many steps.
-        dying: agents that left while others played on.
-        joining: agents that came after the start of an episode.
-        waiting: agents that were in the game without being to act.
-        masks: where the action masks are, ``observation`` or ``info``; empty without any.
-        empty_masks: times that an agent who was to act had no legal action.
-        late_rewards: rewards given to agents that had left.
-        ends: how many episodes ended by termination and how many by truncation of everybody.
-        seeding: what ``reset(seed)`` determines, in words.
-        ms_per_step: median milliseconds of a joint step.
-        ms_per_reset: median milliseconds of a reset.
-        where: packages by their share of the time, in percent.
-        corrected: what the game gets wrong and the lean construction puts right.
-        problems: broken rules; with any of these the game should not be trained on.
-        notes: what deserves a look, though training goes on with it.
-        wrappers: wrappers that would help.
-        n_envs: recommended number of environments.
-        n_workers: recommended number of worker processes, where the game runs in Python.
-        twin: whether ``train`` takes a compiled twin of the game, without workers, by itself.
-        command: a command line that trains with these numbers; empty for a game without id.
-    """
-
-    name: str
-    groups: tuple[str, ...]
-    episodes: tuple[int, int, float, int]
-    unfinished: tuple[int, int]
-    dying: tuple[str, ...]
-    joining: tuple[str, ...]
-    waiting: tuple[str, ...]
-    masks: str
-    empty_masks: int
-    late_rewards: int
-    ends: tuple[int, int]
-    seeding: str
-    ms_per_step: float
-    ms_per_reset: float
-    where: tuple[tuple[str, int], ...]
-    corrected: tuple[str, ...]
-    problems: tuple[str, ...]
-    notes: tuple[str, ...]
-    wrappers: tuple[str, ...]
-    n_envs: int
-    n_workers: int
-    twin: bool
-    command: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether no rule was broken."""
-        return not self.problems
-
-    def lines(self) -> list[str]:
-        """The report as lines of text."""
-        number, shortest, mean, longest = self.episodes
-        left, n_steps = self.unfinished
-        ended = (
-            f"  episodes   {number} of {shortest} to {longest} steps, mean {mean:.1f}; "
-            f"{self.ends[0]} ended by termination, {self.ends[1]} by truncation of everybody"
-        )
-        shares = ", ".join(f"{package} {share}%" for package, share in self.where)
-        return [
-            f"{self.name}: {self._verdict()}",
-            *(f"  problem    {problem}" for problem in self.problems),
-            *(f"  note       {note}" for note in self.notes),
-            *(f"  agents     {group}" for group in self.groups),
-            *([ended] if number else ()),
-            *([f"  unfinished {left} left after {n_steps} steps"] if left else ()),
-            f"  die early  {names(self.dying)}",
-            f"  join late  {names(self.joining)}",
-            f"  wait       {names(self.waiting)}",
-            f"  masks      {'in the ' + self.masks if self.masks else 'none'}"
-            + (f"; {self.empty_masks} without a legal action" if self.empty_masks else ""),
-            f"  rewards    {self.late_rewards} given to agents that had left",
-            f"  seeding    {self.seeding}",
-            f"  time       {self.ms_per_step:.3g} ms a step, {self.ms_per_reset:.3g} ms a reset: "
-            f"{shares}",
-            *(f"  corrected  {text}" for text in self.corrected),
-            *(f"  wrapper    {text}" for text in self.wrappers),
-            *self._advice(),
-        ]
-
-    def _verdict(self) -> str:
-        """All in a few words."""
-        if not self.ok:
-            return "PROBLEMS"
-        endless = self.unfinished[0] and not self.episodes[0]
-        return "no rule broken, but NO EPISODE ENDED" if endless else "no rule broken"
-
-    def _advice(self) -> list[str]:
-        """How to train on the game."""
-        workers = f"n_workers={self.n_workers}"
-        if self.twin:
-            return [
-                f"  train with n_envs={self.n_envs}, on the compiled twin, as train does by itself",
-                f"  {self.command}",
-                f"  in Python (--backend python): {workers}",
-            ]
-        lines = [f"  train with n_envs={self.n_envs}, {workers}", f"  {self.command}"]
-        return lines if self.command else lines[:1]
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as JSON-like values."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return json.loads(json.dumps({"ok": self.ok, **values}))
-
-
-def names(agents: tuple[str, ...]) -> str:
-    """Name agents; many are counted."""
-    if len(agents) > 6:
-        return f"{', '.join(agents[:3])} and {len(agents) - 3} more"
-    return ", ".join(agents) or "nobody"

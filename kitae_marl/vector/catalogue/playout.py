@@ -1,19 +1,31 @@
-"""This file plays a parallel environment at random and watches it keep, or break, the rules."""
+"""This file plays a parallel environment at random and watches it keep, or break, the rules.
+
+The rules are those of the vector that training steps: it is what plays here.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from pettingzoo import ParallelEnv
 
-from kitae_marl.data.masks import best_scored, described, fits, has_legal, mask_text
+from kitae_marl.data.masks import best_scored, fits, has_legal
 from kitae_marl.data.spaces import Leaf, leaves
+from kitae_marl.data.stacking import map_leaves
+from kitae_marl.errors import EnvError, VectorEnvError
+from kitae_marl.vector.stepping.results import five_parts, infos_by_agent, two_parts
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
+
+_PLACE = re.compile(r"^env \d+ \([^)]*\): ")
 
 
 @dataclass
@@ -23,6 +35,7 @@ class Observed:
     Attributes:
         lengths: joint steps of each finished episode.
         unfinished: episodes that were left before their end.
+        refused: episodes that training would refuse; each is a problem.
         dying: agents that left while others played on.
         joining: agents that came after the start of an episode.
         waiting: agents that were in the game without being to act.
@@ -40,6 +53,7 @@ class Observed:
 
     lengths: list[int] = field(default_factory=list)
     unfinished: int = 0
+    refused: int = 0
     dying: set[str] = field(default_factory=set)
     joining: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
@@ -55,57 +69,141 @@ class Observed:
     digests: list[bytes] = field(default_factory=list)
 
 
+class WatchedEnv(ParallelEnv[str, Any, Any]):
+    """A game as it is, with what it said last for others to look at. It is not closed with this.
+
+    Args:
+        env: a parallel environment.
+
+    Attributes:
+        env: the game.
+        started: what the last ``reset`` returned.
+        stepped: what the last ``step`` returned.
+        before: who was in the game before that step.
+        after: who was after it; of an episode that ended, before the next one begins.
+        seconds: that the last ``reset`` and the last ``step`` took.
+    """
+
+    def __init__(self, env: Any) -> None:
+        self.env = env
+        self.possible_agents = env.possible_agents
+        self.started: Any = None
+        self.stepped: Any = None
+        self.before: list[str] = []
+        self.after: list[str] = []
+        self.seconds = {"reset": 0.0, "step": 0.0}
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not watched is the game's own."""
+        return getattr(self.env, name)
+
+    @property
+    def agents(self) -> list[str]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Who is in the game."""
+        return self.env.agents
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        """Return the space of an agent's observations."""
+        return self.env.observation_space(agent)
+
+    def action_space(self, agent: str) -> spaces.Space[Any]:
+        """Return the space of an agent's actions."""
+        return self.env.action_space(agent)
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Start an episode."""
+        clock = time.perf_counter()
+        self.started = self.env.reset(seed=seed, options=options)
+        self.seconds["reset"] = time.perf_counter() - clock
+        return self.started
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        """Step."""
+        self.before = self._here()
+        clock = time.perf_counter()
+        self.stepped = self.env.step(actions)
+        self.seconds["step"] = time.perf_counter() - clock
+        self.after = self._here()
+        return self.stepped
+
+    def _here(self) -> list[str]:
+        """Who is in the game; where it says nothing of use, the vector names the rule."""
+        agents = self.env.agents
+        return list(agents) if isinstance(agents, Iterable) else []
+
+    def state(self) -> np.ndarray:
+        """Return the global state."""
+        return self.env.state()
+
+    def close(self) -> None:
+        """Leave the game open: it is played on."""
+
+
 class RandomPlayer:
     """Plays random legal actions and notes what it sees.
+
+    It plays through the vector that training steps, so that what training refuses is refused here
+    with the same words, and beside it looks at what the game itself said.
 
     Args:
         env: a parallel environment.
         limit: steps after which an episode is truncated; None: it ends by itself.
         strict: whether an observation outside its declared Box breaks a rule.
+        with_state: whether global states are looked at.
+
+    Raises:
+        VectorEnvError: if training refuses the game before it is reset.
     """
 
-    def __init__(self, env: Any, limit: int | None = None, strict: bool = False) -> None:
-        self.env = env
-        self._limit, self._strict = limit, strict
+    def __init__(
+        self, env: Any, limit: int | None = None, strict: bool = False, with_state: bool = False
+    ) -> None:
+        self.watched, self.observed = WatchedEnv(env), Observed()
+        self._limit = limit
+        self.vec = SubProcVecParallelEnv(
+            [self.watched],
+            n_workers=0,
+            with_state=with_state,
+            max_episode_steps=limit,
+            strict_bounds=strict,
+        )
+        self.agents = self.vec.possible_agents
+        self._leaves = {a: leaves(self.vec.observation_space(a)) for a in self.agents}
+        self._actions = {agent: env.action_space(agent) for agent in self.agents}
         self._examples: dict[str, str] = {}
-        self.observed = Observed()
-        self._spaces = {a: env.observation_space(a) for a in env.possible_agents}
-        self._leaves = {
-            agent: leaves(space, f"an observation space of agent {agent!r}")
-            for agent, space in self._spaces.items()
-        }
-        self._actions = {agent: env.action_space(agent) for agent in env.possible_agents}
 
-    def play(self, seed: int | None, max_steps: int, action_seed: int = 0) -> None:
-        """Play one episode, or its first ``max_steps`` steps.
+    def play(self, seed: int, max_steps: int, action_seed: int = 0) -> None:
+        """Play one episode, or its first ``max_steps`` steps; or until training would refuse it.
 
         Args:
-            seed: of the reset; None goes on from where the environment stands.
+            seed: of the reset.
             max_steps: where to stop.
             action_seed: seed of the random actions.
         """
-        env, seen = self.env, self.observed
-        rng = np.random.default_rng(action_seed)
-        clock = time.perf_counter()
-        observations, infos = env.reset(seed=seed)
-        seen.reset_seconds.append(time.perf_counter() - clock)
+        try:
+            self._play(seed, max_steps, np.random.default_rng(action_seed))
+        except VectorEnvError as error:
+            self.observed.refused += 1
+            self._problem(rule_of(error))
+
+    def _play(self, seed: int, max_steps: int, rng: np.random.Generator) -> None:
+        """Play; see ``play``."""
+        seen, watched = self.observed, self.watched
+        self.vec.reset(seed=seed)
+        seen.reset_seconds.append(watched.seconds["reset"])
+        observations, infos = two_parts(watched.started)
         self._check_start(observations, infos)
-        if not env.agents:
-            self._problem("nobody is in the game after reset")
-            return
         for step in range(1, max_steps + 1):
-            before = list(env.agents)
-            actions = self._choose(observations, infos, rng)
-            clock = time.perf_counter()
-            result = env.step(actions)
-            seen.step_seconds.append(time.perf_counter() - clock)
-            if not isinstance(result, tuple) or len(result) != 5:
-                seen.problems[f"step returned {len(result)} values, expected 5"] += 1
-                return
-            observations, rewards, terminations, truncations, infos = result
-            self._check_step(before, observations, rewards, terminations, truncations, infos)
-            limited = step == self._limit and bool(env.agents)
-            if limited or not env.agents:
+            _, _, _, _, vec_infos = self.vec.step(self._choose(observations, infos, rng))
+            seen.step_seconds.append(watched.seconds["step"])
+            observations, rewards, terminations, truncations, infos = five_parts(watched.stepped)
+            infos = infos_by_agent(infos)
+            self._check_step(observations, rewards, terminations, truncations, infos)
+            if "_final_observation" in vec_infos:
+                staying = [
+                    a for a in watched.after if not terminations.get(a) and not truncations.get(a)
+                ]
+                limited = step == self._limit and bool(staying)
                 seen.lengths.append(step)
                 seen.terminated += any(terminations.values()) and not limited
                 seen.truncated += limited or (bool(truncations) and all(truncations.values()))
@@ -114,106 +212,88 @@ class RandomPlayer:
 
     def _check_start(self, observations: Mapping[str, Any], infos: Mapping[str, Any]) -> None:
         """Check what ``reset`` returned."""
-        self._first = set(self.env.agents)
+        self._first = set(self.watched.agents)
         self._left: set[str] = set()
         if set(observations) != self._first:
-            self._problem("reset observes for other agents than env.agents")
+            self._note("reset observes for other agents than env.agents")
         if set(infos) != self._first:
             self._note("reset gives infos for other agents than env.agents")
-        self._check_observations(observations, infos)
+        self._check_observations(self._first, observations, infos)
         self._digest(observations)
 
     def _choose(
         self, observations: Mapping[str, Any], infos: Mapping[str, Any], rng: np.random.Generator
     ) -> dict[str, Any]:
-        """Draw a legal action for everyone in the game."""
-        actions = {}
-        for agent in self.env.agents:
+        """Draw a legal action for everyone in the game, with the axis of the one environment."""
+        actions, here = {}, set(self.watched.agents)
+        for agent in self.agents:
+            if agent not in here:
+                continue
             space = self._actions[agent]
             space.seed(int(rng.integers(2**31)))
-            mask, _ = find_mask(observations.get(agent), infos.get(agent, {}))
+            mask, _ = find_mask(observations.get(agent), infos.get(agent) or {})
             mask = np.asarray(mask, np.int8) if fits(space, mask) else None
             if mask is None or not has_legal(space, mask):
-                actions[agent] = space.sample()
+                action = space.sample()
             elif isinstance(space, spaces.Discrete):
-                actions[agent] = space.sample(mask)
+                action = space.sample(mask)
             else:
                 scores = np.where(mask != 0, rng.random(mask.shape), -1.0)
-                actions[agent] = best_scored(space, scores, space.sample())
+                action = best_scored(space, scores, space.sample())
+            actions[agent] = map_leaves(lambda leaf: np.asarray(leaf)[None], action)
         return actions
 
     def _check_step(
         self,
-        before: list[str],
         observations: Mapping[str, Any],
         rewards: Mapping[str, Any],
         terminations: Mapping[str, Any],
         truncations: Mapping[str, Any],
         infos: Mapping[str, Any],
     ) -> None:
-        """Check what ``step`` returned against who was and is in the game."""
-        seen, after = self.observed, set(self.env.agents)
+        """Look at what ``step`` returned beside who was and is in the game."""
+        seen, before, after = self.observed, set(self.watched.before), set(self.watched.after)
         names = ("observations", "rewards", "terminations", "truncations", "infos")
         parts = (observations, rewards, terminations, truncations, infos)
         for name, part in zip(names, parts, strict=True):
-            if set(before) - set(part):
-                tell = self._note if name == "infos" else self._problem
-                tell(f"{name} leave out agents that acted")
-            if name != "rewards" and set(part) - set(before) - after:
+            if before - set(part):
+                self._note(f"{name} leave out agents that acted")
+            if name != "rewards" and set(part) - before - after:
                 self._note(f"{name} are given for agents that are not in the game")
         seen.late_rewards += sum(bool(rewards[agent]) for agent in set(rewards) & self._left)
         flagged = {a for a in before if terminations.get(a) or truncations.get(a)}
-        if set(before) - after - flagged:
-            self._note("an agent left without being terminated or truncated: taken as terminated")
         if flagged & after:
             self._note("an agent is terminated or truncated and still in env.agents: it has left")
-        if after & self._left:
-            self._problem("an agent came back in the episode in which it had left")
-        self._left |= set(before) - after
+        self._left |= before - after
         if after:
-            seen.dying |= set(before) - after
+            seen.dying |= before - after
         seen.joining |= after - self._first
-        if not all(np.isfinite(float(reward)) for reward in rewards.values()):
-            self._problem("a reward is not finite")
-        self._check_observations(observations, infos)
+        self._check_observations(before | after, observations, infos)
         self._digest(observations, rewards, terminations, truncations)
 
     def _check_observations(
-        self, observations: Mapping[str, Any], infos: Mapping[str, Any]
+        self, agents: set[str], observations: Mapping[str, Any], infos: Mapping[str, Any]
     ) -> None:
         """Compare observations with their spaces; note masks and who waits."""
-        seen = self.observed
-        for agent, observation in observations.items():
-            if agent not in self._spaces:
-                self._problem(f"{agent!r} is not one of possible_agents")
-                continue
+        seen, here = self.observed, set(self.watched.agents)
+        for agent in agents & set(observations):
+            observation, info = observations[agent], infos.get(agent) or {}
             for leaf in self._leaves[agent]:
                 self._check_leaf(agent, leaf, leaf.of(observation))
-            info = infos.get(agent, {})
-            active = info.get("active", True) and agent in self.env.agents
-            if agent in self.env.agents and not active:
+            active = info.get("active", True) and agent in here
+            if agent in here and not active:
                 seen.waiting.add(agent)
             mask, where = find_mask(observation, info)
             if mask is not None:
                 seen.masks.add(where)
-                if fits(self._actions[agent], mask):
-                    legal = has_legal(self._actions[agent], np.asarray(mask))
-                    seen.empty_masks += bool(active and not legal)
-                else:
-                    self._problem(
-                        f"action_mask of agent {agent!r}: expected "
-                        f"{mask_text(self._actions[agent])}, got {described(mask)}"
-                    )
+                legal = has_legal(self._actions[agent], np.asarray(mask))
+                seen.empty_masks += bool(active and not legal)
 
     def _check_leaf(self, agent: str, leaf: Leaf, value: Any) -> None:
-        """Compare one array with what its space declares."""
+        """Compare one array with what its space declares; its form is as it should be."""
         array, name = np.asarray(value), f"observation{leaf.name}"
-        if array.shape != leaf.shape:
-            self._problem(f"{name} has shape {array.shape}, its space {leaf.shape}")
-        elif array.dtype != leaf.dtype and not isinstance(value, int | np.integer):
+        if array.dtype != leaf.dtype and not isinstance(value, int | np.integer):
             self._note(f"{name} is {array.dtype}, its space {leaf.dtype}: it is cast")
-        elif array.dtype.kind == "f" and not np.isfinite(array).all():
-            self._problem(f"{name} is not finite")
         elif (array < leaf.low).any() or (array > leaf.high).any():
             self._check_bounds(agent, leaf, array)
 
@@ -227,8 +307,7 @@ class RandomPlayer:
             f"{text}, at first of agent {agent!r}: expected values in [{low}, {high}], got "
             f"{array[place]}{f' at {list(place)}' if place else ''}",
         )
-        amounts = leaf.choices is None and not leaf.binary
-        (self._note if amounts and not self._strict else self._problem)(example)
+        self._note(example)
 
     def _problem(self, text: str) -> None:
         """Count what training refuses."""
@@ -244,6 +323,22 @@ class RandomPlayer:
         for part in parts:
             _feed(digest, part)
         self.observed.digests.append(digest.digest())
+
+
+def rule_of(error: VectorEnvError) -> str:
+    """Say what training refused, without the place: which rule, or what the game raised and where.
+
+    Example:
+        >>> from kitae_marl.errors import GameRuleError
+        >>> rule_of(GameRuleError("env 0 (pid 7, in reset, seed 3): no", **{
+        ...     "env_index": 0, "pid": 7, "phase": "reset"}))
+        'no'
+    """
+    if not isinstance(error, EnvError):
+        return _PLACE.sub("", str(error))
+    lines = re.findall(r'File "([^"]+)", line (\d+)', error.remote_traceback)
+    at = f" ({Path(lines[-1][0]).name}, line {lines[-1][1]})" if lines else ""
+    return f"in {error.phase}, it raised {error.remote_type}: {error.remote_message}{at}"
 
 
 def find_mask(observation: Any, info: Mapping[str, Any]) -> tuple[Any, str]:

@@ -26,7 +26,7 @@ from kitae_marl.vector.stepping.inspection import Inspector
 from kitae_marl.vector.stepping.observations import ObservationStage
 from kitae_marl.vector.stepping.records import EVERYBODY, Record
 from kitae_marl.vector.stepping.results import five_parts, infos_by_agent, two_parts
-from kitae_marl.vector.stepping.rows import InfoReader, Rows
+from kitae_marl.vector.stepping.rows import InfoReader, Rows, agent_without_action
 from kitae_marl.vector.stepping.states import state_stage
 
 LONG_EPISODE = 100_000
@@ -82,6 +82,7 @@ class Collector:
         self._limit = options.max_episode_steps or LONG_EPISODE
         self._base_seed = 0
         self._told: set[str] = set()
+        self._told_of_masks = False
         self._unrewarded = [0.0] * len(blocks.names)
         for row, record in enumerate(self.records):
             self._offer_arrays(row, record)
@@ -372,6 +373,20 @@ class Collector:
             self._stepped_states.commit()
         self.numbers.commit()
         self.infos.commit(self.numbers.in_game, self.blocks.active[self.rows])
+        if self._inspector.looks and not self._told_of_masks:
+            self._tell_of_masks()
+
+    def _tell_of_masks(self) -> None:
+        """Say once that an agent who is to act has no legal action."""
+        found = agent_without_action(self.blocks, self.rows)
+        if found is not None:
+            row, agent = found
+            self._told_of_masks = True
+            self.logs.append(
+                f"env {self.records[row].index}: agent {agent!r} is to act and its action mask "
+                "forbids every action, so that all of them are as likely; say in "
+                "infos[agent]['active'] who waits (said once)."
+            )
 
     def write_states(self) -> None:
         """Write every environment's global state into shared memory."""

@@ -6,6 +6,7 @@ unpickles it; so only its type's name, its text and its traceback travel, cut to
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -24,15 +25,16 @@ BAD_INPUT: dict[str, Callable[[str], errors.KitaeError]] = {
 }
 """What ``make_parallel_env`` says of an id or of arguments; no fault of one environment."""
 
-NO_GAME = "NoGame"
-"""Name of the fault that what was given, or made, is no game at all."""
-
 RULES: dict[str, type[errors.GameRuleError]] = {
     "AgentSetError": errors.AgentSetError,
     "GameRuleError": errors.GameRuleError,
-    NO_GAME: errors.GameRuleError,
+    "NoGameError": errors.NoGameError,
 }
 """Errors that tell no more than their text and their place."""
+
+
+DETAIL = ("agent", "field", "expected", "got")
+"""What an ``EnvDataError`` tells beside its text and its place."""
 
 
 def report_exception(
@@ -52,6 +54,10 @@ def report_exception(
     }
     if isinstance(error, DataFault):
         report["error"], report["detail"] = error.error, error.detail
+    elif isinstance(error, errors.GameRuleError) and phase == "start":  # of ``as_parallel``
+        report["error"] = type(error).__name__
+        if isinstance(error, errors.EnvDataError):
+            report["detail"] = {name: getattr(error, name) for name in DETAIL}
     else:
         lines = traceback.format_exception(error)
         text = "".join(_cut(line, MESSAGE_LIMIT) for line in lines)
@@ -158,6 +164,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     raise TypeError(f"expected JSON-like infos, got {type(value).__name__}.")
+
+
+def public_error(fault: DataFault) -> errors.GameRuleError:
+    """Build the named error of a fault of a game that is not in a vector yet."""
+    place: dict[str, Any] = {"env_index": 0, "pid": os.getpid(), "phase": "start"}
+    text = printable(str(fault))
+    if fault.error == "EnvDataError":
+        return errors.EnvDataError(text, **fault.detail, **place)
+    return RULES[fault.error](text, **place)
 
 
 class DataFault(Exception):

@@ -173,7 +173,6 @@ class Record:
         if not all(map(self._known.issuperset, (listed, *results))):
             results = self._of_agents(listed, results, outcome)
             observations, rewards, terminations, truncations = results
-        self._has_stepped = True
         here = set(listed)
         whole = all(values.keys() >= self._known for values in results)
         for agent in self.alive:
@@ -199,6 +198,7 @@ class Record:
         self._set_alive(a for a in self.names if a in here and a not in self.dead)
         # A flag of the game as a whole is to be looked at on every step.
         self.listed = [] if outcome.everybody else listed
+        self._has_stepped = not outcome.everybody
         if outcome.over and self.alive:
             raise data_fault(
                 self.alive[0],

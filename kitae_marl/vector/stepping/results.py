@@ -58,12 +58,19 @@ def infos_by_agent(infos: Any) -> Any:
     """Return infos by agent; None stands for none.
 
     Raises:
-        DataFault: if they, or those of one agent, are no dict.
+        DataFault: if they are no dict.
     """
-    for agent, info in by_agent({} if infos is None else infos, "infos").items():
-        if info is not None and not isinstance(info, Mapping):
-            raise refused(f"info of agent {agent!r}", "a dict", in_words(info))
-    return {} if infos is None else infos
+    return {} if infos is None else by_agent(infos, "infos")
+
+
+def require_info(agent: str, info: Any) -> None:
+    """Refuse the info of an agent that is no dict.
+
+    Raises:
+        DataFault: if it is none.
+    """
+    if not isinstance(info, Mapping):
+        raise refused(f"info of agent {agent!r}", "a dict", in_words(info), "return {} for none")
 
 
 def refused(what: str, expected: str, got: str, advice: str = "return dicts by agent") -> DataFault:

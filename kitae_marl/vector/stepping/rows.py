@@ -6,16 +6,18 @@ act and what each may do, and keeps the infos themselves where they are wanted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from kitae_marl.data.masks import described, mask_text
+from kitae_marl.data.masks import described, leave_action, mask_text
 from kitae_marl.data.spaces import mask_width
+from kitae_marl.data.stacking import mask_in
 from kitae_marl.vector.stepping.blocks import Blocks
 from kitae_marl.vector.stepping.faults import DataFault, data_fault, plain
 from kitae_marl.vector.stepping.records import Record, StepOutcome
-from kitae_marl.vector.stepping.results import infos_by_agent
+from kitae_marl.vector.stepping.results import require_info
 
 
 class Rows:
@@ -196,10 +198,12 @@ class InfoReader:
         self.clear(row)
         for agent, column in record.members:
             info = infos.get(agent)
-            if not info:
+            if info is None:
                 continue
             if type(info) is not dict:
-                infos_by_agent({agent: info})
+                require_info(agent, info)
+            if not info:
+                continue
             try:
                 idle = not info.get("active", True)
             except ValueError:  # of an array of several
@@ -243,7 +247,7 @@ class InfoReader:
         kept: dict[str, Any] = {}
         for agent, info in infos.items():
             kept[agent] = {}
-            for key, value in (info or {}).items():
+            for key, value in info.items() if isinstance(info, Mapping) else ():
                 try:
                     kept[agent][str(key)] = plain(value)
                 except TypeError:
@@ -260,3 +264,18 @@ class InfoReader:
         for name in self._used:
             present = in_game[:, self._columns[name], None]
             np.multiply(self._stage[name], present, out=self._blocks[name][self._rows])
+
+
+def agent_without_action(blocks: Blocks, rows: slice) -> tuple[int, str] | None:
+    """Find a row and an agent that is to act there and whose mask forbids every action."""
+    active = blocks.per_group(blocks.active[rows])
+    for i, group in enumerate(blocks.groups):
+        mask = mask_in(blocks.observation[group.name])
+        if mask is None and blocks.masked[rows, i].all():
+            mask = blocks.mask.get(group.name)
+        if mask is None or not mask_width(group.action_space):
+            continue
+        legal = leave_action(group.action_space, mask[rows])
+        for row, column in np.argwhere(active[group.name] & ~legal):
+            return int(row), group.agents[column]
+    return None

@@ -17,6 +17,12 @@ from kitae_marl.vector.workers.transport import Worker
 
 logger = logging.getLogger("kitae_marl.vector")
 
+OUTSIDE = (
+    "%s Training goes on; faults/out_of_bounds counts how often this is seen, and strict_bounds "
+    "raises (said once)."
+)
+"""What is said of the first observation outside its Box."""
+
 Reports = list[tuple[dict[str, Any], Worker]]
 
 
@@ -56,11 +62,7 @@ class Inbox:
     def _count_outside(self, number: int, example: str) -> None:
         """Count what workers saw outside the spaces; say it once for all of them."""
         if not self.outside:
-            logger.warning(
-                "%s Training goes on; faults/out_of_bounds counts how often this is seen, and "
-                "strict_bounds raises (said once).",
-                printable(example),
-            )
+            logger.warning(OUTSIDE, printable(example))
         self.outside += number
 
     def add_to(self, infos: dict[str, Any], ended: bool) -> None:

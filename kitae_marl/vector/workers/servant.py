@@ -16,6 +16,7 @@ import numpy as np
 from pettingzoo import ParallelEnv
 
 from kitae_marl.vector.adapters.as_parallel import adapted_game
+from kitae_marl.vector.logs import collected
 from kitae_marl.vector.options import VectorOptions
 from kitae_marl.vector.stepping.blocks import Blocks, decode, describe_env
 from kitae_marl.vector.stepping.collector import Collector
@@ -104,27 +105,27 @@ class Servant:
         """Make the environments and describe them."""
         self._first, self._number, self._options = order.first, order.number, order.options
         reports, descriptions, places = [], [], {}
-        logs: dict[str, None] = {}  # each once, in their order
 
         def report(error: Exception, index: int) -> None:
             reports.append(report_exception(error, env_index=index, phase="start", step=0, seed=0))
 
-        try:
-            self._env_fns = _makers(order, lambda text: logs.setdefault(text))
-        except Exception as error:  # mostly a module that cannot be imported here
-            report(error, order.first)
-        for index, env_fn in enumerate(self._env_fns, order.first):
+        with collected() as said:
             try:
-                env = env_fn()
-                _require_new(env, places, index)
-                self._envs.append(env)
-                descriptions.append(describe_env(env))
-            except Exception as error:
-                report(error, index)
+                self._env_fns = _makers(order)
+            except Exception as error:  # mostly a module that cannot be imported here
+                report(error, order.first)
+            for index, env_fn in enumerate(self._env_fns, order.first):
+                try:
+                    env = env_fn()
+                    _require_new(env, places, index)
+                    self._envs.append(env)
+                    descriptions.append(describe_env(env))
+                except Exception as error:
+                    report(error, index)
         distinct = sorted(set(descriptions))
         answer: dict[str, Any] = {
             "reports": reports,
-            "logs": [*logs],
+            "logs": [*dict.fromkeys(record.getMessage() for record in said)],
             "descriptions": distinct,
             "of": [distinct.index(text) for text in descriptions],
             "metadata": {},
@@ -207,12 +208,12 @@ class Servant:
         return channel.PAYLOAD, json.dumps({"logs": logs}).encode()
 
 
-def _makers(order: StartOrder, tell: Callable[[str], None]) -> list[Callable[[], Any]]:
+def _makers(order: StartOrder) -> list[Callable[[], Any]]:
     """Unpack the makers of environments; one that was given is made by returning it."""
     if isinstance(order.makers, bytes):
         makers = cloudpickle.loads(order.makers)
-        return [lambda make=make: adapted_game(make(), tell) for make in makers]
-    return [lambda env=env: adapted_game(env, tell) for env in order.makers]
+        return [lambda make=make: adapted_game(make()) for make in makers]
+    return [lambda env=env: adapted_game(env) for env in order.makers]
 
 
 def _require_new(env: Any, places: dict[int, int], index: int) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any
 
 from kitae_marl.errors import SpaceMismatchError, printable
+from kitae_marl.vector.logs import logger
 from kitae_marl.vector.stepping.blocks import Blocks, decode, make_blocks
 from kitae_marl.vector.stepping.faults import error_from
 from kitae_marl.vector.workers import channel
 from kitae_marl.vector.workers.channel import Frame
 from kitae_marl.vector.workers.pool import Pool
 from kitae_marl.vector.workers.transport import Worker
-
-logger = logging.getLogger("kitae_marl.vector")
 
 
 def start(pool: Pool, timeout: float) -> tuple[Blocks, dict[str, Any], str]:
