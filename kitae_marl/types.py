@@ -336,6 +336,7 @@ class Run(IAgent, HasAlgorithm, LearnsInside, Recurrent, Stoppable, Protocol):
         step: joint steps explored.
         learned_step: joint steps learned from, those of the last update.
         env_steps: environment steps learned from.
+        origin: whose networks it began with, as JSON; None: its own.
     """
 
     config: Config
@@ -344,6 +345,7 @@ class Run(IAgent, HasAlgorithm, LearnsInside, Recurrent, Stoppable, Protocol):
     algorithm: Algorithm
     step: int
     learned_step: int
+    origin: dict[str, Any] | None
 
     @property
     def root_key(self) -> Any: ...

@@ -20,11 +20,13 @@ from kitae_marl.errors import ConfigError
 from kitae_marl.loops.compiling import Once, require_rollout_memory, require_state_memory
 from kitae_marl.loops.update import learn_factory
 from kitae_marl.players.player import Player
+from kitae_marl.players.transfer import begun_with, player_for
 from kitae_marl.runs import session
 from kitae_marl.runs.callbacks import Callback, make_hooks
 from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer, RunState
 from kitae_marl.runs.store.search import find_run
+from kitae_marl.runs.store.seats import state_digest
 from kitae_marl.types import AgentPyTree, AlgoType, Buffer, GroupSpec, TrainState
 
 
@@ -49,6 +51,7 @@ class Agent:
         first_update_at: time (seconds since the epoch) at which the first update was done, or 0.
         learned_step: joint steps learned from, those of the last update; of an agent loaded with a
             config of another width, joint steps of the run until it is trained.
+        origin: whose networks it began with (``begin_with``); None: its own.
         stopping: number of the signal that asked the training to end, 0 before; SIGPIPE where
             nobody reads the progress any more, ``callbacks.ASKED`` where a callback asked.
 
@@ -77,6 +80,7 @@ class Agent:
         self.carry: Any = ()
         self.step = self.learned_step = 0
         self._counted_envs = config.n_envs
+        self.origin: dict[str, Any] | None = None
         self.stopping = 0
         self.first_update_at = 0.0
         self._game: Any = ()
@@ -192,13 +196,47 @@ class Agent:
         """
         return self._acting().select_action(observations, infos, sample=sample)
 
-    def player(self, *, seed: int | None = None) -> Player:
+    def player(self, *, seed: int | None = None, env: Any = None) -> Player:
         """Return what plays with copies of the present parameters and learns nothing.
 
         Args:
             seed: seed of what it samples; None: that of this agent, from the start.
+            env: environment to play in, where it has other agents: networks that agents of a group
+                share play for any number of them.
+
+        Raises:
+            ConfigError: if no network can play for an agent of ``env``, and why.
         """
-        return self._acting().player(seed=seed)
+        player = self._acting()
+        return (player if env is None else player_for(player, env)).player(seed=seed)
+
+    def begin_with(self, trained: Agent, run: str | Path | None = None) -> None:
+        """Begin with the networks of a trained agent, to train them further on another game.
+
+        The optimiser and all counters are those of a new run, whose folder will hold an
+        ``init.json`` that says what it began with.
+
+        Args:
+            trained: an agent whose networks have the same sizes; the number of agents may be
+                another one where they share a network that does not depend on it.
+            run: folder of its run, for that file.
+
+        Raises:
+            ConfigError: if the networks do not fit, and why; or if this agent has learned already.
+        """
+        if self.learned_step:
+            raise ConfigError(
+                f"expected an agent before training, got one of {self.env_steps} environment "
+                "steps; make a new one for networks to begin with."
+            )
+        self.state = begun_with(self.state, self.groups, trained.state, trained.groups)
+        self.origin = {
+            "run": None if run is None else str(run),
+            "env_id": trained.config.env_id,
+            "env_kwargs": dict(trained.config.env_kwargs),
+            "env_step": trained.env_steps,
+            "sha256": state_digest(trained.run_state()),
+        }
 
     def make_buffer(self, n_envs: int) -> RolloutBuffer:
         """Return an empty rollout store.

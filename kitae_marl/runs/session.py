@@ -70,6 +70,8 @@ def train(
                     _take_folder(held, path, goes_on=goes_on, overwrite=overwrite)
                     _describe(agent, path, env)
                     write_copies(path, hooks.opponents)
+                    if agent.origin is not None:
+                        contents.write_init(path, agent.origin)
             session = Session(agents, env, paths, show=show, hooks=hooks)
         return session.run()
 

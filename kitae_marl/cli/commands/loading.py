@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -85,12 +86,13 @@ def find_all(
     runs_dir: Path,
     seats: Mapping[str, str] | None = None,
     max_episode_steps: int | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
 ) -> list[SeedRuns]:
     """Find all runs that the names stand for, and gather those that differ by seed alone.
 
     Settings that say where a run is computed or saved, not what it learns, may differ too. What
     ``seats`` names counts before the seats that the runs were trained with, ``max_episode_steps``
-    before theirs.
+    and ``env_kwargs`` before theirs.
 
     Raises:
         ConfigError: without names.
@@ -103,6 +105,9 @@ def find_all(
             kept = {p: s for p, s in config.seats.items() if not _is_hidden(p, seats or {})}
             copies = seat_copies(path, kept)
             config = dataclasses.replace(config, seats={**(seats or {}), **kept})
+            if env_kwargs:
+                kwargs = {**config.env_kwargs, **env_kwargs}
+                config = dataclasses.replace(config, backend="auto", env_kwargs=kwargs)
             if max_episode_steps is not None:
                 config = dataclasses.replace(
                     config, backend="auto", max_episode_steps=max_episode_steps
@@ -234,10 +239,13 @@ def load_policy(
     agent, agents = Agent.load(path), list(env.possible_agents)
     unknown = [name for name in agents if name not in agent.possible_agents]
     if unknown:
-        raise ConfigError(
-            f"seats: the run {path.name} plays {agent.possible_agents}, not {unknown}; give these "
-            "a seat (--seats).",
-            "seats",
-        )
+        try:
+            return partial(agent.player(env=env).select_action, sample=sample)
+        except ConfigError as error:
+            raise ConfigError(
+                f"seats: the run {path.name} plays {agent.possible_agents}, not {unknown}, and "
+                f"cannot play for these: {error} Or give them a seat (--seats).",
+                "seats",
+            ) from None
     require_spaces(env, agents, agent.groups)
     return policy_for(agent, agents, sample=sample)

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 def evaluate(options: Evaluate) -> dict[str, Any]:
     """Evaluate runs; those that differ by seed alone are one result."""
-    gathered = find_all(options.run, options.runs_dir, options.seats, options.max_episode_steps)
+    gathered = find_all(
+        options.run, options.runs_dir, options.seats, options.max_episode_steps, options.env_kwargs
+    )
     results = [_evaluate_group(group, options) for group in gathered]
     if len(results) == 1:
         return results[0]
@@ -206,7 +208,9 @@ def compare(options: Compare) -> dict[str, Any]:
 
 def _one_kind(name: str, options: Compare) -> SeedRuns:
     """Find the runs of one side."""
-    gathered = find_all([name], options.runs_dir, options.seats, options.max_episode_steps)
+    gathered = find_all(
+        [name], options.runs_dir, options.seats, options.max_episode_steps, options.env_kwargs
+    )
     if len(gathered) > 1:
         raise ConfigError(f"expected runs that differ by seed alone, got others too in {name}.")
     return gathered[0]

@@ -39,7 +39,9 @@ def watch(options: Watch) -> dict[str, Any]:
     """Write a film."""
     from kitae_marl.evaluation.films import ENDINGS, side_by_side, write_video
 
-    gathered = find_all(options.run, options.runs_dir, options.seats, options.max_episode_steps)
+    gathered = find_all(
+        options.run, options.runs_dir, options.seats, options.max_episode_steps, options.env_kwargs
+    )
     require_output(options.out, ENDINGS)
     if options.episodes < 1 or (options.fps is not None and not 0 < options.fps <= 1000):
         raise ConfigError(

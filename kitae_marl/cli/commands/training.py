@@ -26,6 +26,7 @@ from kitae_marl.runs.returns import adds_up_to_zero, in_words
 from kitae_marl.runs.store import contents, folders, sets
 from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import folders_of_runs, list_runs
+from kitae_marl.runs.store.search import find_run
 from kitae_marl.runs.terminal import say
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def train(options: Train) -> dict[str, Any]:
     """Train a new run or a set of runs, or resume one."""
     options = _with_own_code(options)
     _find_callbacks(options)  # before a folder is made or replaced
+    if options.init is not None:
+        find_run(options.init, options.runs_dir)
     path = _run_folder(options)
     if not options.resumes:
         folders.require_free(path, overwrite=options.overwrite)
@@ -136,6 +139,8 @@ def _train_run(
                 env = seats.seat(env)
                 hooks = hooks._replace(opponents=seats.loaded)
             agent = Agent(env, config)
+            if options.init is not None:
+                _begin_with(options, agent)
             place = "compiled" if config.backend == "compiled" else "in Python"
             say(session.headline(agent, place))
         except BaseException:
@@ -154,6 +159,20 @@ def _train_run(
     started = psutil.Process().create_time()
     startup = agent.first_update_at - started if agent.first_update_at else None
     return _result(summary, path, startup_s=startup)
+
+
+def _begin_with(options: Train, agent: Any) -> None:
+    """Let an agent begin with the networks of the run that the options name."""
+    from kitae_marl.runs.agent import Agent
+
+    path = find_run(str(options.init), options.runs_dir)
+    truster(options.allow_import)(path)
+    trained = Agent.load(path)
+    try:
+        agent.begin_with(trained, path)
+    except ConfigError as error:
+        raise ConfigError(f"init: {error}", "init") from None
+    say(f"begins with the networks of {path}, after its {trained.env_steps} steps")
 
 
 def _opponents(options: Train, paths: list[Path]) -> Opponents | None:

@@ -37,6 +37,8 @@ class PlayingRuns(Playing):
     """Sample actions as in training, instead of taking the most probable ones."""
     seats: JsonObject = field(default_factory=dict)
     """Who plays agents in place of the run: ``{"player_2": "random"}``, as for ``train``."""
+    env_kwargs: JsonObject = field(default_factory=dict)
+    """Arguments of the game in place of the run's, such as another number of agents."""
     against: str | None = None
     """Opponent that plays the other sides: ``random``, ``oracle`` or a run; each side in turn."""
     allow_import: bool = False

@@ -27,6 +27,8 @@ class Watch:
     """Truncate episodes of that many steps; None: as the runs were trained."""
     seats: JsonObject = field(default_factory=dict)
     """Who plays agents in place of the run: ``{"player_2": "random"}``, as for ``train``."""
+    env_kwargs: JsonObject = field(default_factory=dict)
+    """Arguments of the game in place of the run's, such as another number of agents."""
     sample: bool = False
     """Sample actions as in training, instead of taking the most probable ones."""
     allow_import: bool = False

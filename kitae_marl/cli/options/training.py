@@ -30,6 +30,9 @@ class Train(Config):
     by name or by pattern (``"*_red"``); all others by spaces and name before a number."""
     own: OwnSettings = field(default_factory=dict)
     """Settings of an algorithm of your own, by name: ``{"learning_rate": 0.1}``."""
+    init: str | None = None
+    """Begin with the networks of a run, by name, and train them further: on the same game or one
+    with the same spaces, and any number of agents where they share a network."""
     callback: tuple[str, ...] = ()
     """Callbacks as module:name, classes or objects derived from ``kitae_marl.Callback``."""
     eval_every: int | None = None
@@ -63,6 +66,9 @@ class Train(Config):
         self.config(self.seed + self.seeds - 1)  # the last one is a seed, too
         if self.resumes and self.overwrite:
             raise ConfigError("overwrite: expected without --resume, got both.", "overwrite")
+        if self.init is not None and (self.resumes or self.seeds > 1):
+            other = "--resume" if self.resumes else f"--seeds {self.seeds}"
+            raise ConfigError(f"init: expected one new run, got {other} beside it.", "init")
         if self.eval_every is not None:
             require_count("eval_every", self.eval_every)
         if self.eval_episodes is not None:

@@ -2,15 +2,16 @@
 
 It holds ``config.json``, ``agents.json`` (groups and spaces), ``summary.json``, ``metrics.csv``,
 ``logs/`` (TensorBoard) and ``checkpoints/``; where trained agents play seats, ``seats.json`` and
-``seats/``. While a trainer is at work, ``.lock`` keeps others off. What is no JSON is owned by
-``metrics``, ``checkpoint``, ``seats``, ``files`` (the lock) and, one room above, ``logger``
-(TensorBoard).
+``seats/``; where it began with the networks of another run, ``init.json``. While a trainer is at
+work, ``.lock`` keeps others off. What is no JSON is owned by ``metrics``, ``checkpoint``,
+``seats``, ``files`` (the lock) and, one room above, ``logger`` (TensorBoard).
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ SEATS_FILE = "seats.json"
 """The file that says whose copies they are, with their digests."""
 
 
+INIT_FILE = "init.json"
+"""The file that says whose networks the run began with, where it did not draw its own."""
+
+
 def is_run(path: Path) -> bool:
     """Whether a folder holds a run: a ``config.json`` that is one of ours."""
     try:
@@ -61,6 +66,11 @@ def read_config(path: Path) -> Config:
 def write_config(path: Path, config: Config) -> None:
     """Store the configuration, which makes a folder a run."""
     write_text(path / CONFIG_FILE, config.to_json())
+
+
+def write_init(path: Path, origin: Mapping[str, Any]) -> None:
+    """Store whose networks the run began with."""
+    write_text(path / INIT_FILE, json.dumps(dict(origin), indent=2) + "\n")
 
 
 def write_groups(path: Path, possible_agents: list[str], groups: tuple[GroupSpec, ...]) -> None:
