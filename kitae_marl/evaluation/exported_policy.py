@@ -153,7 +153,7 @@ def _covered(space, arrays, path):
         return [covered for part in parts for covered in part]
     if kind in ("Discrete", "MultiDiscrete"):
         return [np.ones(np.sum(space.get("nvec", space.get("n"))), bool)]
-    if kind == "Box" and "int" in space["dtype"]:
+    if kind == "Box" and not space["dtype"].startswith("float"):
         return [np.zeros(_sizes(arrays, path).sum(), bool)]
     return [np.zeros(int(np.prod(space["shape"])), bool)]
 
@@ -181,7 +181,7 @@ def _most_probable(space, out, arrays, path):
     shape = space["shape"] if isinstance(space["shape"], list) else [space["shape"]]
     if space["type"] == "MultiBinary":
         return (out > 0).astype(np.int8).reshape(*out.shape[:-1], *shape)
-    if "int" in space["dtype"]:
+    if not space["dtype"].startswith("float"):
         parts = np.split(out, np.cumsum(_sizes(arrays, path))[:-1], axis=-1)
         index = np.stack([np.argmax(part, axis=-1) for part in parts], axis=-1)
         index = index.reshape(*index.shape[:-1], *shape)

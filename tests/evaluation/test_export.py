@@ -42,6 +42,7 @@ PARTS = spaces.Dict(
     move=FOUR,
     aim=spaces.Tuple([box([-2.0, 0.5], [1.0, 0.75]), spaces.MultiBinary(2)]),
     level=spaces.Box(-1, 2, (2,), np.int8),
+    flags=spaces.Box(0, 1, (2,), np.bool_),
 )
 MASKED_PARTS = spaces.Tuple(
     [spaces.Discrete(2), box([0.0], [1.0]), spaces.MultiDiscrete([2, 2]), spaces.MultiBinary(2)]
