@@ -61,6 +61,7 @@ PURE = [
     "algos.ppo.algorithm",
     "algos.ppo.learner",
     "algos.ppo.targets",
+    "algos.ppo.units",
     "data.groups",
     "data.keys",
     "data.lifting",

@@ -55,8 +55,9 @@ class PPOConfig(LearnerConfig):
     """Steps that gradients go back through memory; must divide n_steps; with gru_size only."""
     normalize_observation: bool = False
     """Shift and scale observations by their running mean and standard deviation."""
-    normalize_return: bool = False
-    """Let the critic learn returns in units of their running standard deviation."""
+    normalize_return: bool = True
+    """Let the critic learn how far returns are from their running mean, in standard deviations, so
+    that rewards may be of any scale."""
     clip_value: float | None = None
     """Largest change of a value in one update that lowers its loss; none: any."""
     target_kl: float | None = None

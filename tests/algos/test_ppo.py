@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -237,10 +238,12 @@ def test_independent_is_every_agent_trained_alone():
 
 
 def test_process_experience_wires_the_estimator():
-    _, _, process, _, experience = learning(True)
-    state = learning(True).state
+    groups, experience = make_groups(True), learning(True).experience
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, normalize_return=False))
+    state = ppo.train_state_factory(groups, config)(jax.random.key(0))
+    process = jax.jit(ppo.process_experience_factory(groups, config))
     processed = process(state, jax.random.key(0), experience).batch
-    critic = ppo.make_learner(make_groups(True)[0], CONFIG).critic
+    critic = ppo.make_learner(groups[0], config).critic
     params = state["a"].params["critic"]
     value, _ = critic.apply(params, experience.observation["a"])
     advantage, valid = ops.generalized_advantage(

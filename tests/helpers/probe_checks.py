@@ -11,7 +11,7 @@ from probe_games import Known, Probe
 
 from kitae_marl.algos.nets.normalization import normalized
 from kitae_marl.algos.ppo.learner import first_carry, is_central, make_learners
-from kitae_marl.algos.ppo.targets import _unscaled as unscaled
+from kitae_marl.algos.ppo.units import Units
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
 from kitae_marl.data.lifting import over_agents
@@ -127,7 +127,9 @@ def _judge(agent: Agent, group: GroupSpec, watched: dict[str, Any]) -> tuple[Any
     outputs, values = judge(
         state, watched["observation"][name], watched["mask"][name], sight, *rows
     )
-    return learner.distribution, outputs, np.asarray(unscaled(state.moments, values))
+    if config.ppo.normalize_return:
+        values = Units.of(state.moments["target"]).of_rewards(values)
+    return learner.distribution, outputs, np.asarray(values)
 
 
 def _same(a: Any, b: Any) -> np.ndarray:

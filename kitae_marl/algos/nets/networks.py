@@ -163,10 +163,14 @@ def _encode_array(leaf: Leaf, x: Any) -> Array:
     return x.reshape(*lead, -1).astype(jnp.float32) / scale
 
 
-def _dense(width: int, scale: float = 1.0) -> nn.Dense:
+CRITIC_HEAD = "Dense_0"
+"""Name of the critic's last layer among its parameters."""
+
+
+def _dense(width: int, scale: float = 1.0, name: str | None = None) -> nn.Dense:
     """Make a dense layer, its kernel orthogonal times a scale."""
     kernel_init = nn.initializers.orthogonal(scale)
-    return nn.Dense(width, kernel_init=kernel_init, dot_general=dense_product)
+    return nn.Dense(width, kernel_init=kernel_init, dot_general=dense_product, name=name)
 
 
 class MLP(nn.Module):
@@ -269,7 +273,8 @@ class Critic(nn.Module):
 
     With ``by_group`` it sees those of all groups, as of :class:`Encoder`. With ``n_agents`` it
     values what no agent axis has, such as a global state ``[*B, ...]``, for each of that many
-    agents, ``[*B, A]``: several are told apart by a one-hot vector.
+    agents, ``[*B, A]``: several are told apart by a one-hot vector. With a ``first_scale`` of 0 all
+    values are 0 before it learns.
     """
 
     space: gym.Space
@@ -279,6 +284,7 @@ class Critic(nn.Module):
     n_agents: int = 0
     by_group: bool = False
     network: nn.Module | None = None
+    first_scale: float = 1.0
 
     @nn.compact
     def __call__(self, observation: Any, carry: Any = (), rows: Any = None) -> tuple[Any, Any]:
@@ -286,7 +292,7 @@ class Critic(nn.Module):
         x = self._features(observation) if self.network is None else self.network(observation)
         if self.gru_size:
             x, carry = GRU(self.gru_size)(x, carry, rows)
-        return _dense(1)(x)[..., 0], carry
+        return _dense(1, self.first_scale, CRITIC_HEAD)(x)[..., 0], carry
 
     def _features(self, observation: Any) -> Array:
         """Encode what is seen, told for which agent where there are several."""

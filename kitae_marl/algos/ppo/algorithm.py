@@ -27,6 +27,7 @@ from kitae_marl.algos.ppo.learner import (
     make_learners,
 )
 from kitae_marl.algos.ppo.targets import PPOBatch, Processed, process_experience_factory
+from kitae_marl.algos.ppo.units import in_units_of
 from kitae_marl.config.learner import DECLARED
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
@@ -257,6 +258,8 @@ def update_step_factory(groups: Groups, config: Config) -> Callable[..., Any]:
 
     def update_step(state: State, key: jax.Array, processed: Processed) -> tuple[State, Any]:
         n_rows = jax.tree.leaves(processed.batch.weight)[0].shape[0]
+        if ppo.normalize_return:
+            state = {name: in_units_of(s, processed.moments[name]) for name, s in state.items()}
         going = {name: (s, jnp.zeros(s.n_updates.shape, bool)) for name, s in state.items()}
 
         def epoch(going: Any, key: jax.Array) -> tuple[Any, Bundle]:

@@ -109,12 +109,16 @@ def make_learner(group: GroupSpec, config: Config, groups: Groups = ()) -> Learn
     # in the critic unless that sees the whole game.
     network = network_for(ppo.network, own_space)
     actor = Actor(own_space, distribution, *layers, network=network)
+    # In units of its own a critic begins at their zero: random values would be as large as all that
+    # is to be learned, and the first advantages noise.
+    first_scale = 0.0 if ppo.normalize_return else 1.0
     if central:
         n_values = group.n_agents if group.share_params else 0
         by_group = group.state_space is None
-        critic = Critic(_central_space(group, groups or (group,)), *layers, n_values, by_group)
+        space = _central_space(group, groups or (group,))
+        critic = Critic(space, *layers, n_values, by_group, first_scale=first_scale)
     else:
-        critic = Critic(own_space, *layers, network=network)
+        critic = Critic(own_space, *layers, network=network, first_scale=first_scale)
     see = _own_input(group, config)
     look = _central_input if central else see
 

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from kitae_marl.algos import ops
-from kitae_marl.algos.nets.normalization import normalized, standard_deviation, with_rows
+from kitae_marl.algos.nets.normalization import normalized, with_rows
 from kitae_marl.algos.ppo.learner import Groups, Learner, State, is_central, make_learners
+from kitae_marl.algos.ppo.units import Units, baseline_of, values_of
 from kitae_marl.config.run import Config
 from kitae_marl.data.lifting import apply_where, behind, over_agents
 from kitae_marl.data.rollout import cut_sequences
@@ -250,20 +251,21 @@ def process_experience_factory(groups: Groups, config: Config) -> Callable[..., 
         memory = _memory_rows(group, experience) if ppo.gru_size else ()
         seen = _critic_input(group, config, experience, joint)
         raw, raw_next, carry = _values(group, learners[name], state, seen, experience, memory)
-        value, next_value = (_unscaled(state.moments, x) for x in (raw, raw_next))
+        ended = rows["terminated"], rows["truncated"]
+        ends = (*ended, rows["active"], rows["next_active"])
+        value, next_value = raw, raw_next
+        if ppo.normalize_return:
+            baseline = baseline_of(group, rows["reward"], *ends, ppo.gamma)
+            units = state.moments["target"]
+            value, next_value = (values_of(units, x, baseline) for x in (raw, raw_next))
         advantage, valid = ops.generalized_advantage(
-            rows["reward"],
-            value,
-            next_value,
-            rows["terminated"],
-            rows["truncated"],
-            rows["active"],
-            rows["next_active"],
-            ppo.gamma,
-            ppo.gae_lambda,
+            rows["reward"], value, next_value, *ends, ppo.gamma, ppo.gae_lambda
         )
-        moments = _moments(group, state, experience, advantage + value, valid)
-        target = _scaled(moments, advantage + value)
+        target = advantage + value
+        moments = _moments(group, state, experience, target, valid)
+        if ppo.normalize_return:
+            new = Units.of(moments["target"])
+            target, raw = new.of_critic(target), new.of_critic(value)
         action, log_prob, target, raw = _where(valid, (rows["action"], rows["extras"], target, raw))
         batch = PPOBatch(
             observation=_where(rows["active"], rows["observation"]),
@@ -302,24 +304,3 @@ def process_experience_factory(groups: Groups, config: Config) -> Callable[..., 
         )
 
     return process_experience
-
-
-def _unscaled(moments: Any, value: jax.Array) -> jax.Array:
-    """Turn values ``[T, E, A]`` from the critic's units into those of rewards."""
-    if "target" not in moments:
-        return value
-    deviation, mean = _units(moments["target"])
-    return value * deviation + mean
-
-
-def _scaled(moments: Any, target: jax.Array) -> jax.Array:
-    """Turn value targets ``[T, E, A]`` into the critic's units."""
-    if "target" not in moments:
-        return target
-    deviation, mean = _units(moments["target"])
-    return (target - mean) / deviation
-
-
-def _units(moments: Any) -> tuple[jax.Array, jax.Array]:
-    """Deviation and mean of value targets with the axes of ``[T, E, A]``; ``A`` may be 1."""
-    return standard_deviation(moments).reshape(1, 1, -1), moments.mean.reshape(1, 1, -1)
