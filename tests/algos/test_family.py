@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -18,6 +19,7 @@ from small_games import Clock
 
 from kitae_marl.algos import get_algorithm
 from kitae_marl.algos.ppo import algorithm as ppo
+from kitae_marl.algos.ppo.units import in_units_of
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
 from kitae_marl.data.lifting import remember
@@ -254,7 +256,12 @@ def test_past_the_divergence_nothing_more_is_learned():
     state, info = first.update(first.state, far)
     for name, s in state.items():
         (_, (adam, schedule)), (_, (old_adam, _)) = s.opt_state, first.state[name].opt_state
-        assert same_bits((s.params, adam), (first.state[name].params, old_adam))
+        old = first.state[name]
+        assert same_bits((s.params["actor"], adam), (old.params["actor"], old_adam))
+        same_values = in_units_of(old, s.moments).params["critic"]
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-6), s.params["critic"], same_values
+        )
         assert int(schedule.count) == first.config.ppo.n_epochs * first.config.ppo.n_minibatches
         assert float(info[f"{name}/stopped"]) == 1.0
     _, info = first.update(first.state, first.experience)
@@ -290,9 +297,9 @@ def test_targets_come_in_units_of_their_running_deviation():
         old, new = state.moments["target"], processed.moments[name]["target"]
         batch = {f: getattr(processed.batch, f)[name] for f in ("value", "target", "advantage")}
         counted = np.asarray(processed.batch.weight[name]) > 0
-        value = batch["value"] * np.sqrt(old.variance) + old.mean
-        returns = (batch["advantage"] + value)[counted]
         units = np.sqrt(new.variance)
+        value = batch["value"] * units + new.mean
+        returns = (batch["advantage"] + value)[counted]
         np.testing.assert_allclose(
             (batch["target"] * units + new.mean)[counted], returns, atol=1e-4
         )
@@ -305,13 +312,14 @@ def test_targets_come_in_units_of_their_running_deviation():
 def test_sequences_begin_with_the_memory_that_the_critic_had():
     first = learning("mappo, memory")
     process = jax.jit(ppo.process_experience_factory(first.groups, first.config))
-    batch = process(first.state, jax.random.key(0), first.experience).batch
+    batch, _, moments = process(first.state, jax.random.key(0), first.experience)
     for group in first.groups:
         name, learner = group.name, ppo.make_learner(group, first.config, first.groups)
         seen, rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (batch.state, batch.memory))
         memory = batch.carry[name][1]
         assert (memory[E:] != 0).any()
-        value, _ = learner.value(first.state[name], seen[name], memory, rows[name])
+        state = in_units_of(first.state[name], moments[name])
+        value, _ = learner.value(state, seen[name], memory, rows[name])
         counted = np.asarray(batch.weight[name]) > 0
         np.testing.assert_allclose(
             np.swapaxes(value, 0, 1)[counted], batch.value[name][counted], atol=1e-5

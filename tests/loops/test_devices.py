@@ -50,7 +50,9 @@ def assert_same(one: Path, other: Path, n_devices: int, n_processes: int) -> Non
         leaves = [name for name in expected.files if name.startswith("arr")]
         assert len(leaves) > 20
         for name in leaves:
-            np.testing.assert_allclose(got[name], expected[name], rtol=1e-5, atol=1e-6)
+            # The critic's zero is a mean of targets some twenty times as large as its unit, whose
+            # rounding depends on who added up what.
+            np.testing.assert_allclose(got[name], expected[name], rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(scope="module", params=["plain", pytest.param("all", marks=pytest.mark.slow)])
