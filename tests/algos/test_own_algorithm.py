@@ -81,7 +81,11 @@ def test_both_loops_end_with_the_same_state_replay_included():
     assert same(inside.state, on_host.state)
 
 
-@pytest.mark.parametrize("wrap", [lambda env: env, OnHost], ids=["compiled", "host"])
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda env: env, pytest.param(OnHost, marks=pytest.mark.slow)],
+    ids=["compiled", "host"],
+)
 def test_a_run_is_kept_and_gone_on_with(tmp_path: Path, wrap: Any):
     first = Agent(make_env(), replace(CONFIG, env_steps=CONFIG.env_steps // 2))
     first.train(wrap(make_env()), tmp_path / "run", show=False)
@@ -153,8 +157,17 @@ class TestNetwork:
         ppo=PPOConfig(n_steps=8, n_minibatches=2, n_epochs=1, network="SmallNet"),
     )  # fmt: skip
 
-    @pytest.mark.parametrize("algo", ["ippo", "mappo"])
-    @pytest.mark.parametrize("settings", [{}, {"share_params": False}, {"gru_size": 4}])
+    @pytest.mark.parametrize(
+        ("settings", "algo"),
+        [
+            ({}, "mappo"),
+            ({"share_params": False}, "ippo"),
+            ({"gru_size": 4}, "mappo"),
+            pytest.param({}, "ippo", marks=pytest.mark.slow),
+            pytest.param({"share_params": False}, "mappo", marks=pytest.mark.slow),
+            pytest.param({"gru_size": 4}, "ippo", marks=pytest.mark.slow),
+        ],
+    )
     def test_it_stands_where_observations_are_seen(self, algo: str, settings: dict[str, Any]):
         ppo = replace(self.CONFIG.ppo, chunk_length=4, **settings)
         env = CompiledVecParallelEnv(GAME, N_ENVS, with_state=None)

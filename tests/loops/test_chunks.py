@@ -65,7 +65,7 @@ def test_a_signal_is_heard_while_the_program_is_compiled(monkeypatch: pytest.Mon
     assert not long_calls.is_busy()
 
 
-@pytest.mark.parametrize("device", ["cpu", "gpu"])
+@pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.slow), "gpu"])
 def test_runs_in_one_program_are_the_runs_by_themselves(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,7 +159,9 @@ def test_what_one_raises_ends_the_training_saved_and_the_environments_are_closed
 
 
 class TestAnswers:
-    @pytest.mark.parametrize("answer", ["no", np.array([True, False])])
+    @pytest.mark.parametrize(
+        "answer", ["no", pytest.param(np.array([True, False]), marks=pytest.mark.slow)]
+    )
     def test_an_answer_that_is_no_truth_value_is_refused(self, answer):
         class Odd(Callback):
             def after_update(self, step: int, metrics: Mapping[str, float], agent: Any) -> Any:

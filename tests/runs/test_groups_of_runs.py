@@ -51,7 +51,7 @@ def test_the_config_keeps_it_and_a_run_goes_on_with_it_alone(tmp_path: Path) -> 
     Agent(make(CRYPTO), longer).resume(make(CRYPTO), tmp_path / "run", show=False)
 
 
-@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("inside", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_merged_policy_takes_seats(inside: bool) -> None:
     agent = Agent(make(CRYPTO), crypto(groups=TEAM))
     env = make(CRYPTO) if inside else OnHost(make(CRYPTO))
@@ -70,6 +70,7 @@ def split(path: Path) -> None:
     (path / "config.json").write_text(json.dumps(stored))
 
 
+@pytest.mark.slow
 def test_a_run_from_when_other_names_were_grouped_is_gone_on_with(tmp_path: Path) -> None:
     def env() -> SubProcVecParallelEnv:
         return SubProcVecParallelEnv([lambda: Numbered(("p0", "p1", "q"))] * 4, n_workers=0)

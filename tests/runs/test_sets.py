@@ -166,6 +166,7 @@ class TestTraining:
         assert message in said.err
         assert said.out.count("resumed from step 32") == 2 * ("--resume-step" in options)
 
+    @pytest.mark.slow
     def test_seeds_need_not_be_consecutive(self, trained, capsys, tmp_path):
         """As those of ``train_many``."""
         path = tmp_path / "here" / "many"

@@ -48,7 +48,7 @@ def kill_at_three(game: Any) -> None:
 @pytest.mark.parametrize(
     ("make", "metric"),
     [
-        (lambda: Cloudy(LENGTH), "faults/nonfinite"),
+        pytest.param(lambda: Cloudy(LENGTH), "faults/nonfinite", marks=pytest.mark.slow),
         (lambda: CountGame(LENGTH, fault=kill_at_three), "faults/worker_restarts"),
     ],
     ids=["v10", "v1"],
