@@ -23,6 +23,8 @@ ENDLESS_SECONDS = 5.0, 60.0
 """Seconds of training without the end of an episode that deserve a word: where an episode has taken
 ``ENDLESS_STEPS``, and in any case."""
 ENDLESS_STEPS = 500
+COMPILING_SECONDS, MEASURED_SECONDS, DAY_SECONDS = 120.0, 10.0, 86400.0
+"""Seconds that compiling may take, that must have been measured to judge a speed, of a day."""
 FLUSH_SECONDS = 5.0
 """Seconds between two moments at which the TensorBoard file is written out."""
 
@@ -116,7 +118,9 @@ class Logger:
         on_unread: Callable[[], None] = lambda: None,
     ) -> None:
         self.newest: dict[str, float] = {}
-        self._told_endless = False
+        self._told_endless = self._told_long = False
+        self._total = total_steps
+        self._first_flush: tuple[float, int] | None = None
         self._windows: dict[str, _Window] = defaultdict(_Window)
         self._pending: dict[str, list[tuple[float, int]]] = defaultdict(list)
         self._started, self._first_step = time.perf_counter(), resume_step
@@ -160,6 +164,7 @@ class Logger:
         values["speed/env_steps_per_s"] = rate
         self._pending.clear()
         self._tell_endless(elapsed, values.get("episode/running_steps_max", 0.0))
+        self._tell_long(elapsed, global_step)
         if by_agent(values):
             self._zero_sum &= adds_up_to_zero(values)
             self._decided |= any(by_agent(values).values())
@@ -181,6 +186,33 @@ class Logger:
             "if the game never ends by itself, stop and train with --max-episode-steps "
             f"{ENDLESS_STEPS} or so (in Python max_episode_steps)"
         )
+
+    def _tell_long(self, elapsed: float, step: int) -> None:
+        """Say once, by the first updates, that the run will take longer than a day.
+
+        The first one holds the compilation: of it counts what it took beyond
+        ``COMPILING_SECONDS``. Those after it count from ``MEASURED_SECONDS`` on: several come at
+        once where a chunk of the compiled loop ends.
+        """
+        if self._told_long:
+            return
+        if self._first_flush is None:
+            since, start = COMPILING_SECONDS, self._first_step
+            self._first_flush = elapsed, step
+        else:
+            since, start = self._first_flush
+            if elapsed - since < MEASURED_SECONDS:
+                return
+            self._told_long = True
+        pace = (elapsed - since) / max(step - start, 1)
+        days = pace * (self._total - step) / DAY_SECONDS
+        if days > 1:
+            self._told_long = True
+            self.tell(
+                f"at this speed the run will take {days:.1f} days ({1 / pace:.3g} env steps/s, "
+                f"{self._total - step} to go); fewer --env-steps make it shorter, Ctrl-C saves it "
+                "and --resume goes on"
+            )
 
     def add_row(self, global_step: int, values: dict[str, float]) -> None:
         """Write some values as a row of their own, as those of an evaluation."""

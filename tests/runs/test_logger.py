@@ -300,3 +300,33 @@ def test_a_slow_game_has_a_minute_and_an_ended_episode_is_enough(monkeypatch, ca
         slow.flush_step(second)
         sound.flush_step(second)
     assert capsys.readouterr().out.count("no episode has ended in 61 s.") == 1
+
+
+def told_of(monkeypatch: pytest.MonkeyPatch, capsys, flushes: list[tuple[float, int]]) -> list[str]:
+    """What a run of a million steps says of its length where updates end at these seconds."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    logger = Logger(None, total_steps=1_000_000)
+    for second, step in flushes:
+        now[0] = second
+        logger.flush_step(step)
+    lines = capsys.readouterr().out.splitlines()
+    return [line for line in lines if line.startswith("at this speed the run will take ")]
+
+
+def test_a_run_that_takes_longer_than_a_day_says_so_by_its_first_updates(monkeypatch, capsys):
+    (line,) = told_of(monkeypatch, capsys, [(30.0, 1000), (230.0, 2000), (430.0, 3000)])
+    assert line.startswith("at this speed the run will take 2.3 days (5 env steps/s, 998000 to go)")
+    (line,) = told_of(monkeypatch, capsys, [(920.0, 2000), (1720.0, 4000)])  # at once, if clear
+    assert line.startswith("at this speed the run will take 4.6 days (2.5 env steps/s, 998000")
+
+
+@pytest.mark.parametrize(
+    "flushes",
+    [
+        [(110.0, 100), (111.0, 1000), (140.0, 30_000)],  # compiling took long
+        [(3.0, 64), (4.0, 128), (4.0, 6400), (15.0, 60_000)],  # a chunk tells of many at once
+    ],
+)
+def test_one_that_does_not_says_nothing(monkeypatch, capsys, flushes):
+    assert told_of(monkeypatch, capsys, flushes) == []
