@@ -120,6 +120,7 @@ class TestWinRates:
         main(["evaluate", "x", "--episodes", "20", "--n-workers", "0"])
         out = capsys.readouterr().out
         assert "all 20 episodes are one and the same" in out
+        assert "(no interval)" in out
         assert "--sample lets" in out
         assert "player_1              " in out
         assert "  mean   " not in out

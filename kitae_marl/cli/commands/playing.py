@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -150,7 +151,7 @@ def _over_games(results: Sequence[dict[str, Any]]) -> dict[str, float] | None:
     score = over_games(strata)
     say(
         f"score over {len(results)} games: IQM {score['iqm']:.3f} "
-        f"({score['iqm_low']:.3f} .. {score['iqm_high']:.3f}), each game's runs resampled apart"
+        f"{between(score['iqm_low'], score['iqm_high'])}, each game's runs resampled apart"
     )
     return score
 
@@ -168,7 +169,12 @@ def _scale(result: dict[str, Any]) -> tuple[float, float] | None:
 
 def shown(row: dict[str, float]) -> str:
     """Write a mean with its interval."""
-    return f"{row['mean']:9.3f} ({row['low']:.3f} .. {row['high']:.3f})"
+    return f"{row['mean']:9.3f} {between(row['low'], row['high'])}"
+
+
+def between(low: float, high: float) -> str:
+    """Write an interval; of one episode or one run there is none."""
+    return "(no interval)" if math.isnan(low) else f"({low:.3f} .. {high:.3f})"
 
 
 def compare(options: Compare) -> dict[str, Any]:
@@ -226,8 +232,8 @@ def _say_comparison(result: dict[str, Any]) -> None:
             continue
         p, d = row["probability_of_improvement"], row["iqm_difference"]
         say(
-            f"  {tag:20s} P {p['estimate']:.3f} ({p['low']:.3f} .. {p['high']:.3f})    IQM A - B "
-            f"{d['estimate']:.3f} ({d['low']:.3f} .. {d['high']:.3f})"
+            f"  {tag:20s} P {p['estimate']:.3f} {between(p['low'], p['high'])}    IQM A - B "
+            f"{d['estimate']:.3f} {between(d['low'], d['high'])}"
         )
     if result["warning"]:
         say(f"warning: {result['warning']}")
