@@ -47,6 +47,9 @@ class PPOConfig(LearnerConfig):
     network: str = ""
     """A registered network, or one to import as module:name, that turns an observation into
     features in place of encoder and hidden layers, wherever what an agent observes is seen."""
+    shared_trunk: bool = False
+    """Let the critic see through the actor's layers, up to memory and last layer: about half the
+    work where observations are pictures; for critics that see what their agent sees (ippo)."""
     agent_id: bool = False
     """Tell a network that several agents share for which of them it acts."""
     gru_size: int = 0
@@ -87,7 +90,7 @@ class PPOConfig(LearnerConfig):
             require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6)
         for name in (
             "anneal", "normalize_advantage", "normalize_observation", "normalize_return",
-            "agent_id",
+            "agent_id", "shared_trunk",
         ):  # fmt: skip
             value = getattr(self, name)
             require(isinstance(value, bool), f"ppo.{name}", "true or false", value)

@@ -110,6 +110,12 @@ class Config:
         most = (2**32 - 1) * self.n_envs
         require(joint_steps < 2**32, "env_steps", f"at most {most} steps", self.env_steps)
         self.learner.require_rollout(self.n_envs)
+        require(
+            not (self.central and self.ppo.shared_trunk),
+            "ppo.shared_trunk",
+            f"false with {self.algo}, whose critic sees more than the actor",
+            self.ppo.shared_trunk,
+        )
 
     def _check_vector(self) -> None:
         """Check what says how games in Python are stepped."""

@@ -238,7 +238,11 @@ class GRU(nn.Module):
 
 
 class Actor(nn.Module):
-    """Policy network: observation to the parameters of the action distribution."""
+    """Policy network: observation to the parameters of the action distribution.
+
+    With ``trunk_only`` and the same parameters it returns the features before memory and last
+    layer.
+    """
 
     space: gym.Space
     distribution: Distribution
@@ -246,6 +250,7 @@ class Actor(nn.Module):
     activation: str
     gru_size: int = 0
     network: nn.Module | None = None
+    trunk_only: bool = False
 
     @nn.compact
     def __call__(self, observation: Any, carry: Any = (), rows: Any = None) -> tuple[Any, Any]:
@@ -257,6 +262,8 @@ class Actor(nn.Module):
             x = MLP(self.hidden_sizes, self.activation)(Encoder(self.space)(observation))
         else:
             x = self.network(observation)
+        if self.trunk_only:
+            return x, carry
         if self.gru_size:
             x, carry = GRU(self.gru_size)(x, carry, rows)
         n = self.distribution.n_outputs
@@ -266,6 +273,14 @@ class Actor(nn.Module):
             scales = jnp.broadcast_to(log_std, (*out.shape[:-1], n_scales))
             out = jnp.concatenate([out, scales], axis=-1)
         return out, carry
+
+
+class Given(nn.Module):
+    """A network that hands features on as they are, for a critic behind another one's trunk."""
+
+    def __call__(self, features: Any) -> Any:
+        """Return the features."""
+        return features
 
 
 class Critic(nn.Module):

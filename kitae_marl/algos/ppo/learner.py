@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from kitae_marl.algos.nets.distributions import Distribution, distribution_for
-from kitae_marl.algos.nets.networks import Actor, Critic, network_for
+from kitae_marl.algos.nets.networks import Actor, Critic, Given, network_for
 from kitae_marl.algos.nets.normalization import first_moments, moments_of, normalized
 from kitae_marl.config.run import Config
 from kitae_marl.data.spaces import feature_space, lead_shape, zeros
@@ -121,6 +122,19 @@ def make_learner(group: GroupSpec, config: Config, groups: Groups = ()) -> Learn
         critic = Critic(own_space, *layers, network=network, first_scale=first_scale)
     see = _own_input(group, config)
     look = _central_input if central else see
+    if ppo.shared_trunk:
+        trunk = actor.clone(trunk_only=True)
+        lead = (group.n_agents,) if group.share_params else ()
+        shape = jax.eval_shape(
+            lambda key: trunk.init_with_output(key, zeros(own_space, 1, *lead))[0][0],
+            jax.random.key(0),
+        ).shape
+        features = gym.spaces.Box(-np.inf, np.inf, shape[-1:])
+        critic = Critic(features, *layers, network=Given(), first_scale=first_scale)
+
+        def look(state: TrainState, sight: Any) -> Any:
+            # The policy asks for the same features: XLA computes them once.
+            return trunk.apply(state.params["actor"], see(state, sight))[0]
 
     def policy(state: TrainState, observation: Any, mask: Any, carry: Any, rows: Any = None) -> Any:
         outputs, carry = actor.apply(state.params["actor"], see(state, observation), carry, rows)
