@@ -246,7 +246,7 @@ class TestBrackets:
         (["evaluate", "other", "--episodes", "0"], "at least one episode"),
         (["evaluate", "other", "--seeds", "-1"], "seeds: expected numbers from 0 on"),
         (["evaluate", "board", "--against", "nobody"], "no run at 'nobody'"),
-        (["evaluate", "other", "--against", "board"], "give these a seat"),
+        (["evaluate", "other", "--against", "board"], "give them a seat (--seats)"),
         (["compare", "other", "board"], "runs of one game"),
         (["compare", "other", "many", "--out", "c.gif"], "ends in .png or"),
         (["plot", "other", "board"], "runs of one game"),
