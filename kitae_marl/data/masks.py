@@ -91,20 +91,12 @@ def wrong_mask_space(
     return mask_text(action), str(mask)[:200], advice
 
 
-def has_legal(space: gym.Space[Any], mask: np.ndarray) -> bool:
-    """Whether a mask leaves an action, that is a choice for each number that has some.
-
-    Example:
-        >>> has_legal(gym.spaces.MultiDiscrete([2, 2]), np.array([1, 1, 0, 0]))
-        False
-    """
-    return bool(leave_action(space, mask))
-
-
 def leave_action(space: gym.Space[Any], masks: np.ndarray) -> np.ndarray:
-    """Which of many masks leave an action, behind any leading axes.
+    """Which masks leave an action, a choice for each number that has some; any leading axes.
 
     Example:
+        >>> bool(leave_action(gym.spaces.MultiDiscrete([2, 2]), np.array([1, 1, 0, 0])))
+        False
         >>> leave_action(gym.spaces.Discrete(2), np.array([[1, 0], [0, 0]])).tolist()
         [True, False]
     """

@@ -17,6 +17,7 @@ from kitae_marl.data.spaces import space_text
 from kitae_marl.errors import ConfigError
 from kitae_marl.players.player import Player
 from kitae_marl.types import GroupSpec, TrainState
+from kitae_marl.vector.adapters.as_parallel import as_parallel
 
 
 def player_for(player: Player, env: Any) -> Player:
@@ -24,13 +25,14 @@ def player_for(player: Player, env: Any) -> Player:
 
     Args:
         player: as trained.
-        env: anything with ``possible_agents``, ``observation_space(agent)`` and
-            ``action_space(agent)``.
+        env: what ``check_env`` takes, a vector or one game.
 
     Raises:
+        TypeError: if it is neither.
         ConfigError: naming the agents that none of the networks can play for, and why.
         ValueError: if they are those of the player, with other spaces.
     """
+    env = as_parallel(env)
     agents = list(env.possible_agents)
     if agents == player.possible_agents:
         require_spaces(env, agents, player.groups)

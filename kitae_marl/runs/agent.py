@@ -223,7 +223,13 @@ class Agent:
 
         Raises:
             ConfigError: if the networks do not fit, and why; or if this agent has learned already.
+            TypeError: if it is no agent.
         """
+        if not isinstance(trained, Agent):
+            raise TypeError(
+                f"expected a trained kitae_marl.Agent, got {type(trained).__name__}; "
+                "Agent.load(run) makes one of a run."
+            )
         if self.learned_step:
             raise ConfigError(
                 f"expected an agent before training, got one of {self.env_steps} environment "

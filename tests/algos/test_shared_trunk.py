@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -15,11 +14,11 @@ import pytest
 from probe_checks import faults, make_agent, teach
 from probe_games import MEMORY_PROBES, PROBES
 
+from kitae_marl.algos.nets.networks import NETWORKS
 from kitae_marl.algos.ppo.learner import first_state, make_learner
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
-from kitae_marl.evaluation.export import export_policy
 from kitae_marl.types import GroupSpec
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -56,9 +55,9 @@ def test_the_critic_has_a_last_layer_alone_and_its_errors_reach_the_trunk():
 
 
 def test_the_trunk_is_computed_once():
-    """Policy and value together cost hardly more than the policy alone."""
-    pair = group(gym.spaces.Box(-1, 1, (300,), np.float32))
-    config = replace(CONFIG, ppo=replace(CONFIG.ppo, hidden_sizes=(200,)))
+    """Policy and value of pictures together cost little more than one of them."""
+    pair = group(gym.spaces.Box(0, 255, (84, 84, 4), np.uint8))
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, hidden_sizes=(64,)))
     flops = {}
     for shared in (True, False):
         own = replace(config, ppo=replace(config.ppo, shared_trunk=shared))
@@ -68,7 +67,7 @@ def test_the_trunk_is_computed_once():
         def both(state: Any, seen: Any, learner: Any = learner) -> Any:
             return learner.policy(state, seen, (), ())[0], learner.value(state, seen, ())[0]
 
-        program = jax.jit(both).lower(state, jnp.ones((4, 2, 300))).compile()
+        program = jax.jit(both).lower(state, jnp.ones((1, 2, 84, 84, 4), jnp.uint8)).compile()
         flops[shared] = program.cost_analysis()["flops"]
     assert flops[True] < 0.6 * flops[False]
 
@@ -88,24 +87,16 @@ def test_it_learns_what_is_known(name, settings):
     assert faults(teach(agent, probe.game), probe) == []
 
 
-def test_a_network_of_the_users_own_is_the_trunk():
+def test_a_network_of_the_users_own_is_the_trunk(monkeypatch):
     class Wide(nn.Module):
         @nn.compact
         def __call__(self, observation: Any) -> Any:
             return nn.Dense(7)(observation.reshape(*observation.shape[:-3], -1) / 255.0)
 
-    from kitae_marl.algos import register
-
-    register(lambda space: Wide(), "Wide of a trunk")
-    config = replace(CONFIG, ppo=replace(CONFIG.ppo, network="Wide of a trunk"))
+    monkeypatch.setitem(NETWORKS, "Wide", lambda space: Wide())
+    config = replace(CONFIG, ppo=replace(CONFIG.ppo, network="Wide"))
     state = first_state(group(), config, (group(),), jax.random.key(0))
     assert state.params["critic"]["params"]["Dense_0"]["kernel"].shape == (7, 1)
-
-
-def test_policies_are_exported_as_others_are(tmp_path: Path):
-    agent = make_agent(PROBES["one step"], "ippo", shared_trunk=True)
-    export_policy(agent, tmp_path / "policy.npz")
-    assert (tmp_path / "policy.npz").exists()
 
 
 def test_critics_that_see_more_have_no_use_for_it():

@@ -109,3 +109,13 @@ def test_other_networks_are_refused() -> None:
     other = Agent(make(3), small)
     with pytest.raises(ConfigError, match=r"shape \(16, 3\) for \(8, 3\).*settings of its net"):
         other.begin_with(agent)
+
+
+def test_what_is_no_game_and_no_agent() -> None:
+    agent = agent_of(3)
+    with pytest.raises(TypeError, match=r"expected a PettingZoo ParallelEnv, .* got int"):
+        agent.player(env=3)
+    with pytest.raises(
+        TypeError, match=r"expected a trained kitae_marl.Agent, got str; Agent.load"
+    ):
+        agent.begin_with("a run")  # type: ignore[arg-type]

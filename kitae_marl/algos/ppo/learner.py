@@ -91,6 +91,17 @@ def _central_input(state: TrainState, sight: Any) -> Any:
     return normalized(state.moments["state"], sight) if "state" in state.moments else sight
 
 
+def _features_of(trunk: Actor, group: GroupSpec) -> gym.Space:
+    """Space of the features that a trunk hands on."""
+    agents = (group.n_agents,) if group.share_params else ()
+
+    def features(key: jax.Array) -> Any:
+        return trunk.init_with_output(key, zeros(trunk.space, 1, *agents))[0][0]
+
+    width = jax.eval_shape(features, jax.random.key(0)).shape[-1]
+    return gym.spaces.Box(-np.inf, np.inf, (width,))
+
+
 def make_learner(group: GroupSpec, config: Config, groups: Groups = ()) -> Learner:
     """Build what one group learns with.
 
@@ -113,28 +124,23 @@ def make_learner(group: GroupSpec, config: Config, groups: Groups = ()) -> Learn
     # In units of its own a critic begins at their zero: random values would be as large as all that
     # is to be learned, and the first advantages noise.
     first_scale = 0.0 if ppo.normalize_return else 1.0
+    see = look = _own_input(group, config)
     if central:
         n_values = group.n_agents if group.share_params else 0
-        by_group = group.state_space is None
+        by_group, look = group.state_space is None, _central_input
         space = _central_space(group, groups or (group,))
         critic = Critic(space, *layers, n_values, by_group, first_scale=first_scale)
-    else:
-        critic = Critic(own_space, *layers, network=network, first_scale=first_scale)
-    see = _own_input(group, config)
-    look = _central_input if central else see
-    if ppo.shared_trunk:
+    elif ppo.shared_trunk:
         trunk = actor.clone(trunk_only=True)
-        lead = (group.n_agents,) if group.share_params else ()
-        shape = jax.eval_shape(
-            lambda key: trunk.init_with_output(key, zeros(own_space, 1, *lead))[0][0],
-            jax.random.key(0),
-        ).shape
-        features = gym.spaces.Box(-np.inf, np.inf, shape[-1:])
-        critic = Critic(features, *layers, network=Given(), first_scale=first_scale)
+        critic = Critic(
+            _features_of(trunk, group), *layers, network=Given(), first_scale=first_scale
+        )
 
         def look(state: TrainState, sight: Any) -> Any:
             # The policy asks for the same features: XLA computes them once.
             return trunk.apply(state.params["actor"], see(state, sight))[0]
+    else:
+        critic = Critic(own_space, *layers, network=network, first_scale=first_scale)
 
     def policy(state: TrainState, observation: Any, mask: Any, carry: Any, rows: Any = None) -> Any:
         outputs, carry = actor.apply(state.params["actor"], see(state, observation), carry, rows)

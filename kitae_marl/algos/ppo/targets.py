@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from kitae_marl.algos import ops
 from kitae_marl.algos.nets.normalization import normalized, with_rows
 from kitae_marl.algos.ppo.learner import Groups, Learner, State, is_central, make_learners
-from kitae_marl.algos.ppo.units import Units, baseline_of, values_of
+from kitae_marl.algos.ppo.units import Units, first_baseline, values_of
 from kitae_marl.config.run import Config
 from kitae_marl.data.lifting import apply_where, behind, over_agents
 from kitae_marl.data.rollout import cut_sequences
@@ -255,8 +255,8 @@ def process_experience_factory(groups: Groups, config: Config) -> Callable[..., 
         ends = (*ended, rows["active"], rows["next_active"])
         value, next_value = raw, raw_next
         if ppo.normalize_return:
-            baseline = baseline_of(group, rows["reward"], *ends, ppo.gamma)
             units = state.moments["target"]
+            baseline = first_baseline(group, units, rows["reward"], *ends, ppo.gamma)
             value, next_value = (values_of(units, x, baseline) for x in (raw, raw_next))
         advantage, valid = ops.generalized_advantage(
             rows["reward"], value, next_value, *ends, ppo.gamma, ppo.gae_lambda

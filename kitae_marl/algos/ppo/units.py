@@ -106,6 +106,22 @@ def baseline_of(
     return (total / jnp.maximum(1.0 - gamma * (1.0 - ends), LEAST_SHARE)).reshape(1, 1, -1)
 
 
+def first_baseline(group: GroupSpec, moments: Moments, *rows: Any) -> jax.Array:
+    """Return the baseline of a rollout if something is to be valued by it yet, else zeros.
+
+    Args:
+        group: whose rollout it is.
+        moments: of targets before it.
+        rows: and discount, as of :func:`baseline_of`.
+    """
+    known = moments.count.reshape(1, 1, -1) > 0
+    return jax.lax.cond(
+        jnp.all(known),
+        lambda: jnp.zeros(known.shape),
+        lambda: baseline_of(group, *rows),
+    )
+
+
 def values_of(moments: Moments, raw: jax.Array, baseline: jax.Array) -> jax.Array:
     """Return values ``[T, E, A]`` in rewards; before anything was learned all are the baseline."""
     known = moments.count.reshape(1, 1, -1) > 0

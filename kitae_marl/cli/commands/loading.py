@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -240,7 +239,7 @@ def load_policy(
     unknown = [name for name in agents if name not in agent.possible_agents]
     if unknown:
         try:
-            return partial(agent.player(env=env).select_action, sample=sample)
+            return policy_for(agent.player(env=env), agents, sample=sample)
         except ConfigError as error:
             raise ConfigError(
                 f"seats: the run {path.name} plays {agent.possible_agents}, not {unknown}, and "

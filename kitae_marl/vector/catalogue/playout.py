@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
-from kitae_marl.data.masks import best_scored, fits, has_legal
+from kitae_marl.data.masks import best_scored, fits, leave_action
 from kitae_marl.data.spaces import Leaf, leaves
 from kitae_marl.data.stacking import map_leaves
 from kitae_marl.errors import EnvError, VectorEnvError
@@ -233,7 +233,7 @@ class RandomPlayer:
             space.seed(int(rng.integers(2**31)))
             mask, _ = find_mask(observations.get(agent), infos.get(agent) or {})
             mask = np.asarray(mask, np.int8) if fits(space, mask) else None
-            if mask is None or not has_legal(space, mask):
+            if mask is None or not leave_action(space, mask):
                 action = space.sample()
             elif isinstance(space, spaces.Discrete):
                 action = space.sample(mask)
@@ -286,7 +286,7 @@ class RandomPlayer:
             mask, where = find_mask(observation, info)
             if mask is not None:
                 seen.masks.add(where)
-                legal = has_legal(self._actions[agent], np.asarray(mask))
+                legal = leave_action(self._actions[agent], np.asarray(mask))
                 seen.empty_masks += bool(active and not legal)
 
     def _check_leaf(self, agent: str, leaf: Leaf, value: Any) -> None:
