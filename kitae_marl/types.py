@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import gymnasium as gym
 
@@ -383,6 +383,8 @@ class Run(IAgent, HasAlgorithm, LearnsInside, Recurrent, Stoppable, Protocol):
         """
         ...
 
-    def load_checkpoint(self, run_dir: Any, step: int | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, run_dir: Any, step: int | Literal["best"] | None = None
+    ) -> dict[str, Any]:
         """Take over a checkpoint; return what it says of itself."""
         ...

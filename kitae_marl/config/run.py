@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kitae_marl.config.checks import is_json, require, require_count
+from kitae_marl.config.counts import NEWEST, read_keep, require_reached, whole
 from kitae_marl.config.learner import DECLARED, LearnerConfig
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.errors import ConfigError
@@ -78,6 +79,9 @@ class Config:
     """Steps of single environments, all together; rounded up to whole updates."""
     save_every: int = 50_000
     """Environment steps between two checkpoints; the last state is always saved."""
+    keep: int | str = NEWEST
+    """Checkpoints that stay: that many, the newest; ``all``; or ``every:500k``, for good the first
+    at or after each 500,000 steps. The one that was evaluated best stays beside them."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the PPO family: ippo and mappo."""
     own: Any = None
@@ -102,7 +106,9 @@ class Config:
         require_count("seed", self.seed, 0)
         require(self.seed < 2**31 - MAX_ENVS, "seed", "a seed below 2**31 - 2**20", self.seed)
         for name in ("n_envs", "env_steps", "save_every"):
+            object.__setattr__(self, name, whole(getattr(self, name)))
             require_count(name, getattr(self, name))
+        require_reached(read_keep(self.keep), self.save_every)
         self._check_vector()
         require(self.n_envs <= MAX_ENVS, "n_envs", f"at most {MAX_ENVS}", self.n_envs)
         self._check_learner()

@@ -72,11 +72,17 @@ class Curve(NamedTuple):
         label: its name in the legend.
         step: environment steps, ``[K]``.
         runs: the metric of each run, ``[runs, K]``; NaN where a run says nothing.
+        marks: environment steps of checkpoints that are to be marked.
     """
 
     label: str
     step: Float[np.ndarray, " K"]
     runs: Float[np.ndarray, "R K"]
+    marks: tuple[int, ...] = ()
+
+    def at_marks(self) -> Float[np.ndarray, " M"]:
+        """Return the curve's height at its marks, between two points on the line between them."""
+        return np.interp(self.marks, self.step, self.middle())
 
     def middle(self) -> Float[np.ndarray, " K"]:
         """IQM over the runs that have a value (the mean, up to three of them)."""
@@ -98,7 +104,13 @@ def _known(column: np.ndarray) -> np.ndarray:
     return column[np.isfinite(column)]
 
 
-def make_curve(label: str, run_dirs: Sequence[Path], metric: str, points: int = POINTS) -> Curve:
+def make_curve(
+    label: str,
+    run_dirs: Sequence[Path],
+    metric: str,
+    points: int = POINTS,
+    marks: Sequence[int] = (),
+) -> Curve:
     """Read some runs and bring them onto one grid.
 
     Args:
@@ -106,6 +118,7 @@ def make_curve(label: str, run_dirs: Sequence[Path], metric: str, points: int = 
         run_dirs: folders of the runs.
         metric: column of ``metrics.csv``.
         points: parts into which the steps are cut; fewer where the runs have fewer rows.
+        marks: environment steps to mark.
 
     Raises:
         ValueError: as ``read_column``.
@@ -116,7 +129,7 @@ def make_curve(label: str, run_dirs: Sequence[Path], metric: str, points: int = 
     edges = np.linspace(0, end, points + 1)
     runs = np.stack([_binned(step, value, edges) for step, value in columns])
     some = np.isfinite(runs).any(axis=0)
-    return Curve(label, edges[1:][some], runs[:, some])
+    return Curve(label, edges[1:][some], runs[:, some], tuple(sorted({*marks})))
 
 
 def _binned(step: np.ndarray, value: np.ndarray, edges: np.ndarray) -> np.ndarray:

@@ -97,6 +97,8 @@ def _draw_panel(axes: Axes, panel: Panel, band: str) -> None:
         axes.plot(curve.step, curve.middle(), color=color, label=label)
         if n_runs > 1:
             axes.fill_between(curve.step, *curve.band(band), color=color, alpha=0.25, linewidth=0)
+        if curve.marks:
+            axes.plot(curve.marks, curve.at_marks(), "o", color=color, label=_steps(curve.marks))
     for (name, value), style in zip(references.items(), ("--", ":", "-."), strict=False):
         axes.axhline(value, color="0.3", linestyle=style, linewidth=1, label=f"{name} {value:.1f}")
     note = f"; {BANDS[band]}" if any(len(curve.runs) > 1 for curve in curves) else ""
@@ -109,6 +111,11 @@ def _draw_panel(axes: Axes, panel: Panel, band: str) -> None:
     axes.margins(x=0.01)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
+
+
+def _steps(marks: Sequence[int]) -> str:
+    """Name marked steps in a legend."""
+    return f"step {marks[0]:,}" if len(marks) == 1 else f"steps {marks[0]:,} .. {marks[-1]:,}"
 
 
 def _colors(n: int) -> list[str]:

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -369,7 +369,7 @@ class Agent:
         env: Any,
         run_dir: str | Path,
         *,
-        step: int | None = None,
+        step: int | Literal["best"] | None = None,
         exact: bool = False,
         show: bool = True,
         callbacks: Sequence[Callback] = (),
@@ -385,7 +385,8 @@ class Agent:
         of the summary are those of this part of the run.
 
         Args and errors as for ``train``, and:
-            step: environment step of the checkpoint; None: the newest that can be read.
+            step: environment step of the checkpoint, or ``"best"``: the one that was evaluated
+                best; None: the newest that can be read.
             exact: refuse what the last bit could suffer from: other versions, device or number of
                 threads, and games in Python.
 
@@ -401,12 +402,14 @@ class Agent:
             hooks = make_hooks(callbacks, evaluate, evaluate_every)
         return session.resume(self, env, run_dir, step=step, exact=exact, show=show, hooks=hooks)
 
-    def load_checkpoint(self, run_dir: Path, step: int | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, run_dir: Path, step: int | Literal["best"] | None = None
+    ) -> dict[str, Any]:
         """Take over parameters, optimiser, key and counters of a checkpoint.
 
         Args:
             run_dir: the run folder.
-            step: environment step of the checkpoint; None: the newest.
+            step: environment step of the checkpoint, or ``"best"``; None: the newest.
 
         Returns:
             What the checkpoint says of itself.
@@ -437,13 +440,18 @@ class Agent:
 
     @classmethod
     def load(
-        cls, run: str | Path, *, step: int | None = None, config: Config | None = None
+        cls,
+        run: str | Path,
+        *,
+        step: int | Literal["best"] | None = None,
+        config: Config | None = None,
     ) -> Agent:
         """Load the agent of a run, without its game.
 
         Args:
             run: path of a run folder, or name of a run in ``runs``.
-            step: environment step of the checkpoint; None: the newest.
+            step: environment step of the checkpoint, or ``"best"``: the one that an evaluation
+                during training found best; None: the newest.
             config: overrides the stored config, for instance to train for longer. With another
                 ``n_envs`` the agent counts the environment steps of its run all the same.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -11,6 +12,7 @@ import numpy as np
 
 from kitae_marl.errors import OWN_CODE, ConfigError, UnknownEnvironmentError
 from kitae_marl.runs.logger import Logger
+from kitae_marl.runs.returns import RETURN, WIN_RATE, adds_up_to_zero
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.types import Run
 from kitae_marl.vector.ids import imported
@@ -18,6 +20,9 @@ from kitae_marl.vector.protocol import VecParallelEnv
 
 ASKED = -1
 """Value of an agent's ``stopping`` where a callback has asked for the end; signals are above 0."""
+
+MEAN = f"{RETURN}mean"
+"""By what evaluations are compared to find the best, where it is among their metrics."""
 
 
 class Callback:
@@ -254,6 +259,8 @@ class AfterUpdate:
             rates = self._hooks.win_rates(agent, now, last=last)
             if rates:
                 self._logger.add_row(now, dict(rates))
+                name = f"{WIN_RATE}mean"
+                self._keep_best(agent, name, rates.get(name, math.nan))
 
     def _evaluate(self, now: int, agent: Run) -> bool:
         """Evaluate where a multiple of ``evaluate_every`` was passed; whether the end was asked."""
@@ -267,11 +274,21 @@ class AfterUpdate:
         if not metrics:
             return False
         self._logger.add_row(now, {f"evaluation/{name}": x for name, x in metrics.items()})
+        name = MEAN if MEAN in metrics else next(iter(metrics))
+        # Returns of sides that learn from each other add up to zero however good they are: there
+        # win rates tell the best (``_measure``).
+        if name != MEAN or not adds_up_to_zero(metrics):
+            self._keep_best(agent, name, metrics[name])
         asked = False
         for callback in self._hooks.callbacks:
             with _naming(callback, "after_evaluation"):
                 asked |= _asks(callback.after_evaluation(now, dict(metrics), agent))
         return asked
+
+    def _keep_best(self, agent: Run, name: str, value: float) -> None:
+        """Save the state where no evaluation before came to more."""
+        if self.checkpointer is not None and math.isfinite(value):
+            self.checkpointer.save_best(agent.learned_step, agent, name, value)
 
     def end(self, agent: Run) -> None:
         """Save the last state."""

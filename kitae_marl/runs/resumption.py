@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kitae_marl.config.run import Config, differences
 from kitae_marl.errors import CheckpointIncompatibleError, ConfigError
@@ -17,7 +17,9 @@ FIXED = ("env_id", "env_kwargs", "groups", "algo", "seed", "n_envs")
 """Settings that every run keeps, beside those that its algorithm declares ``FIXED``."""
 
 
-def load(agent: Run, path: Path, *, step: int | None, exact: bool, show: bool) -> None:
+def load(
+    agent: Run, path: Path, *, step: int | Literal["best"] | None, exact: bool, show: bool
+) -> None:
     """Load a checkpoint into an agent that is to go on with a run.
 
     Args:

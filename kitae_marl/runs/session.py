@@ -9,8 +9,9 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from kitae_marl.config.counts import read_keep
 from kitae_marl.data.groups import require_spaces
 from kitae_marl.errors import CheckpointWriteError, ConfigError, TrainingDivergedError
 from kitae_marl.loops import devices
@@ -68,6 +69,7 @@ def train(
             for agent, path in zip(agents, paths, strict=True):
                 if path is not None:
                     _take_folder(held, path, goes_on=goes_on, overwrite=overwrite)
+                    held.enter_context(_leaving_no_failed_start(path))
                     _describe(agent, path, env)
                     write_copies(path, hooks.opponents)
                     if agent.origin is not None:
@@ -81,7 +83,7 @@ def resume(
     env: Any,
     run_dir: str | Path,
     *,
-    step: int | None,
+    step: int | Literal["best"] | None,
     exact: bool,
     show: bool,
     hooks: Hooks = NO_HOOKS,
@@ -260,7 +262,10 @@ class Session:
         summaries = []
         for k in range(len(self._agents)) if runs is None else runs:
             path = self._paths[k]
-            summaries.append(_summary(self._agents[k], self._loggers[k], wall, self._start))
+            summary = _summary(self._agents[k], self._loggers[k], wall, self._start)
+            keeper = self._followers[k].checkpointer
+            best = keeper and keeper.best()
+            summaries.append(summary if best is None else {**summary, "best": best._asdict()})
             if path is not None:
                 _write_summary(path, summaries[-1])
         return summaries
@@ -315,6 +320,16 @@ def _take_folder(held: ExitStack, path: Path, *, goes_on: bool, overwrite: bool)
         folders.create_run(path, overwrite=overwrite)
 
 
+@contextmanager
+def _leaving_no_failed_start(path: Path) -> Iterator[None]:
+    """Remove the folder of a run that an error ends before its first update: it blocks no name."""
+    try:
+        yield
+    except Exception:
+        folders.remove_nothing(path)
+        raise
+
+
 def _describe(agent: Run, path: Path, env: Any) -> None:
     """Write the agents, and the config with the place where the games run.
 
@@ -351,6 +366,7 @@ def _checkpointer(agent: Run, path: Path, logger: Logger) -> RunCheckpointer:
         path / "checkpoints",
         save_every=agent.config.save_every,
         num_envs=agent.config.n_envs,
+        keep=read_keep(agent.config.keep),
         on_failure=lambda count: logger.add_scalar("faults/checkpoint_failures", count, 0),
     )
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from kitae_marl.config.counts import read_count
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import MAX_CONFIG_BYTES, Config
 from kitae_marl.errors import ConfigError
@@ -100,6 +101,10 @@ BAD = [
     ("env_steps", 0),
     ("env_steps", 10**12),
     ("save_every", "often"),
+    ("keep", 0),
+    ("keep", "some"),
+    ("keep", True),
+    ("keep", "every:1k"),
     ("ppo.n_steps", 0),
     ("ppo.n_epochs", 1.5),
     ("ppo.n_minibatches", 3),
@@ -158,3 +163,15 @@ def test_configs_that_are_no_text(text):
 def test_a_run_folder_with_absurdly_many_environments():
     with pytest.raises(ConfigError, match=r"n_envs: expected at most 1048576, got 10{12}\."):
         Config.from_json('{"n_envs": 1000000000000}')
+
+
+def test_whole_numbers_may_be_floats():
+    config = Config(env_steps=1e6, save_every=2e4, keep="every:50k")  # type: ignore[arg-type]
+    assert (config.env_steps, type(config.env_steps), config.save_every) == (10**6, int, 20_000)
+    assert Config.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize("text", ["", "k", "1.5", "1e-3", "5 M", "1e999", "0x10", "5MM", "five"])
+def test_what_is_no_whole_number(text):
+    with pytest.raises(ValueError, match="expected a whole number such as"):
+        read_count(text)

@@ -100,6 +100,9 @@ class TestBothLoops:
         assert played[-1] == config.env_steps
         with open(tmp_path / "run" / "metrics.csv") as file:
             rows = list(csv.DictReader(file))
+        kept = json.loads((tmp_path / "run" / "checkpoints" / "best.json").read_text())
+        assert kept == {"env_step": played[-1], "metric": "score", "value": float(len(played))}
+        assert Agent.load(tmp_path / "run", step="best").env_steps == played[-1]
         scores = [(int(r["step"]), float(text)) for r in rows if (text := r["evaluation/score"])]
         assert scores == [(step, index + 1.0) for index, step in enumerate(played)]
         row, newest = rows[-2], record.told[-2][2]  # that of the last update

@@ -13,12 +13,14 @@ import jax
 import numpy as np
 import pytest
 
+from kitae_marl.config.counts import read_keep
 from kitae_marl.errors import (
     CheckpointCorruptError,
     CheckpointIncompatibleError,
     CheckpointWriteError,
     NoCheckpointError,
 )
+from kitae_marl.runs.store.best import Best
 from kitae_marl.runs.store.checkpoint import KEEP, RunCheckpointer, RunState, describe_leaves
 from kitae_marl.types import TrainState
 
@@ -378,3 +380,50 @@ class TestIncompatible:
         )
         with pytest.raises(CheckpointIncompatibleError, match="expected float64"):
             checkpoints(copy).restore(wide)
+
+
+class Saved:
+    """An agent at a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def run_state(self) -> RunState:
+        return make_state(self.step)
+
+
+class TestWhichStay:
+    @pytest.mark.parametrize(
+        ("keep", "kept"), [("all", [1, 2, 3, 4, 5, 6]), (2, [5, 6]), ("every:2", [2, 4, 5, 6])]
+    )
+    def test_as_many_as_were_asked_for(self, tmp_path, keep, kept):
+        keeper = RunCheckpointer(tmp_path, save_every=1, num_envs=1, keep=read_keep(keep))
+        for step in range(1, 7):
+            keeper.write(make_state(step))
+        assert keeper.steps() == kept
+
+    def test_the_best_stays_until_another_is_as_good(self, tmp_path):
+        keeper = RunCheckpointer(tmp_path, save_every=1, num_envs=2, keep=read_keep(1))
+        with pytest.raises(NoCheckpointError, match="--eval-every"):
+            keeper.step_of("best")
+        values = {1: 0.0, 2: 3.0, 3: 2.0, 4: 1.0}
+        saved = [keeper.save_best(k, Saved(k), "return/mean", x) for k, x in values.items()]
+        keeper.write(make_state(5))
+        assert (saved, keeper.steps(), keeper.step_of("best")) == ([1, 1, 0, 0], [4, 10], 4)
+        assert same(keeper.restore(make_state(0), "best"), make_state(2))
+        assert keeper.save_best(6, Saved(6), "return/mean", 3.0)
+        assert (keeper.steps(), keeper.best()) == ([12], Best(12, "return/mean", 3.0))
+
+    def test_a_run_that_goes_back_behind_its_best_has_none(self, tmp_path):
+        keeper = write(tmp_path, 1)
+        keeper.save_best(3, Saved(3), "score", 1.0)
+        keeper.write(make_state(2))
+        assert (keeper.steps(), keeper.best()) == ([1, 2], None)
+        assert keeper.save_best(3, Saved(3), "score", 0.5)
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"env_step": 1, "metric": 2, "value": 3}'])
+    def test_a_damaged_note_of_the_best_is_none(self, tmp_path, text):
+        keeper = write(tmp_path, 1)
+        (tmp_path / "best.json").write_text(text)
+        assert keeper.best() is None
+        assert keeper.save_best(2, Saved(2), "score", -1.0)

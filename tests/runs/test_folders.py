@@ -107,12 +107,42 @@ def test_a_run_is_replaced_only_when_asked(tmp_path):
     path = tmp_path / "run"
     folders.create_run(path)
     (path / contents.CONFIG_FILE).write_text("{}")
-    (path / "checkpoints").mkdir()
+    (path / "checkpoints" / "step_8").mkdir(parents=True)
     with pytest.raises(RunExistsError, match=r"--resume.*--overwrite"):
         folders.create_run(path)
     assert (path / "checkpoints").exists()
     folders.create_run(path, overwrite=True)
     assert list(path.iterdir()) == []
+
+
+@pytest.mark.parametrize("traces", [(), ("checkpoints/step_0",), ("logs", "seats")])
+def test_a_run_that_learned_nothing_blocks_no_name(tmp_path, traces):
+    path = tmp_path / "run"
+    folders.create_run(path)
+    contents.write_config(path, Config())
+    (path / "metrics.csv").write_text("step\n")
+    for trace in traces:
+        (path / trace).mkdir(parents=True)
+    assert folders.is_unused(path)
+    with files.locked(path):
+        assert not folders.is_unused(path)
+    folders.create_run(path)
+    assert list(path.iterdir()) == []
+
+
+@pytest.mark.parametrize("trace", ["checkpoints/step_8", "checkpoints/8", "notes", "metrics"])
+def test_what_has_learned_something_does(tmp_path, trace):
+    path = tmp_path / "run"
+    folders.create_run(path)
+    contents.write_config(path, Config())
+    if trace == "metrics":
+        (path / "metrics.csv").write_text("step,return/mean\n16,0.5\n")
+    else:
+        (path / trace).mkdir(parents=True)
+    assert not folders.is_unused(path)
+    folders.remove_nothing(path)
+    with pytest.raises(RunExistsError):
+        folders.create_run(path)
 
 
 def test_a_folder_that_is_no_run_is_never_deleted(tmp_path):

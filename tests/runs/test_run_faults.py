@@ -27,6 +27,7 @@ from command_line import ENVIRONMENT, GAME, command, program, start, wait_until
 from compiled_runs import config as compiled_config
 from compiled_runs import make as make_compiled
 from run_folders import checkpoint, digests, logged, same_folder, saved
+from small_games import Clock
 
 from kitae_marl import algos
 from kitae_marl.__main__ import _report
@@ -37,6 +38,7 @@ from kitae_marl.errors import (
     CheckpointIncompatibleError,
     CheckpointWriteError,
     ConfigError,
+    EnvError,
     NoCheckpointError,
     RunLockedError,
     TrainingDivergedError,
@@ -52,6 +54,7 @@ from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.files import LOCK, locked
 from kitae_marl.runs.store.listing import list_runs
 from kitae_marl.runs.terminal import PlainDisplay
+from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("quick_compilation")]
 LENGTH = CONFIG.ppo.n_steps
@@ -730,3 +733,16 @@ def test_a_closed_loop_that_a_thread_called_is_not_worth_a_traceback(monkeypatch
     for other, at in others:
         _report(SimpleNamespace(exc_value=other, exc_traceback=at))
     assert [(unraisable.exc_value, unraisable.exc_traceback) for unraisable in told] == others
+
+
+class Exploding(Clock):
+    def step(self, actions: Any) -> Any:
+        raise RuntimeError("boom")
+
+
+def test_a_run_that_fails_at_its_first_step_leaves_nothing(tmp_path):
+    path = tmp_path / "run"
+    env = SubProcVecParallelEnv([Exploding] * N_ENVS, n_workers=0)
+    with pytest.raises(EnvError, match="boom"):
+        Agent(env, CONFIG).train(env, path, show=False)
+    assert not path.exists()

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from kitae_marl.cli.options.fields import Step
 from kitae_marl.config.run import FROZEN, Config
 from kitae_marl.data.groups import first_match, require_spaces
 from kitae_marl.errors import ConfigError
-from kitae_marl.runs.store.contents import read_config
+from kitae_marl.runs.store.contents import CHECKPOINTS, read_config
 from kitae_marl.runs.store.search import find_runs
 from kitae_marl.runs.store.seats import SeatCopy, read_copies
 from kitae_marl.types import Policy
@@ -111,7 +112,8 @@ def find_all(
                 config = dataclasses.replace(
                     config, backend="auto", max_episode_steps=max_episode_steps
                 )
-            how = {"n_workers": None, "backend": "auto", "save_every": 1, "strict_bounds": False}
+            how = {"n_workers": None, "backend": "auto", "strict_bounds": False}
+            how |= {"save_every": 1, "keep": 1}
             same = dataclasses.replace(config, seed=0, **how).to_json()
             opponents = [(pattern, copy and copy.sha256) for pattern, copy in copies.items()]
             same += json.dumps(opponents)  # who played against others has played another game
@@ -221,10 +223,32 @@ def trust_own_code(path: Path, allow_import: bool) -> None:
     import_registered(config)
 
 
+def checkpoint_step(path: Path, step: Step) -> int | None:
+    """Return the environment step of the checkpoint that is meant, made sure to be there.
+
+    Raises:
+        NoCheckpointError: if there is none.
+    """
+    if step is None:
+        return None
+    from kitae_marl.runs.store.checkpoint import RunCheckpointer
+
+    n_envs = read_config(path).n_envs
+    keeper = RunCheckpointer(path / CHECKPOINTS, save_every=1, num_envs=n_envs)
+    found = keeper.step_of(step)
+    keeper.path(found)
+    return found
+
+
 def load_policy(
-    path: Path, env: VecParallelEnv, *, sample: bool, allow_import: bool = False
+    path: Path,
+    env: VecParallelEnv,
+    *,
+    step: Step = None,
+    sample: bool,
+    allow_import: bool = False,
 ) -> Policy:
-    """Load the agent of a run as a policy for all agents of these environments.
+    """Load the agent of a run, as of a checkpoint, as a policy for the agents of environments.
 
     Raises:
         ConfigError: if it does not know one of them, or was trained by code that is to be imported
@@ -235,7 +259,7 @@ def load_policy(
     from kitae_marl.selfplay.seats import policy_for
 
     trust_own_code(path, allow_import)
-    agent, agents = Agent.load(path), list(env.possible_agents)
+    agent, agents = Agent.load(path, step=step), list(env.possible_agents)
     unknown = [name for name in agents if name not in agent.possible_agents]
     if unknown:
         try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kitae_marl.cli.commands.loading import (
     GameSetup,
     SeedRuns,
+    checkpoint_step,
     find_all,
     load_policy,
     open_game,
@@ -62,7 +63,7 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
         **_how_played(game, options),
         **own,
         "each": [
-            {"run_dir": str(path), **one.summary()}
+            {"run_dir": str(path), "step": checkpoint_step(path, options.step), **one.summary()}
             for path, one in zip(group.paths, evaluations, strict=True)
         ],
         "random": references.random.summary(),
@@ -79,7 +80,8 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
 
 def _how_played(game: GameSetup, options: PlayingRuns) -> dict[str, Any]:
     """Say what was played and how, as JSON."""
-    return {**game.as_json(), "against": options.against, "sample": options.sample}
+    how = {"against": options.against, "sample": options.sample, "step": options.step}
+    return {**game.as_json(), **how}
 
 
 def _how_in_words(options: PlayingRuns) -> str:
@@ -87,6 +89,8 @@ def _how_in_words(options: PlayingRuns) -> str:
     actions = "most probable actions (--sample: as in training)"
     if options.sample:
         actions = "actions sampled as in training"
+    if options.step is not None:
+        actions += f", checkpoint {options.step}"
     return f"{actions}; each side against {options.against}" if options.against else actions
 
 
@@ -295,12 +299,17 @@ def _play_all(
     group: SeedRuns, protocol: EvaluationProtocol, env: VecParallelEnv, options: PlayingRuns
 ) -> list[Evaluation]:
     """Play with the agent of each run."""
-    return [protocol.play(_policy(path, env, options), env) for path in group.paths]
+    steps = [checkpoint_step(path, options.step) for path in group.paths]  # missing: before play
+    return [
+        protocol.play(_policy(path, env, options, step), env)
+        for path, step in zip(group.paths, steps, strict=True)
+    ]
 
 
-def _policy(path: Path, env: VecParallelEnv, options: PlayingRuns) -> Policy:
+def _policy(path: Path, env: VecParallelEnv, options: PlayingRuns, step: int | None) -> Policy:
     """Load a run as a policy, with what the options say of sampling and importing."""
-    return load_policy(path, env, sample=options.sample, allow_import=options.allow_import)
+    trust = options.allow_import
+    return load_policy(path, env, step=step, sample=options.sample, allow_import=trust)
 
 
 def _protocol(game: GameSetup, env: VecParallelEnv, options: PlayingRuns) -> EvaluationProtocol:
@@ -323,7 +332,7 @@ def _protocol(game: GameSetup, env: VecParallelEnv, options: PlayingRuns) -> Eva
         opponent = oracle.make(env)
     elif options.against is not None:
         path = find_run(options.against, options.runs_dir)
-        opponent = _policy(path, env, options)
+        opponent = _policy(path, env, options, None)
     return EvaluationProtocol(options.episodes, options.seeds, opponent)
 
 

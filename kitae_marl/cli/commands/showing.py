@@ -13,6 +13,7 @@ import numpy as np
 from kitae_marl.cli.commands.loading import (
     GameSetup,
     SeedRuns,
+    checkpoint_step,
     find_all,
     load_policy,
     open_game,
@@ -113,7 +114,9 @@ def _film(
     from kitae_marl.evaluation import play_frames
     from kitae_marl.evaluation.films import captioned, shrunk
 
-    policy = load_policy(path, env, sample=options.sample, allow_import=options.allow_import)
+    policy = load_policy(
+        path, env, step=options.step, sample=options.sample, allow_import=options.allow_import
+    )
     try:
         for shot in play_frames(policy, env, n_episodes=options.episodes, seed=options.seed):
             title = f"{path.name}  episode {shot.episode + 1}  step {shot.step}"
@@ -146,7 +149,9 @@ def plot(options: Plot) -> dict[str, Any]:
         for curve in panel.curves:
             n_runs, name = counted(len(curve.runs), "run"), curve.label
             name += f" {panel.metric}" if len(panels) > 1 and panel.metric not in name else ""
-            say(f"  {name:24s} {n_runs}, at the end {curve.middle()[-1]:.3f}")
+            heights = zip(curve.marks, curve.at_marks(), strict=True)
+            marked = "".join(f", at step {step} {height:.3f}" for step, height in heights)
+            say(f"  {name:24s} {n_runs}, at the end {curve.middle()[-1]:.3f}{marked}")
     say("at the end: mean over the updates of a curve's last point (--points); IQM over runs")
     for name, value in panels[0].references.items():
         say(f"  {name:24s} {value:.3f}")
@@ -157,7 +162,13 @@ def plot(options: Plot) -> dict[str, Any]:
         "definition": panels[0].definition,
         "references": panels[0].references,
         "curves": [
-            {"name": c.label, "step": c.step.tolist(), "iqm": c.middle().tolist()} for c in drawn
+            {
+                "name": c.label,
+                "step": c.step.tolist(),
+                "iqm": c.middle().tolist(),
+                "marks": dict(zip(c.marks, c.at_marks().tolist(), strict=True)),
+            }
+            for c in drawn
         ],
     }
 
@@ -169,10 +180,15 @@ def _panels(
     from kitae_marl.evaluation.curves import make_curve, metric_definition
     from kitae_marl.evaluation.plots import Panel
 
+    chosen = [[checkpoint_step(path, options.step) for path in g.paths] for g in gathered]
+    marks = [[step for step in steps if step is not None] for steps in chosen]
+
     def curves(metric: str, named: bool) -> list[Curve]:
         return [
-            make_curve(f"{g.name} {metric}" if named else g.name, g.paths, metric, options.points)
-            for g in gathered
+            make_curve(
+                f"{g.name} {metric}" if named else g.name, g.paths, metric, options.points, marked
+            )
+            for g, marked in zip(gathered, marks, strict=True)
         ]
 
     if len(metrics) == 1:

@@ -202,6 +202,12 @@ def _result(summary: dict[str, Any], path: Path, **more: Any) -> dict[str, Any]:
     say(f"done: {summary['env_steps']} steps, {summary['env_steps_per_s']:.0f} env steps/s")
     say(f"return per episode, last {WINDOW} episodes: {in_words(summary['returns'])}")
     kept = {key: summary[key] for key in contents.COUNTS}
+    if best := summary.get("best"):
+        more["best"] = best
+        say(
+            f"best evaluation: {best['metric']} {best['value']:.2f} at step {best['env_step']} "
+            "(--step best plays it)"
+        )
     rates = summary.get("win_rates")
     if rates:
         shown = ", ".join(f"{name} {rate:.0%}" for name, rate in rates.items() if name != "mean")
@@ -363,7 +369,7 @@ def _run_folder(options: Train) -> Path:
     path = options.path(name)
     number = 2
     new = options.run is None and not (options.resumes or options.overwrite)
-    while new and path.exists():
+    while new and not folders.is_unused(path):
         path = options.path(f"{name}-{number}")
         number += 1
     return path

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
 
+from kitae_marl.config.counts import read_count
 from kitae_marl.config.learner import Sharing
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "GameId",
     "GameIds",
     "JsonObject",
+    "KeepSetting",
     "OwnSettings",
     "Positional",
     "RunName",
     "RunNames",
+    "Step",
     "arg",
 ]
 
@@ -42,6 +45,36 @@ def _json_object(text: list[str]) -> dict[str, Any]:
     return value
 
 
+def _step(text: list[str]) -> int | Literal["best"] | None:
+    """Read which checkpoint of a run is meant."""
+    if text[0] in ("best", "None"):
+        return "best" if text[0] == "best" else None
+    try:
+        return read_count(text[0])
+    except ValueError:
+        raise ValueError(f"expected an environment step or best, got {text[0]!r}") from None
+
+
+Step = Annotated[
+    int | Literal["best"] | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="STEP|best",
+        instance_from_str=_step,
+        is_instance=lambda value: value is None or isinstance(value, int) or value == "best",
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+KeepSetting = Annotated[
+    int | str,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="all|N|every:N",
+        instance_from_str=lambda text: int(text[0]) if text[0].isdecimal() else text[0],
+        is_instance=lambda value: isinstance(value, int | str),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
 JsonObject = Annotated[
     dict[str, Any],
     tyro.constructors.PrimitiveConstructorSpec(
@@ -103,4 +136,18 @@ def _sharing_rule(info: Any) -> tyro.constructors.PrimitiveConstructorSpec[Any] 
         instance_from_str=_sharing,
         is_instance=lambda value: isinstance(value, bool | dict),
         str_from_instance=lambda value: [json.dumps(value)],
+    )
+
+
+@REGISTRY.primitive_rule
+def _count_rule(info: Any) -> tyro.constructors.PrimitiveConstructorSpec[Any] | None:
+    """Read whole numbers also where they are written as 1e6, 500k or 5M."""
+    if info.type is not int:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda text: read_count(text[0]),
+        is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
     )

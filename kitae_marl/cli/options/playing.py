@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from kitae_marl.cli.options.fields import GameIds, JsonObject, Positional, RunName, RunNames, arg
+from kitae_marl.cli.options.fields import (
+    GameIds,
+    JsonObject,
+    Positional,
+    RunName,
+    RunNames,
+    Step,
+    arg,
+)
 
 Seeds = Annotated[tuple[int, ...], arg(aliases=["--seed"])]
 
@@ -33,6 +41,9 @@ class Playing:
 class PlayingRuns(Playing):
     """What all commands that play with trained agents have in common."""
 
+    step: Step = None
+    """Environment step of the runs' checkpoint, or ``best``: the one that an evaluation during
+    training (``--eval-every``) found best; None: the newest."""
     sample: bool = False
     """Sample actions as in training, instead of taking the most probable ones."""
     seats: JsonObject = field(default_factory=dict)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kitae_marl.cli.options.fields import JsonObject, Positional, RunName, RunNames
+from kitae_marl.cli.options.fields import JsonObject, Positional, RunName, RunNames, Step
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class Watch:
     """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds."""
     out: Path = Path("watch.gif")
     """File to write: .gif, or .mp4 with the extra kitae-marl[video]."""
+    step: Step = None
+    """Environment step of the checkpoint, or ``best``: the one that an evaluation during training
+    (``--eval-every``) found best; None: the newest."""
     fps: float | None = None
     """Frames a second; None: as the game says."""
     plain: bool = False
@@ -54,6 +57,8 @@ class Plot:
     against random and the return of each side."""
     band: Literal["range", "interval"] = "range"
     """Band around several runs: lowest to highest, or the 95 % interval of the IQM."""
+    step: Step = None
+    """Mark the checkpoint of an environment step, or the ``best``, and say what it came to."""
     points: int = 100
     """Points of a curve; each is a mean over the updates in its part of the steps."""
     measure: int = 0
@@ -78,8 +83,9 @@ class Export:
     """Path of a run folder, or name of a run in the runs folder."""
     out: Path = Path("policy.npz")
     """File to write, .npz; the module stands beside it, under the same name with .py."""
-    step: int | None = None
-    """Environment step of the checkpoint; None: the newest."""
+    step: Step = None
+    """Environment step of the checkpoint, or ``best``: the one that an evaluation during training
+    (``--eval-every``) found best; None: the newest."""
     allow_import: bool = False
     """Import the algorithm that a run names as ``module:name``."""
     runs_dir: Path = Path("runs")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from kitae_marl.cli.options.fields import JsonObject, OwnSettings, Positional, arg
+from kitae_marl.cli.options.fields import JsonObject, KeepSetting, OwnSettings, Positional, arg
 from kitae_marl.config.checks import require_count
+from kitae_marl.config.counts import NEWEST
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, UnsafePathError
 
@@ -28,6 +29,9 @@ class Train(Config):
     groups: JsonObject = field(default_factory=dict)
     """Agents that are to share a network, by name of their group: ``{"team": ["alice", "bob"]}``,
     by name or by pattern (``"*_red"``); all others by spaces and name before a number."""
+    keep: KeepSetting = NEWEST
+    """Checkpoints that stay: that many, the newest; ``all``; or ``every:500k``, for good the first
+    at or after each 500,000 steps. The one that was evaluated best stays beside them."""
     own: OwnSettings = field(default_factory=dict)
     """Settings of an algorithm of your own, by name: ``{"learning_rate": 0.1}``."""
     init: str | None = None
@@ -36,7 +40,8 @@ class Train(Config):
     callback: tuple[str, ...] = ()
     """Callbacks as module:name, classes or objects derived from ``kitae_marl.Callback``."""
     eval_every: int | None = None
-    """Environment steps between two evaluations of the most probable actions; none: never."""
+    """Environment steps between two evaluations of the most probable actions; none: never. The
+    checkpoint that was evaluated best is kept: ``--step best`` plays it."""
     eval_episodes: int | None = None
     """Whole episodes of one evaluation, 32 if not given."""
     run: str | None = None

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from kitae_marl.config.counts import NEWEST, Kept
 from kitae_marl.errors import (
     CheckpointCorruptError,
     CheckpointError,
     CheckpointWriteError,
     NoCheckpointError,
 )
+from kitae_marl.runs.store.best import BEST, Best, forget_best, read_best, write_best
 from kitae_marl.runs.store.contents import step_folder, step_of_folder
 from kitae_marl.runs.store.manifest import (
     MAX_BYTES,
@@ -32,8 +34,10 @@ from kitae_marl.runs.store.manifest import (
     require_leaves,
 )
 
-KEEP = 3
-"""Checkpoints kept in a run folder, the newest ones."""
+KEEP = NEWEST
+"""Checkpoints kept in a run folder where nothing else is said, the newest ones."""
+NEWEST_ONES = Kept(KEEP)
+"""The setting that says so."""
 INCOMPLETE = ".orbax-checkpoint-tmp"
 """Part of the name of a checkpoint that is being written, or was when its process ended."""
 
@@ -66,6 +70,7 @@ class RunCheckpointer:
         folder: the folder; made at the first save.
         save_every: environment steps between two saves.
         num_envs: environment steps in one joint step of the run.
+        keep: which checkpoints stay; the one that was evaluated best stays beside them.
         on_failure: called with the number of saves that have failed so far, at each that fails.
 
     Attributes:
@@ -78,11 +83,13 @@ class RunCheckpointer:
         *,
         save_every: int,
         num_envs: int,
+        keep: Kept = NEWEST_ONES,
         on_failure: Callable[[int], None] = lambda count: None,
     ) -> None:
         self.folder = folder.resolve()
         self.save_every = save_every
         self.num_envs = num_envs
+        self.keep = keep
         self.on_failure = on_failure
         self._failures = 0
         self._tried_step = -1  # that of the last save, also of one that failed
@@ -105,15 +112,69 @@ class RunCheckpointer:
             self._tried_step = max((old for old in self.steps() if old < env_step), default=0)
         if env_step - self._tried_step < self.save_every:
             return False
+        return self._try_to_write(env_step, agent) is not None
+
+    def save_best(self, step: int, agent: Any, metric: str, value: float) -> bool:
+        """Save the agent's run state if no evaluation before was better; it stays while it is best.
+
+        Args:
+            step: joint steps done.
+            agent: whose ``run_state()`` is saved.
+            metric: what evaluations are compared by.
+            value: what this one came to; larger is better.
+
+        Returns:
+            Whether it is the best one, and was written; where the disk refuses there is a warning.
+        """
+        best = self.best()
+        if best is not None and not best.is_beaten(metric, value):
+            return False
+        env_step = step * self.num_envs
+        if self._try_to_write(env_step, agent) is None:
+            return False
+        try:
+            write_best(self.folder, Best(env_step, metric, value))
+            self._remove_others(self._by_step(), env_step)  # the best before, if it is old
+        except OSError as error:
+            warnings.warn(f"the best checkpoint could not be named: {error}.", stacklevel=2)
+            return False
+        return True
+
+    def best(self) -> Best | None:
+        """Return the best evaluation, None where there is none or its checkpoint has gone."""
+        best = read_best(self.folder)
+        return best if best is not None and best.env_step in self._by_step() else None
+
+    def step_of(self, step: int | str) -> int:
+        """Return the environment step that a person means: a number, or ``best``.
+
+        Raises:
+            NoCheckpointError: for ``best`` where no evaluation during training has named one.
+            ValueError: for another text.
+        """
+        if not isinstance(step, str):
+            return step
+        if step != BEST:
+            raise ValueError(f"expected an environment step or {BEST!r}, got {step!r}.")
+        best = self.best()
+        if best is None:
+            raise NoCheckpointError(
+                f"no best checkpoint in {self.folder}: training names one where it evaluates "
+                f"(--eval-every); there are {self.steps()}.",
+                str(self.folder),
+            )
+        return best.env_step
+
+    def _try_to_write(self, env_step: int, agent: Any) -> Path | None:
+        """Save the agent's run state; where the disk refuses, warn and return None."""
         self._tried_step = env_step
         try:
-            self.write(agent.run_state())
+            return self.write(agent.run_state())
         except CheckpointWriteError as error:
             self._failures += 1
             warnings.warn(f"{error} Training goes on.", stacklevel=2)
             self.on_failure(self._failures)
-            return False
-        return True
+            return None
 
     def write(self, run_state: RunState) -> Path:
         """Save one RunState now, in place of a damaged checkpoint of the same step.
@@ -142,11 +203,20 @@ class RunCheckpointer:
                 raise CheckpointWriteError(self._refusal(run_state, error), str(target)) from error
         self._tried_step = step
         complete = self._by_step()
-        kept = [path for old, path in complete.items() if old <= step][-KEEP:]
-        for _, path in self._complete():
-            if path not in kept:
-                shutil.rmtree(path, ignore_errors=True)
+        self._remove_others(complete, step)
         return complete[step]
+
+    def _remove_others(self, complete: dict[int, Path], step: int) -> None:
+        """Remove the checkpoints that need not stay, and those after this step."""
+        kept = self.keep.of([old for old in complete if old <= step])
+        best = read_best(self.folder)
+        if best is not None and best.env_step > step:
+            forget_best(self.folder)
+        elif best is not None:
+            kept.add(best.env_step)
+        for old, path in self._complete():
+            if old not in kept or path != complete[old]:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _write(self, run_state: RunState, target: Path) -> None:
         """Write a checkpoint and rename it."""
@@ -231,14 +301,14 @@ class RunCheckpointer:
             )
         return complete[step]
 
-    def restore(self, template: RunState, step: int | None = None) -> RunState:
+    def restore(self, template: RunState, step: int | str | None = None) -> RunState:
         """Read a checkpoint back, every leaf verified.
 
         Args:
             template: a RunState of the same structure, shapes and dtypes; its values don't matter.
                 The games are read back only where its ``game`` is not ``()``.
-            step: environment step of the checkpoint; None: the newest that can be read, older ones
-                being tried, with a warning each, where the newest is damaged.
+            step: environment step of the checkpoint, or ``best``; None: the newest that can be
+                read, older ones being tried, with a warning each, where the newest is damaged.
 
         Raises:
             NoCheckpointError: if there is none, or all are damaged.
@@ -246,7 +316,7 @@ class RunCheckpointer:
             CheckpointIncompatibleError: if the checkpoint has other leaves than the template.
         """
         if step is not None:
-            return self._read(template, step)
+            return self._read(template, self.step_of(step))
         for candidate in reversed(self.steps()):
             try:
                 return self._read(template, candidate)

@@ -8,12 +8,30 @@ from pathlib import Path
 
 from kitae_marl.config.run import Config
 from kitae_marl.errors import RunExistsError, UnsafePathError
-from kitae_marl.runs.store.contents import CONFIG_FILE, is_run
-from kitae_marl.runs.store.files import LOCK, require_folder
-from kitae_marl.runs.store.sets import SET_FILE, is_set, member_name
+from kitae_marl.runs.store.contents import (
+    AGENTS_FILE,
+    BOARD,
+    CHECKPOINTS,
+    CONFIG_FILE,
+    INIT_FILE,
+    SEATS,
+    SEATS_FILE,
+    SUMMARY_FILE,
+    is_run,
+    step_of_folder,
+)
+from kitae_marl.runs.store.files import LOCK, holder, require_folder
+from kitae_marl.runs.store.metrics import METRICS_FILE, STEP, last_values
+from kitae_marl.runs.store.sets import SET_FILE, is_set, member_name, read_set
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What runs and sets may be called: nothing that a shell or a path takes for something else."""
+
+RUN_PARTS = (
+    *(CONFIG_FILE, AGENTS_FILE, INIT_FILE, SUMMARY_FILE, METRICS_FILE),
+    *(BOARD, CHECKPOINTS, SEATS, SEATS_FILE),
+)
+"""All that a run's folder may hold."""
 
 
 def run_path(runs_dir: str | Path, name: str) -> Path:
@@ -51,18 +69,38 @@ def member(path: Path, seed: int) -> Path:
     return run_path(path, member_name(seed))
 
 
+def came_to_nothing(path: Path) -> bool:
+    """Whether a folder holds a run, or a set of runs, that ended before it had learned anything.
+
+    It may have a checkpoint of step 0, of a run that was stopped while it was compiled; a folder
+    that holds anything else than parts of a run is not looked upon as one.
+    """
+    held = {part.name for part in path.iterdir()}
+    if is_set(path):
+        members = {member_name(seed) for seed in read_set(path)} & held
+        return held <= {SET_FILE, LOCK, *members} and all(
+            came_to_nothing(path / name) for name in members
+        )
+    if not held <= {*RUN_PARTS, LOCK} or not is_run(path):
+        return False
+    folder = path / CHECKPOINTS
+    begun = folder.is_dir() and any(step_of_folder(p.name, 1) for p in folder.iterdir())
+    return not begun and last_values(path / METRICS_FILE, STEP)[0] == 0
+
+
 def require_free(path: Path, *, overwrite: bool = False) -> None:
     """Make sure that a run may be made in a folder; nothing is changed.
 
     Raises:
-        RunExistsError: if the folder holds a run and ``overwrite`` is False, or holds other things.
+        RunExistsError: if the folder holds a run that has learned something and ``overwrite`` is
+            False, or holds other things.
         ValueError: if it may not be written, or made.
     """
     if path.exists() and not path.is_dir():
         raise RunExistsError(f"{path} is a file; choose another name or remove it yourself.")
     require_folder(path)
     held = {part.name for part in path.iterdir()} - {LOCK} if path.exists() else set()
-    if not held or (held == {SET_FILE} and is_set(path)):  # a set that began nothing is free
+    if not held or came_to_nothing(path):
         return
     if not is_run(path) and not is_set(path):
         raise RunExistsError(
@@ -73,6 +111,19 @@ def require_free(path: Path, *, overwrite: bool = False) -> None:
             f"{path} already holds a run; continue it (--resume, Agent.resume), replace it "
             "(--overwrite, overwrite=True), or choose another name (--run)."
         )
+
+
+def is_unused(path: Path) -> bool:
+    """Whether nothing is lost by a run of this name, and nobody is at work in the folder."""
+    if not path.exists():
+        return True
+    return path.is_dir() and came_to_nothing(path) and not holder(path)
+
+
+def remove_nothing(path: Path) -> None:
+    """Remove the folder of a run that came to nothing; others stay, and so does what is no run."""
+    if path.is_dir() and came_to_nothing(path):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def create_run(path: Path, *, overwrite: bool = False) -> None:
