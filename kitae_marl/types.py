@@ -216,6 +216,15 @@ class RunWriter(Writer, Protocol):
         ...
 
 
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A writer that measures speed, and leaves out of it what is done but once."""
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave time that was spent on compiling out of speeds and of what they foretell."""
+        ...
+
+
 class Checkpointer(Protocol):
     """Keeps the state of a run. ``save`` is called after every update that was not skipped; of
     compiled games between two chunks of updates.

@@ -272,7 +272,10 @@ def train_in_chunks(
     alone = jax.process_count() == 1
     patience = STOP_SECONDS if alone else math.inf
     try:
-        loop = CompiledLoop(env.game, agents, seeds, start_step, lambda: alone and is_stopping())
+        with compiling.announced("the training program", *writers):
+            loop = CompiledLoop(
+                env.game, agents, seeds, start_step, lambda: alone and is_stopping()
+            )
     except GivenUpError:
         return
     _say_memory(loop, writers[0])

@@ -1,11 +1,15 @@
-"""Programs that are compiled beside what the caller does next, and the memory that they need."""
+"""Programs that are compiled: beside what the caller does, in words for it, in what memory."""
 
 from __future__ import annotations
 
 import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
 import psutil
@@ -14,6 +18,7 @@ from kitae_marl.config.learner import LearnerConfig
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.loops.long_calls import LongCall
+from kitae_marl.types import LeavesOut, RunWriter
 
 QUICKLY: dict[str, Any] = {"xla_backend_optimization_level": 1}
 """Options of the compiler: it is done in two thirds of the time, and results are the same."""
@@ -49,6 +54,81 @@ class Once:
     def __call__(self, *inputs: Any) -> Any:
         """Call it, once it is compiled."""
         return self.begin().wait()(*inputs)
+
+
+SILENT_SECONDS, AGAIN_SECONDS = 2.0, 20.0
+"""Seconds of compiling after which that is told, and then told again."""
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def announced(what: str, *writers: RunWriter | None) -> Iterator[None]:
+    """Tell the user that something is compiled, for how long by now, and when it is done.
+
+    Args:
+        what: what is compiled, in words.
+        writers: the first one tells; all of them leave the time out of the speed of training.
+    """
+    begun, done = time.perf_counter(), threading.Event()
+    teller = writers[0] if writers else None
+
+    def tell() -> None:
+        if teller is None or done.wait(SILENT_SECONDS):
+            return
+        teller.tell(f"compiling {what}, which is done once ...")
+        while not done.wait(AGAIN_SECONDS):
+            teller.tell(f"still compiling {what}, for {time.perf_counter() - begun:.0f} s by now")
+        if finished:
+            teller.tell(f"compiled {what} in {finished[0]:.0f} s")
+
+    finished: list[float] = []
+    thread = threading.Thread(target=tell, daemon=True)  # the main one may wait inside XLA
+    thread.start()
+    try:
+        yield
+        finished.append(time.perf_counter() - begun)
+    finally:
+        done.set()
+        thread.join()
+    for writer in writers:
+        if isinstance(writer, LeavesOut):
+            writer.leave_out(finished[0])
+
+
+class FirstAnnounced(Generic[Given, Result]):
+    """A function whose first call compiles, and is announced; the others are made as they are.
+
+    What the second call takes says what the first would have taken without compiling: so much of
+    the first counts as training after all.
+
+    Args:
+        function: the function.
+        what: what is compiled, in words.
+        writer: tells it.
+    """
+
+    def __init__(
+        self, function: Callable[Given, Result], what: str, writer: RunWriter | None
+    ) -> None:
+        self._function, self._what, self._writer = function, what, writer
+        self._calls, self._first = 0, 0.0
+
+    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        """Call it."""
+        if self._calls > 1:
+            return self._function(*args, **kwargs)
+        self._calls += 1
+        begun = time.perf_counter()
+        if self._calls == 1:
+            with announced(self._what, self._writer):
+                result = self._function(*args, **kwargs)
+            self._first = time.perf_counter() - begun
+            return result
+        result = self._function(*args, **kwargs)
+        if isinstance(self._writer, LeavesOut):
+            self._writer.leave_out(-min(self._first, time.perf_counter() - begun))
+        return result
 
 
 USABLE = 0.9

@@ -16,6 +16,7 @@ from kitae_marl.data.stacking import (
     stack,
     starts,
 )
+from kitae_marl.loops.compiling import FirstAnnounced
 from kitae_marl.loops.metrics import (
     as_run_writer,
     count_skipped,
@@ -156,6 +157,8 @@ def _train(
         )
     stoppable = agent if isinstance(agent, Stoppable) else None
     recurrent = agent if isinstance(agent, Recurrent) else None
+    explore = FirstAnnounced(agent.explore, "the policy", writer)
+    update = FirstAnnounced(agent.update, "the update", writer)
     observations, infos = env.reset(seed=first_seed(seed, start_step))
     skipped = 0
     for step in range(start_step, n_env_steps + 1):
@@ -163,7 +166,7 @@ def _train(
             return
         global_step = step * env.num_envs
         carry = () if recurrent is None else recurrent.carry
-        actions, extras = agent.explore(observations, infos)
+        actions, extras = explore(observations, infos)
         before = _before(observations, actions, extras, infos, groups, env.num_envs)
         state = env.state() if with_state else ()
         buffer.begin(before._replace(carry=carry, state=state))  # copied: ``step`` overwrites it
@@ -174,7 +177,7 @@ def _train(
         next_state = _true_next_state(env, infos) if with_state else ()
         buffer.finish(after._replace(next_state=next_state))
         if agent.should_update(step, buffer):
-            metrics = agent.update(buffer)
+            metrics = update(buffer)
             if writer is not None:
                 log_env(env, global_step, writer)
                 log_update(metrics, global_step, writer)

@@ -106,6 +106,7 @@ class Logger:
 
     Attributes:
         newest: the value of every metric that was written last, by tag.
+        left_out: seconds of compiling so far, which no speed counts.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Logger:
         on_unread: Callable[[], None] = lambda: None,
     ) -> None:
         self.newest: dict[str, float] = {}
+        self.left_out = 0.0
         self._told_endless = self._told_long = False
         self._total = total_steps
         self._first_flush: tuple[float, int] | None = None
@@ -156,7 +158,7 @@ class Logger:
             ``speed/env_steps_per_s``. The same where nothing is kept on disk, or the disk refused.
         """
         elapsed = time.perf_counter() - self._started
-        rate = (global_step - self._first_step) / max(elapsed, 1e-9)
+        rate = (global_step - self._first_step) / max(elapsed - self.left_out, 1e-9)
         values = {
             tag: sum(mean * n for mean, n in xs) / sum(n for _, n in xs)
             for tag, xs in self._pending.items()
@@ -247,6 +249,10 @@ class Logger:
             if board is not None:
                 with suppress(OSError):  # what it could not write is lost, as was said
                     board.close()
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave seconds of compiling out of the speed."""
+        self.left_out += seconds
 
     def tell(self, text: str) -> None:
         """Print one line, where progress is printed."""

@@ -26,7 +26,7 @@ from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.files import locked, require_folder
 from kitae_marl.runs.store.search import find_run
 from kitae_marl.runs.store.seats import write_copies
-from kitae_marl.runs.terminal import counted, pass_on, say, stop_on_signal
+from kitae_marl.runs.terminal import answering_signals, counted, pass_on, say, stop_on_signal
 from kitae_marl.types import Closing, Run
 from kitae_marl.vector.make import as_vector
 
@@ -356,7 +356,7 @@ def _stopping_on_signal(agents: Sequence[Run]) -> Iterator[None]:
 
     for agent in agents:
         agent.stopping = 0
-    with stop_on_signal(stop):
+    with stop_on_signal(stop), answering_signals("training ends after this update"):
         yield
 
 
@@ -395,16 +395,19 @@ def _write_summary(path: Path, summary: dict[str, Any]) -> None:
 def _summary(agent: Run, logger: Logger, wall: float, start: int) -> dict[str, Any]:
     """What a run comes to; wall clock and rates since it was started or resumed.
 
+    ``compile_s`` seconds of it were spent on compiling, and are left out of the rates.
     ``agent_steps`` counts every agent that learns at every step, also while it waits or is gone.
     """
     n_envs, n_agents = agent.config.n_envs, len(agent.possible_agents)
     env_steps = (agent.learned_step - start) * n_envs
+    seconds = max(wall - logger.left_out, 1e-9)
     return {
         "env_steps": agent.env_steps,
         "agent_steps": agent.env_steps * n_agents,
         "wall_s": wall,
-        "env_steps_per_s": env_steps / max(wall, 1e-9),
-        "agent_steps_per_s": env_steps * n_agents / max(wall, 1e-9),
+        "compile_s": logger.left_out,
+        "env_steps_per_s": env_steps / seconds,
+        "agent_steps_per_s": env_steps * n_agents / seconds,
         "returns": logger.means(),
         **({"win_rates": rates} if (rates := win_rates(logger.newest)) else {}),
         "complete": agent.learned_step == agent.config.n_joint_steps,

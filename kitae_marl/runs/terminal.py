@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
+import socket
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -24,6 +26,19 @@ def counted(number: int, word: str) -> str:
         ('1 run', '2 runs')
     """
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def in_time(seconds: float) -> str:
+    """Return a length of time for people.
+
+    Example:
+        >>> in_time(7.6), in_time(100), in_time(5400), in_time(200_000)
+        ('8 s', '1.7 min', '1.5 h', '2.3 days')
+    """
+    for unit, name in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.0f} s"
 
 
 def say(text: str) -> None:
@@ -67,7 +82,10 @@ class PlainDisplay:
             return
         self._last = now
         shown = f"  {headline}" if headline else ""
-        print(f"step {step}/{self._total}  {rate:.0f} env steps/s{shown}", flush=True)
+        left = (
+            f", {in_time((self._total - step) / rate)} left" if rate and step < self._total else ""
+        )
+        print(f"step {step}/{self._total}  {rate:.0f} env steps/s{left}{shown}", flush=True)
 
     def close(self) -> None:
         """Nothing to finish."""
@@ -140,6 +158,54 @@ def stop_on_signal(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+PATIENCE = 1.0
+"""Seconds after a signal without an end that deserve a word."""
+
+
+@contextmanager
+def answering_signals(text: str) -> Iterator[None]:
+    """Say that a signal was heard, where what it asks to end goes on for longer than ``PATIENCE``.
+
+    Python calls the handlers of signals between two steps of the main thread, which may wait inside
+    XLA for minutes. But it writes the number of each into a socket at once, where a thread reads
+    it. Where a second one comes before the first was handled, the process ends here.
+
+    Args:
+        text: what is going to happen.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    over = threading.Event()
+    thread = threading.Thread(target=_answer, args=(reader, over, text), daemon=True)
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        over.set()
+        writer.close()
+        thread.join()
+        reader.close()
+
+
+def _answer(reader: socket.socket, over: threading.Event, text: str) -> None:
+    """Read the numbers of signals, until the other end is closed."""
+    heard = 0
+    while number := reader.recv(1):
+        if number[0] not in HANDLED:
+            continue
+        heard += 1
+        if heard > 1:
+            os._exit(128 + number[0])
+        if not over.wait(PATIENCE):
+            with suppress(OSError):  # the signal may have ended the reader, too
+                say(f"{signal.Signals(number[0]).name}: {text}; a second signal ends it at once")
 
 
 def _is_of_an_import(frame: FrameType | None) -> bool:

@@ -70,6 +70,15 @@ class TestLogger:
         scalars = [(step, v["update/loss"]) for step, v in events(tmp_path) if "update/loss" in v]
         assert scalars == [(10, 0.5), (20, 0.25)]
 
+    def test_compiling_is_left_out_of_the_speed(self, monkeypatch):
+        now = [100.0]
+        monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+        logger = make(None)
+        now[0] += 60.0
+        logger.leave_out(50.0)
+        assert logger.flush_step(100)["speed/env_steps_per_s"] == pytest.approx(10.0)
+        assert logger.left_out == 50.0
+
     def test_returns_are_averaged_over_the_last_episodes(self):
         logger = make(None)
         for i in range(module.WINDOW + 50):
@@ -227,7 +236,7 @@ class TestTerminal:
             display.update(step, 1000.4, "return/mean -26.33")
         display.close()
         assert capsys.readouterr().out.splitlines() == [
-            "step 12288/500000  1000 env steps/s  return/mean -26.33",
+            "step 12288/500000  1000 env steps/s, 8.1 min left  return/mean -26.33",
             "step 500000/500000  1000 env steps/s  return/mean -26.33",
         ]
 

@@ -199,9 +199,11 @@ def _opponents(options: Train, paths: list[Path]) -> Opponents | None:
 def _result(summary: dict[str, Any], path: Path, **more: Any) -> dict[str, Any]:
     """Say what a run came to, and return the JSON that says so."""
     returns = {tag.removeprefix("return/"): x for tag, x in summary["returns"].items()}
-    say(f"done: {summary['env_steps']} steps, {summary['env_steps_per_s']:.0f} env steps/s")
+    compiling = summary.get("compile_s", 0.0)
+    apart = f", apart from {compiling:.0f} s of compiling" if compiling > 1 else ""
+    say(f"done: {summary['env_steps']} steps, {summary['env_steps_per_s']:.0f} env steps/s{apart}")
     say(f"return per episode, last {WINDOW} episodes: {in_words(summary['returns'])}")
-    kept = {key: summary[key] for key in contents.COUNTS}
+    kept = {key: summary[key] for key in (*contents.COUNTS, "compile_s") if key in summary}
     if best := summary.get("best"):
         more["best"] = best
         say(
