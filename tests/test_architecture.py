@@ -80,7 +80,7 @@ HOMES = {
     "orbax": {"kitae_marl.runs.store.checkpoint"},
     "tensorboardX": {"kitae_marl.runs.logger"},
     "rich": {"kitae_marl.runs.terminal"},
-    "tyro": {"kitae_marl.cli.main", "kitae_marl.cli.options.fields"},
+    "tyro": {"kitae_marl.cli.parsing", "kitae_marl.cli.options.fields"},
     "imageio": {"kitae_marl.evaluation.films"},
     "PIL": {"kitae_marl.evaluation.films"},
     "matplotlib": {"kitae_marl.evaluation.plots"},

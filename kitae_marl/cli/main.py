@@ -1,37 +1,22 @@
-"""This file is the program ``kitae-marl``: it parses the command line, runs a command and ends.
-
-Options are generated from dataclasses (``cli.options``), those of training from the ``Config``.
-"""
+"""This file is the program ``kitae-marl``: it runs a command and ends with a code that tells."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
 import json
 import os
 import select
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from signal import SIGINT, SIGPIPE, Signals
-from typing import Annotated, Any, NamedTuple, NoReturn, Union
+from typing import Any, NoReturn
 
-import tyro
-from tyro.conf import subcommand
-
-from kitae_marl.cli.options.fields import REGISTRY
-from kitae_marl.cli.options.games import Bench, Doctor, List, Verify
-from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate
-from kitae_marl.cli.options.showing import Export, Plot, Watch
-from kitae_marl.cli.options.training import Runs, Train
-from kitae_marl.config.run import Config
+from kitae_marl.cli.parsing import COMMANDS, load_function, parse
 from kitae_marl.errors import (
     OWN_CODE,
     CheckpointError,
     CheckpointWriteError,
-    ConfigError,
     GameRuleError,
     KitaeError,
     NoCheckpointError,
@@ -43,10 +28,8 @@ from kitae_marl.loops.long_calls import is_busy
 from kitae_marl.runs.store.files import remove_unfinished
 from kitae_marl.runs.terminal import pass_on, plain_warnings, say_error, stop_on_signal
 
-DESCRIPTION = (
-    "Train agents on any PettingZoo game, in JAX; evaluate, compare, film and export them."
-)
-"""What ``--help`` says first."""
+__all__ = ["COMMANDS", "load_function", "main", "parse"]
+
 STANDARD_OUTPUT = 1
 """Its file descriptor."""
 REASONS: dict[Any, str] = {
@@ -57,113 +40,6 @@ REASONS: dict[Any, str] = {
 """What an exit code means that comes without a message."""
 REPORTED = KitaeError | ValueError | TypeError | OSError | ImportError
 """Errors that are reported in one line; of others the traceback is needed."""
-
-
-class Command(NamedTuple):
-    """A command of the program.
-
-    Attributes:
-        options: the dataclass of what it takes.
-        function: ``module:function`` below ``kitae_marl.cli.commands``: what it does with them. It
-            is imported when it is called, so that the command line is parsed without it.
-    """
-
-    options: type
-    function: str
-
-
-@dataclass(frozen=True)
-class _Unchecked(Train):
-    """Train agents on a game and keep the run in a folder.
-
-    Settings that do not fit the defaults may fit those of the run that goes on, so they are checked
-    with these.
-    """
-
-    def __post_init__(self) -> None:
-        """Nothing is checked yet."""
-
-
-COMMANDS = {
-    "train": Command(Train, "training:train"),
-    "runs": Command(Runs, "training:show_runs"),
-    "evaluate": Command(Evaluate, "playing:evaluate"),
-    "compare": Command(Compare, "playing:compare"),
-    "brackets": Command(Brackets, "playing:brackets"),
-    "watch": Command(Watch, "showing:watch"),
-    "plot": Command(Plot, "showing:plot"),
-    "export": Command(Export, "showing:export"),
-    "list": Command(List, "games:list_games"),
-    "doctor": Command(Doctor, "games:doctor"),
-    "verify": Command(Verify, "games:verify"),
-    "bench": Command(Bench, "games:bench"),
-}
-"""All commands by name, in the order in which ``--help`` lists them."""
-
-
-def load_function(options: type) -> Callable[[Any], dict[str, Any]]:
-    """Import what a command does: a function that takes its options and returns its JSON."""
-    functions = {command.options: command.function for command in COMMANDS.values()}
-    module, _, name = functions[options].partition(":")
-    return getattr(importlib.import_module(f"kitae_marl.cli.commands.{module}"), name)
-
-
-def parse(args: list[str]) -> Any:
-    """Parse a command line; ``train --resume`` takes the run's settings as defaults."""
-    resumes = any(arg.startswith("--resume") for arg in args)
-    commands: Any = Union[
-        *(
-            Annotated[_Unchecked if c.options is Train and resumes else c.options, subcommand(name)]
-            for name, c in COMMANDS.items()
-        )
-    ]
-    parsed: Any = tyro.cli(
-        commands, args=args, prog="kitae-marl", description=DESCRIPTION, registry=REGISTRY
-    )
-    if not isinstance(parsed, _Unchecked):
-        return parsed
-    from kitae_marl.runs.store import sets
-    from kitae_marl.runs.store.contents import read_config
-    from kitae_marl.runs.store.folders import default_name
-    from kitae_marl.runs.store.search import find_runs
-
-    name = parsed.run or default_name(parsed, parsed.seeds)
-    path = parsed.path(name)
-    stored = read_config(find_runs(path)[0])
-    if stored.env_id != parsed.env_id:
-        raise ConfigError(
-            f"env_id: the run {path.name} trains on {stored.env_id}, got {parsed.env_id}; give its "
-            "own id, or another --run.",
-            "env_id",
-        )
-    _require_asked(stored, args, parsed.allow_import)
-    values = {f.name: getattr(stored, f.name) for f in dataclasses.fields(Config)}
-    if sets.is_set(path):
-        seeds = sets.read_set(path)
-        values |= {"seed": seeds[0], "seeds": len(seeds)}
-    rest = args[args.index("train") + 1 :]
-    parsed = tyro.cli(
-        Train, args=rest, prog="kitae-marl train", default=Train(**values), registry=REGISTRY
-    )
-    if isinstance(stored.own, dict) and isinstance(parsed.own, dict):  # given over stored ones
-        parsed = dataclasses.replace(parsed, own={**stored.own, **parsed.own})
-    return parsed
-
-
-def _require_asked(stored: Config, args: list[str], allow_import: bool) -> None:
-    """Raise a ConfigError where a run names code to import that nobody has asked for.
-
-    Its config may come from somebody else; what stands on the command line was asked for.
-    """
-    own = stored.own if isinstance(stored.own, dict) else {}
-    for text in [*stored.modules, *(str(value) for value in own.values())]:
-        asked = any(arg == text or arg.endswith(f"={text}") for arg in args)
-        if ":" in text and not asked and not allow_import:
-            raise ConfigError(
-                f"algo: the run was trained with {text}, which is a module to import; add "
-                "--allow-import if you trust it.",
-                "algo",
-            )
 
 
 def _set_up_xla() -> None:
@@ -269,6 +145,9 @@ def _shut_unread_output() -> bool:
 
 def _run(args: list[str]) -> int:
     """Parse and run a command, with warnings as single lines; print its JSON; return exit code."""
+    if args and args[0] in ("--version", "-V"):
+        print(f"kitae-marl {version('kitae-marl')}", flush=True)
+        return 0
     command = parse(args)
     _set_up_xla()
     with plain_warnings():

@@ -16,6 +16,7 @@ from command_line import ENVIRONMENT, GAME, SMALL, last_json, program, start, wa
 
 from kitae_marl.cli.commands.training import program_as_called
 from kitae_marl.cli.main import COMMANDS, load_function, main, parse
+from kitae_marl.cli.options.hints import ELSEWHERE, option_names
 from kitae_marl.cli.options.training import Train
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
@@ -139,6 +140,70 @@ class TestParsing:
         with pytest.raises(SystemExit):
             main(["train", "mpe/simple_spred-v3", *SMALL])
         assert "mpe/simple_spread-v3" in capsys.readouterr().err
+
+
+class TestNumbersAndFiles:
+    def test_whole_numbers_may_be_short(self):
+        args = ["train", GAME, "--env-steps", "1e6", "--save-every", "20k", "--eval-every", "0.5M"]
+        parsed = parse([*args, "--keep", "every:100k", "--ppo.n-steps", "1k"])
+        assert (parsed.env_steps, parsed.save_every, parsed.eval_every) == (10**6, 20_000, 500_000)
+        assert (parsed.keep, parsed.ppo.n_steps) == ("every:100k", 1000)
+        assert parse(["evaluate", "x", "--step", "2k"]).step == 2000
+        assert parse(["plot", "x", "--step", "best"]).step == "best"
+
+    def test_a_file_of_settings_and_options_beside_it_that_win(self, tmp_path):
+        ppo = PPOConfig(n_steps=10, n_minibatches=2, gamma=0.5)
+        config = Config(env_id="mpe/simple_tag-v3", n_envs=1, env_kwargs={"num_good": 2}, ppo=ppo)
+        contents.write_config(tmp_path, config)
+        for file in (tmp_path / "config.json", tmp_path):
+            assert parse(["train", "--config", str(file)]).config() == config
+        parsed = parse(
+            ["train", GAME, f"--config={tmp_path}", "--ppo.gamma", "0.9", "--seeds", "2"]
+        )
+        wanted = dataclasses.replace(config, env_id=GAME)
+        wanted = dataclasses.replace(wanted, ppo=dataclasses.replace(ppo, gamma=0.9))
+        assert (parsed.config(), parsed.seeds) == (wanted, 2)
+        with pytest.raises(ConfigError, match=r"config: expected without --resume"):
+            parse(["train", "--config", str(tmp_path), "--resume"])
+        (tmp_path / "config.json").write_text('{"ppo": {"lr": 1}}')
+        with pytest.raises(ConfigError, match=r"config\.json: ppo\.lr: unknown key"):
+            parse(["train", "--config", str(tmp_path)])
+
+    def test_a_file_imports_no_code_that_nobody_asked_for(self, tmp_path):
+        contents.write_config(tmp_path, Config(env_id="os:system"))
+        args = ["train", "--config", str(tmp_path)]
+        with pytest.raises(ConfigError, match=r"env_id: .* os:system, .* --allow-import"):
+            parse(args)
+        assert parse([*args, "--allow-import"]).env_id == "os:system"
+        assert parse([*args[:1], "os:system", *args[1:]]).env_id == "os:system"
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["train", GAME, "--ppo.lr", "1"], r"--ppo\.lr \(did you mean --ppo\.learning-rate\?\)"),
+        (["train", GAME, "--total-timesteps=1"], r"did you mean --env-steps\?"),
+        (["train", GAME, "--gamma", "1"], r"did you mean --ppo\.gamma\?"),
+        (["train", "--env", GAME], r"did you mean ID alone, without"),
+        (["train", GAME, "more"], r"expected nothing more, got 'more'"),
+        (["watch", "x", "--episode", "1"], r"--episodes\?\); `kitae-marl watch --help`"),
+        (["plot", "x", "--unheard-of", "1"], r"got --unheard-of; `kitae-marl plot --help`"),
+    ],
+)
+def test_an_unknown_option_is_hinted_at(args, words):
+    with pytest.raises(ConfigError, match=words):
+        parse(args)
+
+
+def test_the_names_in_hints_are_options():
+    known = {name for command in COMMANDS.values() for name in option_names(command.options)}
+    named = {text.partition(" ")[0] for text in ELSEWHERE.values()} - {"ID"}
+    assert named <= {name.rpartition(".")[2] for name in known}
+
+
+def test_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out.startswith("kitae-marl ")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

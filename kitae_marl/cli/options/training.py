@@ -21,6 +21,9 @@ class Train(Config):
 
     env_id: Annotated[Positional[str], arg(metavar="[ID]")] = "mpe/simple_spread-v3"
     """Id of the game, as listed by ``kitae-marl list``."""
+    env_steps: int = 500_000
+    """Steps of single environments, all together; rounded up to whole updates. Whole numbers may be
+    written as 1e6, 500k or 5M, here and elsewhere."""
     env_kwargs: JsonObject = field(default_factory=dict)
     """Keyword arguments of the game."""
     seats: JsonObject = field(default_factory=dict)
@@ -34,6 +37,9 @@ class Train(Config):
     at or after each 500,000 steps. The one that was evaluated best stays beside them."""
     own: OwnSettings = field(default_factory=dict)
     """Settings of an algorithm of your own, by name: ``{"learning_rate": 0.1}``."""
+    config_file: Annotated[Path | None, arg(name="config", metavar="FILE")] = None
+    """Settings to begin with: a ``config.json`` as every run has, or the folder of a run; options
+    given beside it win."""
     init: str | None = None
     """Begin with the networks of a run, by name, and train them further: on the same game or one
     with the same spaces, and any number of agents where they share a network."""
