@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from kitae_marl.runs.store.files import replacing, require_output
+from kitae_marl.runs.terminal import pip_install
 
 ENDINGS = (".gif", ".mp4")
 """What the name of a film may end in."""
@@ -234,5 +235,5 @@ def _require_ffmpeg() -> None:
         import imageio_ffmpeg  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            'writing .mp4 needs imageio-ffmpeg; pip install "kitae-marl[video]", or write a .gif.'
+            f"writing .mp4 needs imageio-ffmpeg; {pip_install('imageio-ffmpeg')}, or write a .gif."
         ) from error

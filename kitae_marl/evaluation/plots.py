@@ -11,6 +11,7 @@ import numpy as np
 
 from kitae_marl.evaluation.curves import Curve
 from kitae_marl.runs.store.files import replacing, require_output
+from kitae_marl.runs.terminal import pip_install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def _new_figure(width: float, height: float) -> Figure:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('drawing needs matplotlib; pip install "kitae-marl[plot]".') from error
+        raise ImportError(f"drawing needs matplotlib; {pip_install('matplotlib')}") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

@@ -197,7 +197,8 @@ def train_runs(
         say(session.headline(agents[0], "compiled"))
     begun = [k for k, path in enumerate(paths) if path and contents.has_checkpoints(path)]
     for k in begun:
-        load(agents[k], _path(paths[k]), step=step, exact=exact, show=show)
+        first = k == begun[0]  # all go on with the same settings, which need be said but once
+        load(agents[k], _path(paths[k]), step=step, exact=exact, show=show and first)
     newest = min((agents[k].learned_step for k in begun), default=0)
     trained: dict[int, Trained] = {}
     at_step: dict[int, list[int]] = {}
@@ -208,6 +209,8 @@ def train_runs(
         else:
             start = _go_back(agent, _path(path), newest) if k in begun else 0
             at_step.setdefault(start, []).append(k)
+    if show and not at_step:
+        session.say_complete(config)
     for start, members in at_step.items():
         if show:
             where = f"go on at step {start * config.n_envs}" if start else "begin"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kitae_marl.config.counts import read_keep
+from kitae_marl.config.run import Config
 from kitae_marl.data.groups import require_spaces
 from kitae_marl.errors import CheckpointWriteError, ConfigError, TrainingDivergedError
 from kitae_marl.loops import devices
@@ -103,12 +104,23 @@ def resume(
             summary = contents.read_summary(path)
             if is_complete(agent, summary):
                 env.close()
+                if show:
+                    say_complete(agent.config)
                 return summary
             held.enter_context(_stopping_on_signal([agent]))
             _describe(agent, path, env)
             write_copies(path, hooks.opponents)
             session = Session([agent], env, [path], show=show, hooks=hooks)
         return session.run()[0]
+
+
+def say_complete(config: Config) -> None:
+    """Say that a run has nothing left to do, and how it is trained further."""
+    done = config.n_updates * config.rollout_size
+    say(
+        f"the run is complete with {done} steps, nothing is left to do; to train it further, give "
+        f"more of them: --resume --env-steps {2 * done}"
+    )
 
 
 def headline(agent: Run, where: str) -> str:

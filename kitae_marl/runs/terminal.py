@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -39,6 +40,11 @@ def in_time(seconds: float) -> str:
         if seconds >= unit:
             return f"{seconds / unit:.1f} {name}"
     return f"{seconds:.0f} s"
+
+
+def pip_install(package: str) -> str:
+    """Return the command that installs a package for the Python that runs."""
+    return f"{shlex.quote(sys.executable)} -m pip install {shlex.quote(package)}"
 
 
 def say(text: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from command_line import ENVIRONMENT, GAME, SMALL, last_json, program, start, wait_until
 
-from kitae_marl.cli.commands.training import program_as_called
+from kitae_marl.cli.commands.advice import program_as_called, python_path, say_where_to_look
 from kitae_marl.cli.main import COMMANDS, load_function, main, parse
 from kitae_marl.cli.options.hints import ELSEWHERE, option_names
 from kitae_marl.cli.options.training import Train
@@ -278,9 +278,9 @@ class TestTrain:
         assert {"mean", "team", "hand_0", "bell_0"} <= set(result["returns"])
         assert Path(result["run_dir"]) == trained / "here" / "small"
         assert "step 96/96" in out
-        assert "kitae-marl evaluate small --runs-dir here --allow-import\n" in out
-        assert "kitae-marl watch small --runs-dir here --allow-import --out small.gif\n" in out
-        assert "kitae-marl plot small --runs-dir here --out small.png" in out
+        assert "kitae_marl evaluate small --runs-dir here --allow-import\n" in out
+        assert "kitae_marl watch small --runs-dir here --allow-import --out small.gif\n" in out
+        assert "kitae_marl plot small --runs-dir here --out small.png" in out
 
     @pytest.mark.parametrize(("on_path", "said"), [(True, "kitae-marl"), (False, None)])
     def test_what_it_says_to_call_can_be_called(self, tmp_path, monkeypatch, on_path, said):
@@ -290,6 +290,26 @@ class TestTrain:
         monkeypatch.setattr(sys, "argv", [str(program), "train"])
         monkeypatch.setenv("PATH", str(tmp_path) if on_path else os.devnull)
         assert program_as_called() == (said or str(program))
+
+    def test_what_it_says_to_do_finds_code_of_ones_own(self, tmp_path, monkeypatch):
+        (tmp_path / "mine.py").write_text("def make():\n    pass\n")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        assert python_path(Train(env_id="mine:make")) == f"PYTHONPATH={tmp_path} "
+        assert python_path(Train(env_id=GAME)) == ""  # found elsewhere
+        assert python_path(Train()) == ""
+
+    def test_called_as_a_module_it_says_so(self, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["/somewhere/kitae_marl/__main__.py", "train"])
+        monkeypatch.setenv("PATH", os.devnull)
+        assert program_as_called() == f"{sys.executable} -m kitae_marl"
+
+    @pytest.mark.parametrize("film", [True, False])
+    def test_a_film_is_offered_where_the_game_can_draw(self, film, capsys, tmp_path):
+        say_where_to_look(Train(), tmp_path / "x", zero_sum=False, film=film)
+        out = capsys.readouterr().out
+        assert (" watch x --out x.gif" in out) == film
+        assert " evaluate x\n" in out
 
     def test_the_run_folder(self, trained):
         run = trained / "here" / "small"
@@ -313,6 +333,16 @@ class TestTrain:
         assert parsed.config().seed == 1
         with pytest.raises(ConfigError, match=r"trains on small_games:make_clock, got mpe/x"):
             parse(["train", "mpe/x", *where, "--resume"])
+
+    def test_resume_of_a_complete_run_says_that_nothing_is_left_to_do(
+        self, trained, monkeypatch, capsys
+    ):
+        monkeypatch.chdir(trained)
+        monkeypatch.setenv("XLA_FLAGS", ENVIRONMENT["XLA_FLAGS"])  # as it was trained
+        main(["train", "--run", "small", "--runs-dir", "here", "--resume", "--allow-import"])
+        said = capsys.readouterr().out
+        assert "complete with 96 steps, nothing is left to do" in said
+        assert "--resume --env-steps 192" in said
 
     def test_resume_goes_on(self, trained):
         ran = program(

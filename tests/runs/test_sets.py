@@ -147,6 +147,7 @@ class TestTraining:
             for seed, r in result["seeds"].items()
         }
         assert "resumed from" not in out
+        assert out.count("nothing is left to do") == 3
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -197,7 +198,8 @@ class TestTraining:
 
     def test_overwrite_replaces_the_set(self, trained, capsys):
         options = ["--overwrite", "--env-steps", "16", *SMALL]
-        result, _ = run_main(trained, capsys, *SET, *options)
+        result, out = run_main(trained, capsys, *SET, *options)
+        assert "replaces the set many: 3 runs, seeds 5, 6, 7" in out
         assert result["env_steps"] == 16
         path = trained / "here" / "many"
         assert json.loads((path / "config.json").read_text())["seed"] == 0

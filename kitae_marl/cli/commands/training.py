@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import shlex
-import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from kitae_marl.cli.commands.advice import say_where_to_look
 from kitae_marl.cli.commands.loading import GameSetup, open_game, seat_copies, truster
 from kitae_marl.cli.options.training import Runs, Train
 from kitae_marl.config.run import Config
@@ -27,7 +25,7 @@ from kitae_marl.runs.store import contents, folders, sets
 from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import folders_of_runs, list_runs
 from kitae_marl.runs.store.search import find_run
-from kitae_marl.runs.terminal import say
+from kitae_marl.runs.terminal import counted, say
 
 if TYPE_CHECKING:
     from kitae_marl.runs.callbacks import Hooks
@@ -50,14 +48,35 @@ def train(options: Train) -> dict[str, Any]:
     path = _run_folder(options)
     if not options.resumes:
         folders.require_free(path, overwrite=options.overwrite)
+        _say_replaced(path)
     # JAX takes seconds to import; meanwhile the workers start.
     threading.Thread(target=_import_early, daemon=True).start()
     if options.seeds > 1 or (options.resumes and sets.is_set(path)):
         return train_set(options, path)
     seats = _opponents(options, [path])
     result = _train_run(options, options.config(), path, seats, resume=options.resumes)
-    _say_where_to_look(options, path, zero_sum=adds_up_to_zero(_tagged(result["returns"])))
+    film = result.pop("film", True)
+    zero_sum = adds_up_to_zero(_tagged(result["returns"]))
+    say_where_to_look(options, path, zero_sum=zero_sum, film=film)
     return result
+
+
+def _say_replaced(path: Path) -> None:
+    """Say what a new run takes the place of, if that is anything."""
+    if folders.is_unused(path):
+        return
+    if sets.is_set(path):
+        seeds = sets.read_set(path)
+        say(f"replaces the set {path.name}: {counted(len(seeds), 'run')}, seeds {_listed(seeds)}")
+    elif contents.is_run(path):
+        config, summary = contents.read_config(path), contents.read_summary(path)
+        done = f", {summary['env_steps']} steps" if summary else ""
+        say(f"replaces the run {path.name}: {config.algo} on {config.env_id}{done}")
+
+
+def _listed(numbers: list[int]) -> str:
+    """Write numbers one after another."""
+    return ", ".join(map(str, numbers))
 
 
 def _with_own_code(options: Train) -> Train:
@@ -158,7 +177,9 @@ def _train_run(
             )[0]
     started = psutil.Process().create_time()
     startup = agent.first_update_at - started if agent.first_update_at else None
-    return _result(summary, path, startup_s=startup)
+    modes = env.metadata.get("render_modes") or ()
+    film = "rgb_array" in modes or "ansi" in modes
+    return _result(summary, path, startup_s=startup, film=film)
 
 
 def _begin_with(options: Train, agent: Any) -> None:
@@ -246,7 +267,8 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
     }
     tagged = _tagged(returns)
     say(f"mean over {len(results)} seeds: {in_words(tagged)}")
-    _say_where_to_look(options, path, zero_sum=adds_up_to_zero(tagged))
+    films = [result.pop("film", True) for result in results.values()]
+    say_where_to_look(options, path, zero_sum=adds_up_to_zero(tagged), film=all(films))
     return {
         "run_dir": str(path),
         "seeds": {str(seed): result for seed, result in results.items()},
@@ -265,7 +287,7 @@ def in_one_program(
     from kitae_marl.runs.many import train_runs
 
     members = [folders.member(path, seed) for seed in seeds]
-    say(f"seeds {', '.join(map(str, seeds))} in {path}")
+    say(f"seeds {_listed(seeds)} in {path}")
     config, env = _make_env(options.config())
     game = (seats.seat(env) if seats else env).game
     configs = [dataclasses.replace(config, seed=seed) for seed in seeds]
@@ -284,6 +306,8 @@ def one_after_another(
     options: Train, path: Path, seeds: list[int], seats: Opponents | None
 ) -> dict[int, dict[str, Any]]:
     """Train the runs of a set in turn; return the result of each by its seed."""
+    from kitae_marl.runs import session
+
     results = {}
     for seed in seeds:
         own, config = folders.member(path, seed), options.config(seed)
@@ -295,6 +319,7 @@ def one_after_another(
             )
         say(f"seed {seed}: {'goes on' if begun else 'begins'} in {own}")
         if begun and options.resume_step is None and _is_over(own, config):
+            session.say_complete(config)
             results[seed] = _result(contents.read_summary(own), own)
         else:
             results[seed] = _train_run(options, config, own, seats, resume=begun)
@@ -375,34 +400,6 @@ def _run_folder(options: Train) -> Path:
         path = options.path(f"{name}-{number}")
         number += 1
     return path
-
-
-def _say_where_to_look(options: Train, path: Path, *, zero_sum: bool) -> None:
-    """Tell what to do next, as commands that can be copied."""
-    from kitae_marl.vector.ids import imports_code
-
-    program = program_as_called()
-    where = (
-        ""
-        if options.runs_dir == Path("runs")
-        else f" --runs-dir {shlex.quote(str(options.runs_dir))}"
-    )
-    trust = " --allow-import" if imports_code(options.env_id) or options.modules else ""
-    needed = "" if find_spec("matplotlib") else "  # pip install matplotlib"
-    say(f"the run is in {path}")
-    against = " --against random" if zero_sum else ""
-    say(f"  {program} evaluate {path.name}{where}{trust}{against}")
-    say(f"  {program} watch {path.name}{where}{trust} --out {path.name}.gif")
-    say(f"  {program} plot {path.name}{where} --out {path.name}.png{needed}")
-
-
-def program_as_called() -> str:
-    """The command as it was called, where the shell does not find it by its name alone."""
-    name, called = "kitae-marl", Path(sys.argv[0])
-    found = shutil.which(name)
-    if called.name != name or not called.exists() or (found and called.samefile(found)):
-        return name
-    return shlex.quote(str(called))
 
 
 def show_runs(options: Runs) -> dict[str, Any]:

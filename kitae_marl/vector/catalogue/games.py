@@ -108,6 +108,12 @@ def _needs(id: str) -> tuple[str, ...]:
     return _GAMES_NEED[max(fitting, key=len)] if fitting else ()
 
 
+def install_for(id: str) -> str:
+    """Return the ``pip install`` without which a game cannot be played here; empty where it can."""
+    family = id.partition(":")[0].partition("/")[0]
+    return "" if _is_installed(_needs(id)) else install_hint(family)
+
+
 def _is_installed(modules: tuple[str, ...]) -> bool:
     """Whether all of these could be imported, seen without importing them."""
     return all(importlib.util.find_spec(module) is not None for module in modules)
