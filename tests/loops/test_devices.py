@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,13 @@ import pytest
 from kitae_marl import Agent
 from kitae_marl.errors import ConfigError
 from kitae_marl.loops import devices
-from kitae_marl.loops.devices import BLOCK_ROWS, convolution, dense_product, n_blocks
+from kitae_marl.loops.devices import (
+    BLOCK_ROWS,
+    convolution,
+    dense_product,
+    n_blocks,
+    rows_of_pictures,
+)
 
 SCRIPT = Path(__file__).parents[1] / "helpers" / "sharding_script.py"
 ROWS = (((1,), (0,)), ((), ()))
@@ -218,3 +225,11 @@ class TestConvolution:
         rest = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
         lowered = jax.jit(lambda *a: convolution(*a, (1, 1), "SAME", **rest)).lower(x, weights)
         assert "convolution" in lowered.as_text()
+
+
+class TestRowsOfPictures:
+    def test_a_block_holds_a_few_dozen_pictures_and_as_many_numbers_as_before(self):
+        picture, numbers = gym.spaces.Box(0, 255, (84, 84, 4), np.uint8), gym.spaces.Discrete(3)
+        assert rows_of_pictures(numbers) == 1
+        weight = rows_of_pictures(gym.spaces.Dict({"eye": picture, "hand": numbers}))
+        assert 16 <= 1024 // n_blocks(1024, weight) <= 64

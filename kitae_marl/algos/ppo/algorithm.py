@@ -177,6 +177,7 @@ def _gradient(
     gru = bool(config.ppo.gru_size)
     agents = 1 if group.share_params else group.n_agents
     gradient = jax.grad(_loss, has_aux=True)
+    pictures = devices.rows_of_pictures(group.observation_space)
 
     def of_rows(whole: Any, batch: PPOBatch) -> tuple[Any, jax.Array]:
         state, total = whole
@@ -190,7 +191,7 @@ def _gradient(
             return jax.tree.map(jnp.add, sums, grads), (terms, value)
 
         n_rows = weight.shape[0]
-        n = devices.n_blocks(n_rows, agents * weight.size // n_rows)
+        n = devices.n_blocks(n_rows, agents * pictures * weight.size // n_rows)
         blocks = jax.tree.map(lambda x: x.reshape(n, n_rows // n, *x.shape[1:]), batch)
         zeros = jax.tree.map(jnp.zeros_like, state.params)
         grads, (terms, value) = jax.lax.scan(of_block, zeros, blocks)

@@ -157,7 +157,8 @@ def _values(
             return jax.tree.map(lambda x: _by_agent(group, x[-1]), after), (value, after)
 
         # In blocks of steps: the activations of a whole rollout do not fit the caches of a CPU.
-        n = devices.n_blocks(n_steps, n_envs * n_agents)
+        pictures = devices.rows_of_pictures(group.observation_space)
+        n = devices.n_blocks(n_steps, n_envs * n_agents * pictures)
         blocks = jax.tree.map(lambda x: x.reshape(n, n_steps // n, *x.shape[1:]), (now, rows))
         _, after = jax.lax.scan(of_block, critic_carry, blocks)
         value, carry = jax.tree.map(lambda x: x.reshape(n_steps, *x.shape[2:]), after)
