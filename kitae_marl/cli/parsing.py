@@ -194,15 +194,17 @@ def _require_asked(stored: Config, args: list[str], allow_import: bool) -> None:
 
     Its config may come from somebody else; what stands on the command line was asked for.
     """
+    from kitae_marl.config.wrapping import imports_wrappers
     from kitae_marl.vector.ids import imports_code
 
     own = stored.own if isinstance(stored.own, dict) else {}
     named = [*stored.modules, *(str(value) for value in own.values())]
     games = [stored.env_id] if imports_code(stored.env_id) else []
-    for text in [*games, *named]:
+    wrappers = imports_wrappers(stored.wrap)
+    for text in [*games, *wrappers, *named]:
         asked = any(arg == text or arg.endswith(f"={text}") for arg in args)
-        if ":" in text and not asked and not allow_import:
-            key = "env_id" if text in games else "algo"
+        if (":" in text or text in wrappers) and not asked and not allow_import:
+            key = "env_id" if text in games else "wrap" if text in wrappers else "algo"
             raise ConfigError(
                 f"{key}: the run was trained with {text}, which is a module to import; add "
                 "--allow-import if you trust it.",

@@ -13,6 +13,7 @@ from kitae_marl.config.checks import is_json, require, require_count
 from kitae_marl.config.counts import NEWEST, read_keep, require_reached, whole
 from kitae_marl.config.learner import DECLARED, LearnerConfig
 from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.wrapping import parse_wrapper
 from kitae_marl.errors import ConfigError
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -53,6 +54,10 @@ class Config:
     """Id of the game, as listed by ``kitae-marl list``."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the game; values as in JSON."""
+    wrap: tuple[str, ...] = ()
+    """Wrappers around the game, the first innermost: ``pictures:84,84`` for small grey pictures
+    with their past (``pictures:42,42,skip=4`` repeats actions, too), ``supersuit.clip_reward_v0``,
+    or your own as module.name."""
     max_episode_steps: int | None = None
     """Truncate episodes of that many steps; None: they end by themselves."""
     strict_bounds: bool = False
@@ -129,22 +134,26 @@ class Config:
             require_count("n_workers", self.n_workers, 0)
         if self.max_episode_steps is not None:
             require_count("max_episode_steps", self.max_episode_steps)
+        require(isinstance(self.wrap, list | tuple), "wrap", "a list of wrappers", self.wrap)
+        for text in self.wrap:
+            parse_wrapper(text)
+        object.__setattr__(self, "wrap", tuple(self.wrap))
         require(isinstance(self.strict_bounds, bool), "strict_bounds", "a bool", self.strict_bounds)
         for name, why in (
             ("n_workers", "None with the compiled backend, which has no workers"),
             ("max_episode_steps", "None with the compiled backend, whose games end by themselves"),
             ("strict_bounds", "False with the compiled backend, whose games were compared"),
+            ("wrap", "nothing with the compiled backend, whose games are as they are"),
         ):
             value = getattr(self, name)
-            given = value is not None and value is not False
+            given = value is not None and value is not False and value != ()
             require(self.backend != "compiled" or not given, name, why, value)
 
     @property
     def needs_python(self) -> bool:
         """Whether a setting is given that only games in Python have."""
-        return (
-            self.n_workers is not None or self.max_episode_steps is not None or self.strict_bounds
-        )
+        given = self.n_workers is not None or self.max_episode_steps is not None
+        return given or self.strict_bounds or bool(self.wrap)
 
     def vector_options(self) -> dict[str, Any]:
         """Return the options of the vector that steps the games in Python."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from kitae_marl.errors import ConfigError, KitaeError, UnknownEnvironmentError
 from kitae_marl.vector.adapters.as_parallel import as_parallel, require_vector
 from kitae_marl.vector.adapters.compiled_games import is_game
 from kitae_marl.vector.adapters.gymnasium import GymnasiumParallelEnv
+from kitae_marl.vector.adapters.pictures import wrapped
 from kitae_marl.vector.adapters.supersuit import games_of
 from kitae_marl.vector.ids import (
     MAMUJOCO,
@@ -33,7 +34,9 @@ from kitae_marl.vector.protocol import VecParallelEnv, require_n_envs
 from kitae_marl.vector.stepping.faults import DataFault, public_error
 
 
-def make_parallel_env(id: str, *, stock: bool = False, **kwargs: Any) -> ParallelEnv[str, Any, Any]:
+def make_parallel_env(
+    id: str, *, stock: bool = False, wrap: Sequence[str] = (), **kwargs: Any
+) -> ParallelEnv[str, Any, Any]:
     """Make one environment by its id.
 
     Args:
@@ -42,6 +45,8 @@ def make_parallel_env(id: str, *, stock: bool = False, **kwargs: Any) -> Paralle
             and without a version the newest is meant.
         stock: build the game with the chain of wrappers that its package builds, instead of the
             lean construction that is equal to it and faster.
+        wrap: wrappers around it, the first innermost: ``"pictures:84,84"``,
+            ``"supersuit.frame_stack_v1:4"``, ``"mine.Wrapper"``.
         **kwargs: arguments of the game itself, ``max_cycles=100``, ``render_mode="rgb_array"``.
 
     Returns:
@@ -56,7 +61,8 @@ def make_parallel_env(id: str, *, stock: bool = False, **kwargs: Any) -> Paralle
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     env_id = parse_id(id)
     with _telling_bad_input(env_id, kwargs):
-        return _build(env_id, stock, kwargs)
+        env = _build(env_id, stock, kwargs)
+    return wrapped(env, wrap) if wrap else env
 
 
 def make_vec_env(
@@ -65,6 +71,7 @@ def make_vec_env(
     *,
     n_workers: int | None = None,
     stock: bool = False,
+    wrap: Sequence[str] = (),
     vector_options: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Any:
@@ -75,6 +82,7 @@ def make_vec_env(
         n_envs: number of environments.
         n_workers: worker processes; by default one per core, 0 steps in this process.
         stock: as in ``make_parallel_env``.
+        wrap: likewise; not for a pool.
         vector_options: further arguments of ``SubProcVecParallelEnv``, ``{"step_timeout": 10}``; a
             pool takes ``max_episode_steps``.
         **kwargs: arguments of the game itself.
@@ -93,12 +101,14 @@ def make_vec_env(
     if env_id.family == "envpool":
         from kitae_marl.vector.adapters.envpool import make_envpool
 
+        if wrap:
+            raise ConfigError(f"wrap: expected nothing, EnvPool steps {id!r} itself.", "wrap")
         kwargs |= _options_of_pools(vector_options or {})
         with _telling_bad_input(env_id, kwargs):
             return make_envpool(env_id.name, n_envs, n_workers=n_workers, **kwargs)
     from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
-    env_fn = partial(make_parallel_env, env_id.text, stock=stock, **kwargs)
+    env_fn = partial(make_parallel_env, env_id.text, stock=stock, wrap=tuple(wrap), **kwargs)
     return SubProcVecParallelEnv([env_fn] * n_envs, n_workers=n_workers, **(vector_options or {}))
 
 

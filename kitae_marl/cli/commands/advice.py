@@ -22,6 +22,7 @@ def say_where_to_look(options: Train, path: Path, *, zero_sum: bool, film: bool)
         zero_sum: whether its returns add up to zero, so that wins are what to count.
         film: whether the game says that it can draw itself.
     """
+    from kitae_marl.config.wrapping import imports_wrappers
     from kitae_marl.vector.catalogue.games import install_for
     from kitae_marl.vector.ids import imports_code
 
@@ -29,6 +30,7 @@ def say_where_to_look(options: Train, path: Path, *, zero_sum: bool, film: bool)
     folder = shlex.quote(str(options.runs_dir))
     where = "" if options.runs_dir == Path("runs") else f" --runs-dir {folder}"
     named = imports_code(options.env_id) or options.modules or options.allow_import
+    named = named or imports_wrappers(options.wrap)
     trust = " --allow-import" if named else ""
     install = install_for(options.env_id)
     first = f"  # {install}" if install else ""  # a twin was trained on, its original is played
@@ -59,12 +61,13 @@ def python_path(options: Train) -> str:
 
     Empty where nothing lies there that the run names, and for what is installed.
     """
+    from kitae_marl.config.wrapping import imports_wrappers
     from kitae_marl.vector.ids import imports_code
 
     value = os.environ.get("PYTHONPATH", "")
     places = [Path(entry).resolve() for entry in value.split(os.pathsep) if entry]
     named = [options.env_id] if imports_code(options.env_id) else []
-    for text in [*named, *options.modules]:
+    for text in [*named, *options.modules, *imports_wrappers(options.wrap)]:
         spec = find_spec(text.partition(":")[0].partition(".")[0])
         origin = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
         if origin and any(Path(origin).resolve().is_relative_to(place) for place in places):

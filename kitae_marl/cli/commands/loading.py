@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from kitae_marl.cli.options.fields import Step
 from kitae_marl.config.run import FROZEN, Config
+from kitae_marl.config.wrapping import imports_wrappers
 from kitae_marl.data.groups import first_match, require_spaces
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.store.contents import CHECKPOINTS, read_config
@@ -30,6 +31,7 @@ class GameSetup(NamedTuple):
         max_episode_steps: where episodes are truncated; None: they end by themselves.
         copies: of the run's own seats that trained agents play, by pattern, the copies that it
             keeps of them; None where it keeps none.
+        wrap: wrappers around it.
     """
 
     env_id: str
@@ -37,9 +39,11 @@ class GameSetup(NamedTuple):
     seats: dict[str, str]
     max_episode_steps: int | None = None
     copies: Mapping[str, SeatCopy | None] = MappingProxyType({})
+    wrap: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parts = [f"{name}={value!r}" for name, value in self.env_kwargs.items()]
+        parts += self.wrap
         parts += [f"{pattern}: {seat}" for pattern, seat in self.seats.items()]
         if self.max_episode_steps is not None:
             parts.append(f"episodes of at most {self.max_episode_steps} steps")
@@ -78,7 +82,7 @@ class SeedRuns(NamedTuple):
         kwargs = {k: v for k, v in self.config.env_kwargs.items() if k != "render_mode"}
         config = self.config
         limit = config.max_episode_steps
-        return GameSetup(config.env_id, kwargs, config.seats, limit, self.copies)
+        return GameSetup(config.env_id, kwargs, config.seats, limit, self.copies, config.wrap)
 
 
 def find_all(
@@ -156,15 +160,17 @@ def require_one_game(gathered: Iterable[SeedRuns]) -> GameSetup:
     return first
 
 
-def require_trust(env_id: str, allow_import: bool) -> None:
-    """Raise a ConfigError for a game that is code to import, unless that was allowed."""
+def require_trust(game: GameSetup, allow_import: bool) -> None:
+    """Raise a ConfigError for a game or wrapper that is code to import, unless that was allowed."""
     from kitae_marl.vector.ids import imports_code
 
-    if imports_code(env_id) and not allow_import:
+    games = [game.env_id] if imports_code(game.env_id) else []
+    for text in [] if allow_import else [*games, *imports_wrappers(game.wrap)]:
+        key = "env_id" if text in games else "wrap"
         raise ConfigError(
-            f"env_id: the run trains on {env_id}, which is a module to import; add --allow-import "
+            f"{key}: the run trains on {text}, which is a module to import; add --allow-import "
             "if you trust it.",
-            "env_id",
+            key,
         )
 
 
@@ -187,6 +193,7 @@ def open_game(
         game.env_id,
         n_envs,
         n_workers=n_workers,
+        wrap=game.wrap,
         vector_options={"max_episode_steps": game.max_episode_steps},
         **game.env_kwargs,
         **kwargs,

@@ -280,7 +280,7 @@ def _opened(game: GameSetup, options: Playing) -> Iterator[VecParallelEnv]:
     runs_dir, allow_import = Path("runs"), False
     if isinstance(options, PlayingRuns):
         runs_dir, allow_import = options.runs_dir, options.allow_import
-        require_trust(game.env_id, allow_import)
+        require_trust(game, allow_import)
     n_envs = min(options.n_envs, options.episodes)
     env = open_game(
         game,

@@ -72,7 +72,7 @@ def watch(options: Watch) -> dict[str, Any]:
 @contextmanager
 def _opened_to_film(game: GameSetup, options: Watch) -> Iterator[VecParallelEnv]:
     """Open one game that renders, and close it afterwards."""
-    require_trust(game.env_id, options.allow_import)
+    require_trust(game, options.allow_import)
     env = _rendering(game, options)
     try:
         yield env
@@ -227,7 +227,7 @@ def _references(game: GameSetup, metric: str, options: Plot) -> dict[str, float]
     if not options.measure:
         say(f"no bracket of {game} is known; --measure 200 measures it")
         return {}
-    require_trust(game.env_id, options.allow_import)
+    require_trust(game, options.allow_import)
     env = open_game(
         game,
         min(16, options.measure),

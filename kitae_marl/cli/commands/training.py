@@ -134,7 +134,9 @@ def _spare_env(options: Train) -> VecParallelEnv:
 
 def _in_python(options: Train, n_envs: int) -> VecParallelEnv:
     """Make environments of the original game in this process, all seats free."""
-    game = GameSetup(options.env_id, options.env_kwargs, {}, options.max_episode_steps)
+    game = GameSetup(
+        options.env_id, options.env_kwargs, {}, options.max_episode_steps, wrap=options.wrap
+    )
     return open_game(game, n_envs, n_workers=0, runs_dir=options.runs_dir, allow_import=False)
 
 
@@ -371,12 +373,29 @@ def _make_env(config: Config) -> tuple[Config, Any]:
         config.env_id,
         config.n_envs,
         n_workers=config.n_workers,
+        wrap=config.wrap,
         vector_options=config.vector_options(),
         **config.env_kwargs,
     )
     for why in refused:  # told only now: arguments that are wrong are refused by the original, too
         say(f"the compiled twin does not take these arguments ({why}); training in Python")
+    _advise_on_pictures(config, env)
     return dataclasses.replace(config, backend="python"), env
+
+
+def _advise_on_pictures(config: Config, env: VecParallelEnv) -> None:
+    """Say how to make pictures small, where the games show them as they are."""
+    spaces = [group.observation_space for group in env.groups]
+    if config.wrap or config.env_id.startswith("envpool:"):
+        return
+    from kitae_marl.vector.adapters.pictures import wrappers_for
+
+    for text in wrappers_for(spaces):
+        shape = " x ".join(map(str, spaces[0].shape or ()))
+        say(
+            f"agents see pictures of {shape}; --wrap {text} makes them small and grey, with their "
+            "past, which is faster and easier to learn (smaller still: pictures:42,42)"
+        )
 
 
 def _is_compiled(config: Config, refused: Callable[[str], None] = lambda why: None) -> bool:

@@ -28,6 +28,7 @@ from kitae_marl.data.spaces import integer_choices, leaves, space_text
 from kitae_marl.vector.adapters.as_parallel import SingleParallelEnv, adapted_game, as_parallel
 from kitae_marl.vector.adapters.compiled_games import twin_serves
 from kitae_marl.vector.adapters.own_games import takes_seed
+from kitae_marl.vector.adapters.pictures import wrappers_for
 from kitae_marl.vector.catalogue.playout import Observed, RandomPlayer
 from kitae_marl.vector.catalogue.report import Report, names
 from kitae_marl.vector.lean.build import QUIRKS
@@ -269,7 +270,7 @@ def _report(
     broken = [f"{text} ({times} times)" for text, times in seen.problems.most_common()]
     ms = 1e3 * float(np.median(seen.step_seconds)) if seen.step_seconds else 0.0
     n_envs, n_steps = _recommended(vec, ms)
-    n_workers = min(n_envs, n_cores())
+    n_workers, wrappers = min(n_envs, n_cores()), _wrappers(game)
     twin = not limit and twin_serves(name, kwargs)
     lengths = seen.lengths or [0]
     return Report(
@@ -295,11 +296,13 @@ def _report(
         ),
         problems=tuple(problems + broken),
         notes=tuple(notes),
-        wrappers=_wrappers(game),
+        wrappers=wrappers,
         n_envs=n_envs,
         n_workers=n_workers,
         twin=twin,
-        command=_command(name, kwargs, n_envs, None if twin else n_workers, n_steps, limit)
+        command=_command(
+            name, kwargs, n_envs, None if twin else n_workers, n_steps, limit, wrappers
+        )
         if "/" in name or ":" in name
         else "",
     )
@@ -331,19 +334,10 @@ def _recommended(game: Any, ms: float) -> tuple[int, int]:
 
 
 def _wrappers(game: Any) -> tuple[str, ...]:
-    """Wrappers that would help with what the agents see."""
-    advice = []
-    for agent in game.possible_agents[:1]:
-        space = game.observation_space(agent)
-        if not isinstance(space, spaces.Box) or isinstance(game, SingleParallelEnv):
-            continue
-        if len(space.shape) == 3 and space.shape[-1] in (1, 3) and space.dtype == np.uint8:
-            if space.shape[-1] == 3:
-                advice.append("supersuit.color_reduction_v0(env): one channel instead of three")
-            if space.shape[0] * space.shape[1] > 84 * 84:
-                advice.append("supersuit.resize_v1(env, 84, 84): smaller pictures")
-            advice.append("supersuit.frame_stack_v1(env, 4): pictures that show motion")
-    return tuple(advice)
+    """Wrappers that would help with what the agents see, as ``--wrap`` takes them."""
+    if isinstance(game, SingleParallelEnv):
+        return ()
+    return wrappers_for([game.observation_space(agent) for agent in game.possible_agents])
 
 
 def _command(
@@ -353,6 +347,7 @@ def _command(
     n_workers: int | None,
     n_steps: int,
     limit: dict[str, int],
+    wrappers: tuple[str, ...],
 ) -> str:
     """The command line that trains with the recommended numbers."""
     words = ["kitae-marl", "train", name, "--n-envs", str(n_envs)]
@@ -364,4 +359,6 @@ def _command(
     words += [str(word) for pair in limit.items() for word in pair]
     if kwargs:
         words += ["--env-kwargs", json.dumps(kwargs)]
+    if wrappers:
+        words += ["--wrap", *wrappers]
     return shlex.join(words)

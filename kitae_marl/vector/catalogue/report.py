@@ -97,7 +97,10 @@ class Report:
             f"  time       {self.ms_per_step:.3g} ms a step, {self.ms_per_reset:.3g} ms a reset: "
             f"{shares}",
             *(f"  corrected  {text}" for text in self.corrected),
-            *(f"  wrapper    {text}" for text in self.wrappers),
+            *(
+                f"  wrapper    --wrap {text}: small grey pictures that show motion"
+                for text in self.wrappers
+            ),
             *self._advice(),
         ]
 
