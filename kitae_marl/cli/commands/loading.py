@@ -41,6 +41,11 @@ class GameSetup(NamedTuple):
     copies: Mapping[str, SeatCopy | None] = MappingProxyType({})
     wrap: tuple[str, ...] = ()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all agents are the run's and see the game as it is, as an oracle has to."""
+        return not self.seats and not self.wrap
+
     def __str__(self) -> str:
         parts = [f"{name}={value!r}" for name, value in self.env_kwargs.items()]
         parts += self.wrap

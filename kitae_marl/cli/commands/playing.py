@@ -51,7 +51,7 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
     with _opened(game, options) as env:
         protocol = _protocol(game, env, options)
         evaluations = _play_all(group, protocol, env, options)
-        with_oracle = options.oracle and not game.seats
+        with_oracle = options.oracle and game.is_plain
         references = protocol.play_references(
             env, game.env_id, game.env_kwargs, with_oracle=with_oracle
         )
@@ -324,7 +324,7 @@ def _protocol(game: GameSetup, env: VecParallelEnv, options: PlayingRuns) -> Eva
     if options.against == "random":
         opponent = random_policy(env, options.seeds[0] + 1)
     elif options.against == "oracle":
-        oracle = None if game.seats else oracle_for(game.env_id, game.env_kwargs)
+        oracle = None if not game.is_plain else oracle_for(game.env_id, game.env_kwargs)
         if oracle is None:
             raise ConfigError(
                 f"against: expected a game with a scripted oracle, got {game}.", "against"

@@ -206,14 +206,14 @@ def _panels(
 def _references(game: GameSetup, metric: str, options: Plot) -> dict[str, float]:
     """Return mean returns of the random policy and the oracle, known or measured now.
 
-    There are none for other metrics than returns; for games with seats, as brackets are of the
+    There are none for other metrics than returns; for games with seats or wrappers, as brackets are of the
     whole game; and for zero-sum games, whose brackets play one side after the other, as training
     does not.
     """
     from kitae_marl.evaluation.brackets import known_bracket, measure
 
     tag = metric.removeprefix("return/")
-    if tag == metric or game.seats:
+    if tag == metric or not game.is_plain:
         return {}
     limited = game.max_episode_steps is not None
     bracket = None if limited else known_bracket(game.env_id, game.env_kwargs)

@@ -91,6 +91,9 @@ class Pictures(ParallelEnv[str, Any, Any]):
         self.env = env
         self.metadata, self.render_mode = env.metadata, getattr(env, "render_mode", None)
         self.possible_agents = list(env.possible_agents)
+        state_space = getattr(env, "state_space", None)
+        if state_space is not None:
+            self.state_space = state_space
         self._size, self._stack, self._skip, self._grey = (height, width), stack, skip, grey
         for name, value in (("height", height), ("width", width), ("stack", stack), ("skip", skip)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -138,9 +141,11 @@ class Pictures(ParallelEnv[str, Any, Any]):
     def step(self, actions: dict[str, Any]) -> Any:
         """Repeat the actions, and show what came of it."""
         before: dict[str, Any] = {}
+        came: Any = None
         totals: dict[str, Any] = {}
         for i in range(self._skip):
-            observations, rewards, terminated, truncated, infos = self.env.step(actions)
+            came = self.env.step(actions)
+            observations, rewards, terminated, truncated, _ = came
             for agent, reward in rewards.items():
                 totals[agent] = totals.get(agent, 0.0) + reward
             if any(terminated.values()) or any(truncated.values()):
@@ -148,7 +153,8 @@ class Pictures(ParallelEnv[str, Any, Any]):
             if i == self._skip - 2:  # games may draw into the same array again
                 copies = {id(x): x.copy() for x in observations.values()}
                 before = {agent: copies[id(x)] for agent, x in observations.items()}
-        return self._seen(observations, before), totals, terminated, truncated, infos
+        observations, _, *flags = came  # a skip is at least one step
+        return self._seen(observations, before), totals, *flags
 
     def _seen(self, now: dict[str, Any], before: dict[str, Any], first: bool = False) -> Any:
         """Make the observations; a picture that several agents see is made smaller once."""
@@ -187,11 +193,6 @@ class Pictures(ParallelEnv[str, Any, Any]):
     def state(self) -> np.ndarray:
         """Return the game's global state."""
         return self.env.state()
-
-    @property
-    def state_space(self) -> gym.Space[Any]:  # type: ignore[override]
-        """Space of the game's global state; an AttributeError where it has none."""
-        return self.env.state_space
 
     def close(self) -> None:
         """Close the game."""
