@@ -38,6 +38,7 @@ ORDER = [
     "algos.nets",
     "algos.ppo",
     "algos",
+    "players.single",
     "players.player",
     "players.policies",
     "players.scripted",

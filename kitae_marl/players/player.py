@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -13,7 +14,9 @@ from kitae_marl.algos import get_algorithm, require_sound
 from kitae_marl.config.run import Config
 from kitae_marl.data.keys import EVALUATE, key_for
 from kitae_marl.data.lifting import remember
+from kitae_marl.data.spaces import leaves
 from kitae_marl.data.stacking import AgentDict, active_agents, map_leaves, split_masks, starts
+from kitae_marl.players.single import Single
 from kitae_marl.types import AgentPyTree, GroupSpec, TrainState
 
 KEYS_AHEAD = 256
@@ -54,25 +57,33 @@ class Player:
         self.memory: Any = ()
         self._selected = 0
         self._agents_of = {group.name: group.agents for group in groups}
+        self._first_arrays = [(g.agents[0], leaves(g.observation_space)[0]) for g in groups]
         self.root_key = root_key
         self._compile()
 
     def _compile(self) -> None:
         """Call the algorithm's factories and jit each function, once."""
         algorithm, groups, config = self.algorithm, self.groups, self.config
-        explore = remember(algorithm.explore(groups, config))
-        select = remember(algorithm.select(groups, config))
+        explore_once, select_once = (
+            algorithm.explore(groups, config),
+            algorithm.select(groups, config),
+        )
+        explore, select = remember(explore_once), remember(select_once)
 
-        def sample(state: Any, key: np.ndarray, *inputs: Any) -> Any:
-            return explore(state, jax.random.wrap_key_data(jax.numpy.asarray(key)), *inputs)
+        def with_key_data(explore: Any) -> Any:
+            def sample(state: Any, key: np.ndarray, *inputs: Any) -> Any:
+                return explore(state, jax.random.wrap_key_data(jax.numpy.asarray(key)), *inputs)
+
+            return sample
 
         def keys(root: jax.Array, purpose: Any, first: Any) -> jax.Array:
             steps = first + jax.numpy.arange(KEYS_AHEAD, dtype=np.uint32)
             many = jax.vmap(lambda step: key_for(root, purpose, step))(steps)
             return jax.random.key_data(many)
 
-        self._sample = jax.jit(sample)
+        self._sample = jax.jit(with_key_data(explore))
         self._select = jax.jit(select)
+        self._without_memory = select_once, with_key_data(explore_once)
         self._keys = jax.jit(keys)
         self.first_carry = algorithm.carry(groups, config)
         self._recurrent = bool(jax.tree.leaves(jax.eval_shape(lambda: self.first_carry(1))))
@@ -137,8 +148,12 @@ class Player:
                 who is active, and where an episode has begun: there memory begins anew, as it does
                 when the number of environments changes.
             sample: sample, as in training.
+
+        Raises:
+            ValueError: for observations of a single environment, without an axis of environments.
         """
         infos = infos or {}
+        self._require_environments(observations)
         if sample:
             step, self._selected = self._selected, self._selected + 1
             sampled = self.sample(EVALUATE, step, self.memory, observations, infos)
@@ -148,6 +163,66 @@ class Player:
         memory = self._memory(self.memory, features, infos)
         stacked, self.memory = self._select(self._state, features, masks, *memory)
         return self._by_agent(stacked)
+
+    def act(self, agent: Any, observation: Any, mask: Any = None, *, sample: bool = False) -> Any:
+        """Choose one action of one agent in one environment, as PettingZoo's own loop asks for it.
+
+        Args:
+            agent: its name.
+            observation: nested like its observation space; a Dict may hold an ``action_mask``.
+            mask: which actions it may take now, where the observation does not say so.
+            sample: sample, as in training; else the most probable action.
+
+        Returns:
+            An action of the game's space: an ``int`` of a Discrete, else NumPy arrays.
+
+        Raises:
+            ValueError: for an unknown agent, and for an observation or a mask that is none of its;
+                for policies with memory, which need to know where an episode begins.
+
+        Example:
+            >>> from kitae_marl import Agent, Config, make_vec_env
+            >>> env = make_vec_env("gymnasium:CartPole-v1", 1, n_workers=0)
+            >>> agent = Agent(env, Config(env_id="gymnasium:CartPole-v1"))
+            >>> env.close()
+            >>> agent.act("agent_0", [0.0, 0.0, 0.0, 0.0]) in (0, 1)
+            True
+        """
+        if self._recurrent:
+            raise ValueError(
+                "expected a policy without memory (gru_size=0), got one that remembers: it must be "
+                "told where an episode begins; use player = agent.player() and "
+                "player.select_action({agent: observation[None], ...}, infos), with infos of reset "
+                "{'reset': np.ones(1, bool)} at the first step."
+            )
+        key = None
+        if sample:
+            step, self._selected = self._selected, self._selected + 1
+            key = self._key(EVALUATE, step)
+        return self._single.act(self._state, agent, observation, mask, key)
+
+    @cached_property
+    def _single(self) -> Single:
+        """What acts for one agent at a time, made when somebody asks for it."""
+        return Single(self.groups, *self._without_memory)
+
+    def _require_environments(self, observations: AgentPyTree) -> None:
+        """Raise a ValueError if observations are of one environment; asked at every step.
+
+        Without this a network may take agents for numbers that they observe, without an error.
+        """
+        for agent, leaf in self._first_arrays:
+            try:
+                shape = np.shape(leaf.of(observations.get(agent)))
+            except ValueError:
+                continue  # its mask may be left out, and another part missing is told by stacking
+            if shape == leaf.shape and agent in observations:
+                raise ValueError(
+                    f"expected observations [E, ...] with an axis of environments, got shape "
+                    f"{shape} of agent {agent!r}, one observation; add the environment "
+                    "axis, observations[agent][None], or use Agent.act, which plays one "
+                    "observation of one agent."
+                )
 
     def player(self, *, seed: int | None = None) -> Player:
         """Return another one that plays with copies of the parameters, from the start.

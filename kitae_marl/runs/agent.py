@@ -196,6 +196,26 @@ class Agent:
         """
         return self._acting().select_action(observations, infos, sample=sample)
 
+    def act(self, agent: Any, observation: Any, mask: Any = None, *, sample: bool = False) -> Any:
+        """Choose one action of one agent in one environment, as PettingZoo's own loop asks for it.
+
+            actions = {a: agent.act(a, observations[a]) for a in env.agents}
+
+        Args:
+            agent: its name.
+            observation: nested like its observation space; a Dict may hold an ``action_mask``.
+            mask: which actions it may take now, where the observation does not say so.
+            sample: sample, as in training; else the most probable action.
+
+        Returns:
+            An action of the game's space: an ``int`` of a Discrete, else NumPy arrays.
+
+        Raises:
+            ValueError: for an unknown agent, and for an observation or a mask that is none of its;
+                for policies with memory, and what to use instead.
+        """
+        return self._acting().act(agent, observation, mask, sample=sample)
+
     def player(self, *, seed: int | None = None, env: Any = None) -> Player:
         """Return what plays with copies of the present parameters and learns nothing.
 
