@@ -206,9 +206,9 @@ def _panels(
 def _references(game: GameSetup, metric: str, options: Plot) -> dict[str, float]:
     """Return mean returns of the random policy and the oracle, known or measured now.
 
-    There are none for other metrics than returns; for games with seats or wrappers, as brackets are of the
-    whole game; and for zero-sum games, whose brackets play one side after the other, as training
-    does not.
+    There are none for other metrics than returns; for games with seats or wrappers, as brackets are
+    of the whole game as it is; and for zero-sum games, whose brackets play one side after the
+    other, as training does not.
     """
     from kitae_marl.evaluation.brackets import known_bracket, measure
 
