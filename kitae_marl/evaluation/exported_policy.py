@@ -2,10 +2,13 @@
 
     policy = Policy("policy.npz")
     action = policy.act("agent_0", observation)  # the most probable action
+    action = policy.act("agent_0", observation, sample=True, rng=0)  # as in training
+    policy.probabilities("agent_0", observation), policy.value("agent_0", observation)
 
 An observation is what the agent's observation space holds, or a batch with any leading axes. A
 recurrent policy remembers, agent by agent, the observations of its own decisions: call ``act`` only
-when the agent is to act, and ``reset`` when an episode begins. The file is data, never executed.
+when the agent is to act, and ``reset`` when an episode begins; ``probabilities`` and ``value`` are
+those of the decision that ``act`` would make next. The file is data, never executed.
 """
 
 import json
@@ -41,42 +44,124 @@ class Policy:
             self._memory = {}
         self._memory.pop(agent, None)
 
-    def act(self, agent, observation, action_mask=None):
-        """Return the most probable action that a mask allows, the first where it allows none."""
+    def act(self, agent, observation, mask=None, sample=False, rng=None, *, action_mask=None):
+        """Return an action that a mask allows, the first or any where it allows none.
+
+        It is the most probable one, or with ``sample`` one drawn by ``rng``: a generator of NumPy,
+        or a seed; None draws anew each time. ``action_mask`` is an older name of ``mask``.
+        """
+        mask = action_mask if mask is None else mask
+        about, arrays, out, memory = self._decide(agent, observation, mask)
+        if sample:
+            kinds, rng = _kinds(about["action_space"], arrays, "bound"), np.random.default_rng(rng)
+            scale = _scale(kinds, arrays)
+            noise = {"b": rng.logistic(size=out.shape), "f": scale * rng.normal(size=out.shape)}
+            gumbel = rng.gumbel(size=out.shape)  # added, the largest is a draw from the softmax
+            out = out + np.select([kinds == "b", kinds == "f"], [noise["b"], noise["f"]], gumbel)
+        if about["gru_size"]:
+            self._memory[agent] = memory
+        return _each(about["action_space"], arrays, "bound", _most_probable, out)
+
+    def probabilities(self, agent, observation, mask=None):
+        """Return how probable each action is, nested like the action space.
+
+        Of a Discrete an array ``[n]``; of a MultiDiscrete and a Box of integers a tuple of one for
+        each number; of a MultiBinary how probable 1 is; of other Boxes ``{"mean", "deviation"}`` of
+        the normal distribution that is clipped to the bounds.
+        """
+        about, arrays, out, _ = self._decide(agent, observation, mask)
+        space = about["action_space"]
+        scale = np.broadcast_to(_scale(_kinds(space, arrays, "bound"), arrays), out.shape)
+        return _each(space, arrays, "bound", _probable, out, scale)
+
+    def value(self, agent, observation):
+        """Return the sum of discounted rewards that the critic expects, in rewards."""
+        about, arrays, _ = self._net(agent)
+        if not about.get("critic"):
+            raise ValueError(
+                f"expected an agent with a critic that sees what {agent} sees, got none in this "
+                "file: it is of MAPPO, whose critic sees the whole game, or older than values; "
+                "train by IPPO, or export the run again"
+            )
+        x = self._critic_features(agent, _without_mask(observation)[0])
+        if about["gru_size"]:
+            x = _gru(x, self._memory.get(agent, (None, None))[1], _under(arrays, "critic/"))
+        value = _dense(x, arrays, "critic/Dense_0")[..., 0]
+        return value * arrays["value/size"] + arrays["value/zero"]
+
+    def _net(self, agent):
+        """Return what an agent acts with."""
         if agent not in self._nets:
             raise ValueError(f"expected one of the agents {self.agents}, got {agent!r}")
-        about, arrays, index = self._nets[agent]
-        if isinstance(observation, dict) and "action_mask" in observation:
-            action_mask = observation["action_mask"] if action_mask is None else action_mask
-            observation = {k: v for k, v in observation.items() if k != "action_mask"}
-            if list(observation) == ["observation"]:
-                observation = observation["observation"]
-        try:
-            x = _encode(about["space"], observation, arrays, "moments", [0])
-        except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{agent} expected {about['space']}; {error!r}") from None
-        if about["agent_id"]:
-            one_hot = np.eye(about["n_agents"], dtype=np.float32)[index]
-            x = np.concatenate([x, np.broadcast_to(one_hot, (*x.shape[:-1], len(one_hot)))], -1)
-        for i in range(about["n_layers"]):
-            x = _dense(x, arrays, f"MLP_0/Dense_{i}")
-            x = np.tanh(x) if about["activation"] == "tanh" else np.maximum(x, 0)
+        return self._nets[agent]
+
+    def _decide(self, agent, observation, mask):
+        """Return what ``_net`` does, the outputs of the network, and memory afterwards."""
+        about, arrays, index = self._net(agent)
+        observation, own_mask = _without_mask(observation)
+        mask = own_mask if mask is None else mask
+        x, memory = _features(agent, about, arrays, index, observation), None
         if about["gru_size"]:
-            x = _gru(x, self._memory.get(agent), arrays)
+            past, past_critic = self._memory.get(agent, (None, None))
+            x = _gru(x, past, arrays)
+            memory = x, None
+            if about.get("critic"):
+                seen = self._critic_features(agent, observation)
+                memory = x, _gru(seen, past_critic, _under(arrays, "critic/"))
         out = _dense(x, arrays, "Dense_0")
-        if about["masked"] or action_mask is not None:
-            mask, covered = np.asarray(action_mask), np.ones(out.shape[-1], bool)
-            if about["action_space"]["type"] in ("Dict", "Tuple"):
-                covered = np.concatenate(_covered(about["action_space"], arrays, "bound"))
-            shape = (*out.shape[:-1], int(covered.sum()))
-            if mask.shape not in (shape, shape[-1:]):
-                raise ValueError(f"{agent} expected a mask {shape}, got {action_mask!r}")
-            allowed = np.ones(out.shape, bool)
-            allowed[..., covered] = mask != 0
-            out = np.where(allowed, out, np.float32(-1e9))
-        if about["gru_size"]:
-            self._memory[agent] = x
-        return _most_probable(about["action_space"], out, arrays, "bound")
+        if about["masked"] or mask is not None:
+            out = _masked(agent, about["action_space"], arrays, out, mask)
+        return about, arrays, out, memory
+
+    def _critic_features(self, agent, observation):
+        """Return what the critic sees, before memory and its last layer."""
+        about, arrays, index = self._nets[agent]
+        if about["critic"] == "own":
+            moments = {k: v for k, v in arrays.items() if k.startswith("moments")}
+            arrays = {**_under(arrays, "critic/"), **moments}
+        return _features(agent, about, arrays, index, observation)
+
+
+def _without_mask(observation):
+    """Return what networks see of an observation, and the mask in it or None."""
+    if not isinstance(observation, dict) or "action_mask" not in observation:
+        return observation, None
+    rest = {k: v for k, v in observation.items() if k != "action_mask"}
+    seen = rest["observation"] if list(rest) == ["observation"] else rest
+    return seen, observation["action_mask"]
+
+
+def _under(arrays, prefix):
+    """Return the arrays whose names begin so, without that."""
+    return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _features(agent, about, arrays, index, observation):
+    """Encode an observation, and apply the hidden layers."""
+    try:
+        x = _encode(about["space"], observation, arrays, "moments", [0])
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{agent} expected {about['space']}; {error!r}") from None
+    if about["agent_id"]:
+        one_hot = np.eye(about["n_agents"], dtype=np.float32)[index]
+        x = np.concatenate([x, np.broadcast_to(one_hot, (*x.shape[:-1], len(one_hot)))], -1)
+    for i in range(about["n_layers"]):
+        x = _dense(x, arrays, f"MLP_0/Dense_{i}")
+        x = np.tanh(x) if about["activation"] == "tanh" else np.maximum(x, 0)
+    return x
+
+
+def _masked(agent, space, arrays, out, mask):
+    """Return the outputs of the network, very low where a mask forbids the choice."""
+    array, covered = np.asarray(mask), np.ones(out.shape[-1], bool)
+    if space["type"] in ("Dict", "Tuple"):
+        covered = _kinds(space, arrays, "bound") == "c"
+    shape = (*out.shape[:-1], int(covered.sum()))
+    if array.shape not in (shape, shape[-1:]):
+        raise ValueError(f"{agent} expected a mask {shape}, got {mask!r}")
+    allowed = np.ones(out.shape, bool)
+    allowed[..., covered] = array != 0
+    return np.where(allowed, out, np.float32(-1e9))
 
 
 def _encode(space, x, arrays, path, n_images):
@@ -145,17 +230,25 @@ def _parts(space, path):
     return [(key, part, f"{path}/{key}") for key, part in parts]
 
 
-def _covered(space, arrays, path):
-    """Of each array of an action, for each output whether a mask lies over it."""
+def _kinds(space, arrays, path):
+    """Say what each output is: c choice that a mask covers, i integer of a Box, b bit, f mean."""
     kind = space["type"]
     if kind in ("Dict", "Tuple"):
-        parts = [_covered(part, arrays, place) for _, part, place in _parts(space, path)]
-        return [covered for part in parts for covered in part]
+        parts = _parts(space, path)
+        return np.concatenate([_kinds(part, arrays, place) for _, part, place in parts])
     if kind in ("Discrete", "MultiDiscrete"):
-        return [np.ones(np.sum(space.get("nvec", space.get("n"))), bool)]
+        return np.full(np.sum(space.get("nvec", space.get("n"))), "c")
     if kind == "Box" and not space["dtype"].startswith("float"):
-        return [np.zeros(_sizes(arrays, path).sum(), bool)]
-    return [np.zeros(int(np.prod(space["shape"])), bool)]
+        return np.full(_sizes(arrays, path).sum(), "i")
+    return np.full(int(np.prod(space["shape"])), "b" if kind == "MultiBinary" else "f")
+
+
+def _scale(kinds, arrays):
+    """Standard deviation of each output, 0 where it has none."""
+    scale = np.zeros(len(kinds), np.float32)
+    if (kinds == "f").any():
+        scale[kinds == "f"] = np.exp(arrays["log_std"])
+    return scale
 
 
 def _sizes(arrays, path):
@@ -163,14 +256,27 @@ def _sizes(arrays, path):
     return (arrays[f"{path}/high"] - arrays[f"{path}/low"] + 1).reshape(-1)
 
 
-def _most_probable(space, out, arrays, path):
+def _each(space, arrays, path, function, *rows):
+    """Nest ``function(space, arrays, path, *rows)`` of each array of an action and its outputs."""
+    if space["type"] not in ("Dict", "Tuple"):
+        return function(space, arrays, path, *rows)
+    parts = _parts(space, path)
+    cuts = np.cumsum([len(_kinds(part, arrays, place)) for _, part, place in parts])[:-1]
+    pieces = zip(*(np.split(row, cuts, axis=-1) for row in rows), strict=True)
+    chosen = {
+        key: _each(part, arrays, place, function, *piece)
+        for (key, part, place), piece in zip(parts, pieces, strict=True)
+    }
+    return chosen if space["type"] == "Dict" else tuple(chosen.values())
+
+
+def _shape(space):
+    """Shape of an array of an action."""
+    return space["shape"] if isinstance(space["shape"], list) else [space["shape"]]
+
+
+def _most_probable(space, arrays, path, out):
     """Mode of the distribution whose parameters the network returned."""
-    if space["type"] in ("Dict", "Tuple"):
-        parts = _parts(space, path)
-        counts = [sum(map(len, _covered(part, arrays, place))) for _, part, place in parts]
-        rows = zip(parts, np.split(out, np.cumsum(counts)[:-1], axis=-1), strict=True)
-        chosen = {k: _most_probable(p, x, arrays, place) for (k, p, place), x in rows}
-        return chosen if space["type"] == "Dict" else tuple(chosen.values())
     if space["type"] == "Discrete":
         return np.argmax(out, axis=-1) + space["start"]
     if space["type"] == "MultiDiscrete":
@@ -178,7 +284,7 @@ def _most_probable(space, out, arrays, path):
         parts = np.split(out, np.cumsum(nvec.reshape(-1))[:-1], axis=-1)
         index = np.stack([np.argmax(part, axis=-1) for part in parts], axis=-1)
         return index.reshape(*index.shape[:-1], *nvec.shape) + space["start"]
-    shape = space["shape"] if isinstance(space["shape"], list) else [space["shape"]]
+    shape = _shape(space)
     if space["type"] == "MultiBinary":
         return (out > 0).astype(np.int8).reshape(*out.shape[:-1], *shape)
     if not space["dtype"].startswith("float"):
@@ -189,3 +295,23 @@ def _most_probable(space, out, arrays, path):
     action = out * arrays[f"{path}/half"] + arrays[f"{path}/middle"]
     action = np.clip(action, arrays[f"{path}/low"], arrays[f"{path}/high"])
     return action.astype(np.float32).reshape(*out.shape[:-1], *shape)
+
+
+def _probable(space, arrays, path, out, scale):
+    """Probabilities of one array of an action; of a Box of floats mean and standard deviation."""
+    if space["type"] == "Discrete":
+        return _softmax(out)
+    if space["type"] == "MultiBinary":
+        return ((1 + np.tanh(out / 2)) / 2).reshape(*out.shape[:-1], *_shape(space))
+    if space["type"] == "Box" and space["dtype"].startswith("float"):
+        half, shape = arrays[f"{path}/half"], (*out.shape[:-1], *_shape(space))
+        mean = out * half + arrays[f"{path}/middle"]
+        return {"mean": mean.reshape(shape), "deviation": (scale * half).reshape(shape)}
+    sizes = np.reshape(space["nvec"], -1) if "nvec" in space else _sizes(arrays, path)
+    return tuple(_softmax(part) for part in np.split(out, np.cumsum(sizes)[:-1], axis=-1))
+
+
+def _softmax(logits):
+    """Probabilities of choices."""
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)

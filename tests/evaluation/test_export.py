@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,14 @@ import jax
 import numpy as np
 import pytest
 from gymnasium import spaces
+from scipy.stats import norm
 
+from kitae_marl.algos.ppo.learner import make_learner
+from kitae_marl.algos.ppo.units import Units
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
-from kitae_marl.data.spaces import leaves
-from kitae_marl.data.stacking import map_leaves
+from kitae_marl.data.spaces import Leaf, leaves
+from kitae_marl.data.stacking import map_leaves, mask_in, without_mask
 from kitae_marl.evaluation.export import SOURCE, export_policy
 from kitae_marl.runs.agent import Agent
 from kitae_marl.types import TrainState
@@ -172,6 +176,94 @@ def test_it_acts_as_the_agent_does(tmp_path, case):
     assert varied
 
 
+def log_prob_of(leaf: Leaf, probabilities: Any, action: np.ndarray) -> Any:
+    """Log-probability of one array of actions by what the exported policy says of it."""
+    if isinstance(probabilities, dict):
+        low, high = leaf.low.ravel(), leaf.high.ravel()
+        mean, deviation, x = (
+            np.asarray(part).reshape(len(action), -1)
+            for part in (probabilities["mean"], probabilities["deviation"], action)
+        )
+        tail, head = norm.logcdf((low - mean) / deviation), norm.logsf((high - mean) / deviation)
+        each = np.where(x <= low, tail, np.where(x >= high, head, norm.logpdf(x, mean, deviation)))
+        return each.sum(axis=-1)
+    if leaf.binary:
+        each = np.log(np.where(action > 0, probabilities, 1 - probabilities))
+        return each.reshape(len(action), -1).sum(axis=-1)
+    first = np.broadcast_to(leaf.low, leaf.shape).ravel()
+    index = action.reshape(len(action), -1).astype(int) - first
+    parts = probabilities if isinstance(probabilities, tuple) else (probabilities,)
+    chosen = [np.take_along_axis(p, i[:, None], -1) for p, i in zip(parts, index.T, strict=True)]
+    return np.log(np.concatenate(chosen, axis=-1)).sum(axis=-1)
+
+
+def of_path(value: Any, path: tuple) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+SAID: dict[str, tuple[spaces.Space, spaces.Space, dict[str, Any]]] = {
+    "relu, independent": (BOX, FOUR, {"activation": "relu", "share_params": False}),
+    "small image": CASES["small image"],
+    "mixed, normalised": CASES["mixed, normalised"],
+    "trunk, ids": (BOX, PARTS, {"shared_trunk": True, "agent_id": True}),
+    "units of rewards": (BOX, box([-2.0, 0.5], [1.0, 0.75]), {"normalize_return": False}),
+    "mask": CASES["mask"],
+    "a table of choices": CASES["a table of choices"],
+    "gru": CASES["gru"],
+    "gru, trunk, independent": (
+        BOX,
+        FOUR,
+        {"gru_size": 6, "shared_trunk": True, "share_params": False},
+    ),
+}
+
+RARELY_SAID = ("small image", "mixed, normalised", "a table of choices", "gru, trunk, independent")
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=pytest.mark.slow) if c in RARELY_SAID else c for c in SAID]
+)
+def test_it_says_probabilities_and_values_as_the_networks_do(tmp_path, case):
+    observation_space, action_space, settings = SAID[case]
+    agent = make_agent(observation_space, action_space, settings)
+    policy = load(export_policy(agent, tmp_path / "policy.npz")[0])
+    (group,) = (g for g in agent.groups if "cat_1" in g.agents)
+    state, learner = agent.state[group.name], make_learner(group, agent.config, agent.groups)
+    seen = {"cat_1": map_leaves(lambda x: x[:100], draw(observation_space))}
+    features, mask = without_mask(seen["cat_1"]), mask_in(seen["cat_1"])
+    if group.share_params:  # with an axis of agents
+        features = map_leaves(lambda x: np.stack([x, x], 1), features)
+        mask = None if mask is None else np.stack([mask, mask], 1)
+    else:
+        state = jax.tree.map(lambda x: x[1], state)
+    size = settings.get("gru_size")
+    carry = np.zeros((100, *((2,) if group.share_params else ()), size)) if size else ()
+    carries = [carry, carry]
+    units = Units.of(state.moments["target"]) if agent.config.ppo.normalize_return else None
+    for step in range(3 if size else 1):
+        outputs, carries[0] = learner.policy(
+            state, features, () if mask is None else mask, carries[0]
+        )
+        expected, carries[1] = learner.value(state, features, carries[1])
+        if units:
+            expected = np.asarray(expected) * units.size.item() + units.zero.item()
+        value = policy.value("cat_1", seen["cat_1"])
+        said = policy.probabilities("cat_1", seen["cat_1"])
+        action = policy.act("cat_1", seen["cat_1"], sample=True, rng=step)
+        if group.share_params:
+            expected = expected[:, 1]
+            outputs = outputs[:, 1]
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
+        assert len(np.unique(value)) > 1
+        arrays = leaves(action_space)
+        got = sum(log_prob_of(x, of_path(said, x.path), x.of(action)) for x in arrays)
+        log_prob = learner.distribution.log_prob(outputs, action)
+        np.testing.assert_allclose(got, log_prob, rtol=1e-3, atol=1e-3)
+
+
 WHOLE = MIXED.sample()
 
 
@@ -179,7 +271,7 @@ WHOLE = MIXED.sample()
 def exported_cases(tmp_path_factory, quick_compilation) -> dict[str, Path]:
     """Exports of a few kinds."""
     folder = tmp_path_factory.mktemp("exported")
-    kinds = {name: CASES[name] for name in ("mlp", "mixed", "mask")}
+    kinds = {name: CASES[name] for name in ("mlp", "mixed", "mask", "parts")}
     kinds["start at two"] = (spaces.Discrete(3, start=2), FOUR, {})
     kinds["policy"] = CASES["gru"]
     paths = {name: folder / f"{name.replace(' ', '_')}.npz" for name in kinds}
@@ -204,21 +296,75 @@ class TestUse:
             [sys.executable, "-c", code], cwd=exported.parent, capture_output=True, text=True
         )
         assert ran.stdout.split() == ["True", "[]"], ran.stderr
-        assert len(SOURCE.read_text().splitlines()) < 200
+        assert len(SOURCE.read_text().splitlines()) < 330
 
     def test_memory_is_kept_by_agent_until_reset(self, exported):
         policy = load(exported)
         seen = np.ones(5, np.float32)
         policy.act("cat_0", seen)
-        first = policy._memory["cat_0"]
+        first, critic = policy._memory["cat_0"]
         policy.act("cat_1", seen)
-        assert (policy._memory["cat_0"] == first).all()
+        assert (policy._memory["cat_0"][0] == first).all()
+        policy.probabilities("cat_0", seen)
+        policy.value("cat_0", seen)
+        assert (policy._memory["cat_0"][1] == critic).all()
         policy.act("cat_0", seen)
-        assert (policy._memory["cat_0"] != first).any()
+        assert (policy._memory["cat_0"][0] != first).any()
+        assert (policy._memory["cat_0"][1] != critic).any()
         policy.reset("cat_0")
         assert set(policy._memory) == {"cat_1"}
         policy.reset()
         assert not policy._memory
+
+    def test_samples_are_as_frequent_as_they_are_probable(self, exported_cases):
+        policy = load(exported_cases["parts"])
+        n, seen = 20_000, np.ones(5, np.float32)
+        drawn = policy.act("cat_0", np.tile(seen, (n, 1)), sample=True, rng=0)
+        said = policy.probabilities("cat_0", seen)
+        assert policy.probabilities("cat_0", seen)["move"].shape == (4,)
+        count = np.bincount(drawn["move"] - 1, minlength=4) / n
+        np.testing.assert_allclose(count, said["move"], atol=0.02)
+        count = np.bincount(drawn["level"][:, 1] + 1, minlength=4) / n
+        np.testing.assert_allclose(count, said["level"][1], atol=0.02)
+        np.testing.assert_allclose(drawn["aim"][1].mean(axis=0), said["aim"][1], atol=0.02)
+        at_low = norm.cdf((-2.0 - said["aim"][0]["mean"][0]) / said["aim"][0]["deviation"][0])
+        assert abs((drawn["aim"][0][:, 0] == -2.0).mean() - at_low) < 0.02
+
+    def test_samples_repeat_by_seed_and_stay_within_the_mask(self, exported_cases):
+        policy = load(exported_cases["mask"])
+        mask = np.array([0, 1, 0, 0, 1, 0])
+        rngs = [np.random.default_rng(1) for _ in range(2)]
+        twice = [
+            [policy.act("cat_0", np.zeros(5), mask, sample=True, rng=r) for _ in range(50)]
+            for r in rngs
+        ]
+        assert twice[0] == twice[1]
+        assert set(twice[0]) == {1, 4}
+        assert policy.act("cat_0", np.zeros(5), action_mask=mask) in (1, 4)
+        assert (policy.probabilities("cat_0", np.zeros(5), mask)[mask == 0] == 0).all()
+
+    def test_a_central_critic_values_nothing_here(self, tmp_path):
+        config = Config(algo="mappo", ppo=PPOConfig(hidden_sizes=(4,)))
+        agent = Agent(Spaces(BOX, FOUR), config)
+        policy = load(export_policy(agent, tmp_path / "policy.npz")[0])
+        assert policy.act("cat_0", np.ones(5)) in range(1, 5)
+        with pytest.raises(ValueError, match=r"critic that sees what cat_0 sees.*MAPPO"):
+            policy.value("cat_0", np.ones(5))
+
+    def test_a_file_from_before_values_still_plays(self, exported_cases, tmp_path):
+        with np.load(exported_cases["parts"]) as file:
+            about = json.loads(str(file["about"]))
+            old = {k: file[k] for k in file.files if "/critic/" not in k and "/value/" not in k}
+        for group in about["groups"].values():
+            del group["critic"]
+        np.savez(tmp_path / "old.npz", **{**old, "about": np.array(json.dumps(about))})
+        new = load(exported_cases["parts"])
+        policy = type(new)(tmp_path / "old.npz")
+        seen = np.ones(5, np.float32)
+        assert str(policy.act("cat_0", seen)) == str(new.act("cat_0", seen))
+        assert str(policy.probabilities("cat_0", seen)) == str(new.probabilities("cat_0", seen))
+        with pytest.raises(ValueError, match=r"older than values.*export the run again"):
+            policy.value("cat_0", seen)
 
     def test_an_agent_of_another_game(self, exported):
         with pytest.raises(ValueError, match=r"one of the agents \[.*\], got 'nobody'"):

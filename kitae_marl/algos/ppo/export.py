@@ -11,6 +11,7 @@ from kitae_envs.spaces import flat_space
 
 from kitae_marl.algos.nets.distributions import bounds_in_float32, network_units
 from kitae_marl.algos.nets.normalization import Moments, standard_deviation
+from kitae_marl.algos.ppo.units import Units
 from kitae_marl.config.run import Config
 from kitae_marl.data.space_json import space_to_json
 from kitae_marl.data.spaces import feature_space, has_mask
@@ -29,7 +30,7 @@ def export_group(
 
     Returns:
         How the arrays are put together, as JSON; and the arrays by name: parameters, moments of
-        observations, bounds of actions.
+        observations, bounds of actions. The critic is among them where it sees what its agent sees.
 
     Raises:
         ValueError: for a network of the user's own, which only its module can compute.
@@ -55,7 +56,15 @@ def _describe(group: GroupSpec, config: Config) -> dict[str, Any]:
         "n_layers": len(ppo.hidden_sizes),
         "activation": ppo.activation,
         "gru_size": ppo.gru_size,
+        "critic": _critic_kind(config),
     }
+
+
+def _critic_kind(config: Config) -> str | None:
+    """Say what the critic sees: "own" layers, the "shared" ones, or None: the whole game."""
+    if config.central:
+        return None
+    return "shared" if config.ppo.shared_trunk else "own"
 
 
 def _arrays(group: GroupSpec, config: Config, state: TrainState) -> Iterator[tuple[str, Any]]:
@@ -63,6 +72,9 @@ def _arrays(group: GroupSpec, config: Config, state: TrainState) -> Iterator[tup
     yield from _flat(state.params["actor"]["params"], "")
     if config.ppo.normalize_observation:
         yield from _flat(state.moments["observation"], "moments/")
+    if _critic_kind(config):
+        yield from _flat(state.params["critic"]["params"], "critic/")
+        yield from _units(config, state)
     for path, space in flat_space(group.action_space):
         place = "".join(f"{key}/" for key in ("bound", *path))
         if isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.floating):
@@ -70,6 +82,16 @@ def _arrays(group: GroupSpec, config: Config, state: TrainState) -> Iterator[tup
         elif isinstance(space, gym.spaces.Box):
             yield f"{place}low", space.low.astype(np.int64)
             yield f"{place}high", space.high.astype(np.int64)
+
+
+def _units(config: Config, state: TrainState) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield zero and size of the critic's units, in rewards."""
+    shape = np.shape(state.n_updates)  # () or, with a network for each agent, [A]
+    zero, size = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+    if config.ppo.normalize_return:
+        zero, size = Units.of(state.moments["target"])
+    yield "value/zero", np.reshape(zero, shape)
+    yield "value/size", np.reshape(size, shape)
 
 
 def _bounds(space: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
