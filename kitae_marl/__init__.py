@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this beside the
     from kitae_marl.runs.many import train_many as train_many
     from kitae_marl.selfplay.seats import frozen as frozen
     from kitae_marl.selfplay.seats import with_seats as with_seats
+    from kitae_marl.training import train as train
     from kitae_marl.types import Algorithm as Algorithm
     from kitae_marl.types import AlgoType as AlgoType
     from kitae_marl.types import Checkpointer as Checkpointer
@@ -60,6 +61,7 @@ _NAMES = {
     "runs.callbacks": ("Callback",),
     "runs.many": ("train_many",),
     "selfplay.seats": ("frozen", "with_seats"),
+    "training": ("train",),
     "types": ("AlgoType", "Algorithm", "Checkpointer", "Experience", "IAgent"),
     "vector.adapters.compiled": ("CompiledVecParallelEnv",),
     "vector.catalogue.doctor": ("check_parallel_env",),
@@ -83,5 +85,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names too."""
-    return sorted({*globals(), *_HOMES})
+    """List the public names, and nothing else."""
+    return [*__all__, "__version__"]

@@ -8,7 +8,6 @@ import select
 import sys
 from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
 from signal import SIGINT, SIGPIPE, Signals
 from typing import Any, NoReturn
 
@@ -25,6 +24,7 @@ from kitae_marl.errors import (
     VectorEnvError,
 )
 from kitae_marl.loops.long_calls import is_busy
+from kitae_marl.loops.xla import set_up_xla
 from kitae_marl.runs.store.files import remove_unfinished
 from kitae_marl.runs.terminal import pass_on, plain_warnings, say_error, stop_on_signal
 
@@ -40,18 +40,6 @@ REASONS: dict[Any, str] = {
 """What an exit code means that comes without a message."""
 REPORTED = KitaeError | ValueError | TypeError | OSError | ImportError
 """Errors that are reported in one line; of others the traceback is needed."""
-
-
-def _set_up_xla() -> None:
-    """Choose what XLA reads from the environment, where the user has not.
-
-    One thread: networks of the usual size gain nothing from more, and results depend on the number.
-    Programs are kept in the user's cache folder, so a second start need not compile.
-    """
-    os.environ.setdefault("NPROC", "1")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "kitae_marl" / "xla"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 def main(args: list[str] | None = None) -> None:
@@ -149,7 +137,7 @@ def _run(args: list[str]) -> int:
         print(f"kitae-marl {version('kitae-marl')}", flush=True)
         return 0
     command = parse(args)
-    _set_up_xla()
+    set_up_xla()
     with plain_warnings():
         result = load_function(type(command))(command)
     if command.json:

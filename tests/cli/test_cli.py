@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from command_line import ENVIRONMENT, GAME, SMALL, last_json, program, start, wait_until
 
-from kitae_marl.cli.commands.advice import program_as_called, python_path, say_where_to_look
 from kitae_marl.cli.main import COMMANDS, load_function, main, parse
 from kitae_marl.cli.options.hints import ELSEWHERE, option_names
 from kitae_marl.cli.options.training import Train
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
+from kitae_marl.runs.advice import program_as_called, python_path, say_where_to_look
 from kitae_marl.runs.store import contents
 
 
@@ -295,9 +295,9 @@ class TestTrain:
         (tmp_path / "mine.py").write_text("def make():\n    pass\n")
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         monkeypatch.syspath_prepend(str(tmp_path))
-        assert python_path(Train(env_id="mine:make")) == f"PYTHONPATH={tmp_path} "
-        assert python_path(Train(env_id=GAME)) == ""  # found elsewhere
-        assert python_path(Train()) == ""
+        assert python_path(Config(env_id="mine:make")) == f"PYTHONPATH={tmp_path} "
+        assert python_path(Config(env_id=GAME)) == ""  # found elsewhere
+        assert python_path(Config()) == ""
 
     def test_called_as_a_module_it_says_so(self, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["/somewhere/kitae_marl/__main__.py", "train"])
@@ -306,7 +306,10 @@ class TestTrain:
 
     @pytest.mark.parametrize("film", [True, False])
     def test_a_film_is_offered_where_the_game_can_draw(self, film, capsys, tmp_path):
-        say_where_to_look(Train(), tmp_path / "x", zero_sum=False, film=film)
+        path = tmp_path / "x"
+        say_where_to_look(
+            Config(), path, Path("runs"), allow_import=False, zero_sum=False, film=film
+        )
         out = capsys.readouterr().out
         assert (" watch x --out x.gif" in out) == film
         assert " evaluate x\n" in out

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kitae_marl.cli.options.fields import Step
-from kitae_marl.config.run import FROZEN, Config
+from kitae_marl.config.run import Config
 from kitae_marl.config.wrapping import imports_wrappers
 from kitae_marl.data.groups import first_match, require_spaces
 from kitae_marl.errors import ConfigError
+from kitae_marl.runs.own_code import trust_own_code, truster
 from kitae_marl.runs.store.contents import CHECKPOINTS, read_config
 from kitae_marl.runs.store.search import find_runs
-from kitae_marl.runs.store.seats import SeatCopy, read_copies
+from kitae_marl.runs.store.seats import SeatCopy, seat_copies
 from kitae_marl.types import Policy
 from kitae_marl.vector.protocol import VecParallelEnv
 
@@ -136,13 +137,6 @@ def find_all(
     return list(gathered.values())
 
 
-def seat_copies(path: Path, seats: Mapping[str, str]) -> dict[str, SeatCopy | None]:
-    """Return the copies that a run keeps of its trained opponents, by pattern; None where none."""
-    frozen = {pattern: seat for pattern, seat in seats.items() if seat.startswith(FROZEN)}
-    kept = read_copies(path) if frozen else {}
-    return {pattern: kept.get(seat) for pattern, seat in frozen.items()}
-
-
 def _is_hidden(pattern: str, earlier: Iterable[str]) -> bool:
     """Whether a pattern, or the one agent that it names, is among earlier patterns."""
     one_agent = not any(sign in pattern for sign in "*?[")
@@ -209,30 +203,6 @@ def open_game(
 
     trust = truster(allow_import)
     return Opponents(game.seats, runs_dir, copies=game.copies, trust=trust).seat(env)
-
-
-def truster(allow_import: bool) -> Callable[[Path], None]:
-    """Return :func:`trust_own_code` for runs that play seats."""
-    return lambda path: trust_own_code(path, allow_import)
-
-
-def trust_own_code(path: Path, allow_import: bool) -> None:
-    """Import the algorithm and the network that a run names as module:name, if that was allowed.
-
-    Raises:
-        ConfigError: if it names some that are not registered, and it was not.
-    """
-    config = read_config(path)
-    from kitae_marl.algos import import_registered, named_code
-
-    named = named_code(config)
-    if named and not allow_import:
-        raise ConfigError(
-            f"algo: the run {path.name} was trained with {' and '.join(named)}, which is a module "
-            "to import; add --allow-import if you trust it.",
-            "algo",
-        )
-    import_registered(config)
 
 
 def checkpoint_step(path: Path, step: Step) -> int | None:

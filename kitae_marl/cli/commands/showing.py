@@ -19,10 +19,10 @@ from kitae_marl.cli.commands.loading import (
     open_game,
     require_one_game,
     require_trust,
-    trust_own_code,
 )
 from kitae_marl.cli.options.showing import Export, Plot, Watch
 from kitae_marl.errors import ConfigError, EnvError, RenderError
+from kitae_marl.runs.own_code import trust_own_code
 from kitae_marl.runs.store.files import require_output
 from kitae_marl.runs.store.search import find_run
 from kitae_marl.runs.terminal import counted, say

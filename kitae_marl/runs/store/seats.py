@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kitae_marl.config.run import FROZEN
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.files import write_text
@@ -54,6 +55,13 @@ def read_copies(run: Path) -> dict[str, SeatCopy]:
         entry["seat"]: SeatCopy(**entry, path=run_path(run / contents.SEATS, str(number)))
         for number, entry in enumerate(entries)
     }
+
+
+def seat_copies(path: Path, seats: Mapping[str, str]) -> dict[str, SeatCopy | None]:
+    """Return the copies that a run keeps of its trained opponents, by pattern; None where none."""
+    frozen = {pattern: seat for pattern, seat in seats.items() if seat.startswith(FROZEN)}
+    kept = read_copies(path) if frozen else {}
+    return {pattern: kept.get(seat) for pattern, seat in frozen.items()}
 
 
 def _is_entry(entry: Any) -> bool:

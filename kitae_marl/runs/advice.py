@@ -9,38 +9,43 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from kitae_marl.cli.options.training import Train
+from kitae_marl.config.run import Config
+from kitae_marl.config.wrapping import imports_wrappers
 from kitae_marl.runs.terminal import pip_install, say
 
 
-def say_where_to_look(options: Train, path: Path, *, zero_sum: bool, film: bool) -> None:
+def say_where_to_look(
+    config: Config, path: Path, runs_dir: Path, *, allow_import: bool, zero_sum: bool, film: bool
+) -> None:
     """Tell what to do next.
 
     Args:
-        options: what the run was trained with.
+        config: settings of the run, or of the runs of a set.
         path: its folder.
+        runs_dir: the folder that holds it, as the user calls it.
+        allow_import: whether what it names as module:name was allowed to be imported.
         zero_sum: whether its returns add up to zero, so that wins are what to count.
         film: whether the game says that it can draw itself.
     """
-    from kitae_marl.config.wrapping import imports_wrappers
     from kitae_marl.vector.catalogue.games import install_for
     from kitae_marl.vector.ids import imports_code
 
-    program = python_path(options) + program_as_called()
-    folder = shlex.quote(str(options.runs_dir))
-    where = "" if options.runs_dir == Path("runs") else f" --runs-dir {folder}"
-    named = imports_code(options.env_id) or options.modules or options.allow_import
-    named = named or imports_wrappers(options.wrap)
+    program = python_path(config) + program_as_called()
+    name, picture = shlex.quote(path.name), shlex.quote(f"{path.name}.png")
+    where = "" if runs_dir == Path("runs") else f" --runs-dir {shlex.quote(str(runs_dir))}"
+    named = imports_code(config.env_id) or config.modules or allow_import
+    named = named or imports_wrappers(config.wrap)
     trust = " --allow-import" if named else ""
-    install = install_for(options.env_id)
+    install = install_for(config.env_id)
     first = f"  # {install}" if install else ""  # a twin was trained on, its original is played
     against = " --against random" if zero_sum else ""
     needed = "" if find_spec("matplotlib") else f"  # {pip_install('matplotlib')}"
     say(f"the run is in {path}")
-    say(f"  {program} evaluate {path.name}{where}{trust}{against}{first}")
+    say(f"  {program} evaluate {name}{where}{trust}{against}{first}")
     if film:
-        say(f"  {program} watch {path.name}{where}{trust} --out {path.name}.gif{first}")
-    say(f"  {program} plot {path.name}{where} --out {path.name}.png{needed}")
+        gif = shlex.quote(f"{path.name}.gif")
+        say(f"  {program} watch {name}{where}{trust} --out {gif}{first}")
+    say(f"  {program} plot {name}{where} --out {picture}{needed}")
 
 
 def program_as_called() -> str:
@@ -56,18 +61,17 @@ def program_as_called() -> str:
     return shlex.quote(str(called))
 
 
-def python_path(options: Train) -> str:
+def python_path(config: Config) -> str:
     """Return the setting of ``PYTHONPATH`` without which code of the user's own is not found.
 
     Empty where nothing lies there that the run names, and for what is installed.
     """
-    from kitae_marl.config.wrapping import imports_wrappers
     from kitae_marl.vector.ids import imports_code
 
     value = os.environ.get("PYTHONPATH", "")
     places = [Path(entry).resolve() for entry in value.split(os.pathsep) if entry]
-    named = [options.env_id] if imports_code(options.env_id) else []
-    for text in [*named, *options.modules, *imports_wrappers(options.wrap)]:
+    named = [config.env_id] if imports_code(config.env_id) else []
+    for text in [*named, *config.modules, *imports_wrappers(config.wrap)]:
         spec = find_spec(text.partition(":")[0].partition(".")[0])
         origin = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
         if origin and any(Path(origin).resolve().is_relative_to(place) for place in places):
