@@ -248,7 +248,7 @@ def test_the_face_and_a_module_without_a_place_are_above_all():
 def test_every_place_is_there_and_the_root_is_small():
     rooms = {module.split(".", 1)[1] for module in sources() if module.startswith("kitae_marl.")}
     assert not [name for name in ORDER if name not in rooms]
-    beside = ("__pycache__", "README.md")
+    beside = ("__pycache__", "README.md", "py.typed")
     entries = [p for p in (ROOT / "kitae_marl").iterdir() if p.name not in beside]
     assert len(entries) <= 15
 
