@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 
@@ -17,3 +18,15 @@ def children() -> set[int]:
 def descriptors() -> int:
     """Count our open descriptors."""
     return len(os.listdir("/proc/self/fd"))
+
+
+def new_names(before: set[str], seconds: float = 10.0) -> set[str]:
+    """Return the names of shared memory that are there to stay.
+
+    Tests beside this one have names, too, for a while; what is left behind stays for good.
+    """
+    new, deadline = set(os.listdir("/dev/shm")) - before, time.monotonic() + seconds
+    while new and time.monotonic() < deadline:
+        time.sleep(0.05)
+        new &= set(os.listdir("/dev/shm"))
+    return new

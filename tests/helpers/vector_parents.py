@@ -11,6 +11,8 @@ import time
 import uuid
 from pathlib import Path
 
+from vector_leaks import new_names
+
 HERE = Path(__file__).parent
 TAG = "KITAE_TEST_TAG"
 
@@ -55,7 +57,7 @@ class Program:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         assert not left
-        assert not set(os.listdir("/dev/shm")) - self.shm
+        assert not new_names(self.shm)
 
 
 def python_path() -> str:
