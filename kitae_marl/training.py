@@ -23,7 +23,7 @@ from kitae_marl.errors import ConfigError
 from kitae_marl.loops.xla import set_up_xla
 from kitae_marl.runs.advice import say_where_to_look
 from kitae_marl.runs.logger import WINDOW
-from kitae_marl.runs.own_code import truster
+from kitae_marl.runs.own_code import require_allowed, truster
 from kitae_marl.runs.returns import adds_up_to_zero, in_words
 from kitae_marl.runs.store import contents, folders
 from kitae_marl.runs.store.search import find_run
@@ -175,13 +175,8 @@ def _config_of(
         path = find_run(path)
         truster(task.allow_import)(path)
         config = contents.read_config(path)
-        trusted = task.allow_import or "wrap" in settings
-        for text in [] if trusted else imports_wrappers(config.wrap):
-            raise ConfigError(
-                f"wrap: the run {path} trains on {text}, which is a module to import; give "
-                "allow_import=True if you trust it.",
-                "wrap",
-            )
+        stored = () if "wrap" in settings else config.wrap
+        require_allowed({"wrap": imports_wrappers(stored)}, task.allow_import, f"the run {path}")
         if config.env_id != config_or_id:
             raise ConfigError(
                 f"env_id: the run {path} trains on {config.env_id}, got {config_or_id}; give its "
@@ -365,16 +360,16 @@ def make_env(config: Config, say: Callable[[str], None] = say) -> tuple[Config, 
 
 def _advise_on_pictures(config: Config, env: VecParallelEnv, say: Callable[[str], None]) -> None:
     """Say how to make pictures small, where the games show them as they are."""
-    spaces = [group.observation_space for group in env.groups]
     if config.wrap or config.env_id.startswith("envpool:"):
         return
+    spaces = [group.observation_space for group in env.groups]
     from kitae_marl.vector.adapters.pictures import wrappers_for
 
     for text in wrappers_for(spaces):
         shape = " x ".join(map(str, spaces[0].shape or ()))
         say(
             f"agents see pictures of {shape}; --wrap {text} makes them small and grey, with their "
-            "past, which is faster and easier to learn (smaller still: pictures:42,42)"
+            "past, which is faster (smaller still: pictures:42,42; in Python wrap=[...])"
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Union
@@ -23,6 +23,7 @@ from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate
 from kitae_marl.cli.options.showing import Export, Plot, Watch
 from kitae_marl.cli.options.training import Runs, Train
 from kitae_marl.config.run import Config
+from kitae_marl.config.wrapping import imports_wrappers
 from kitae_marl.errors import ConfigError
 
 DESCRIPTION = (
@@ -194,19 +195,17 @@ def _require_asked(stored: Config, args: list[str], allow_import: bool) -> None:
 
     Its config may come from somebody else; what stands on the command line was asked for.
     """
-    from kitae_marl.config.wrapping import imports_wrappers
+    from kitae_marl.runs.own_code import require_allowed
     from kitae_marl.vector.ids import imports_code
+
+    def unasked(texts: Iterable[str]) -> list[str]:
+        return [t for t in texts if not any(arg == t or arg.endswith(f"={t}") for arg in args)]
 
     own = stored.own if isinstance(stored.own, dict) else {}
     named = [*stored.modules, *(str(value) for value in own.values())]
-    games = [stored.env_id] if imports_code(stored.env_id) else []
-    wrappers = imports_wrappers(stored.wrap)
-    for text in [*games, *wrappers, *named]:
-        asked = any(arg == text or arg.endswith(f"={text}") for arg in args)
-        if (":" in text or text in wrappers) and not asked and not allow_import:
-            key = "env_id" if text in games else "wrap" if text in wrappers else "algo"
-            raise ConfigError(
-                f"{key}: the run was trained with {text}, which is a module to import; add "
-                "--allow-import if you trust it.",
-                key,
-            )
+    code = {
+        "env_id": [stored.env_id] if imports_code(stored.env_id) else [],
+        "wrap": imports_wrappers(stored.wrap),
+        "algo": [text for text in named if ":" in text],
+    }
+    require_allowed({key: unasked(texts) for key, texts in code.items()}, allow_import)

@@ -13,7 +13,7 @@ from kitae_marl.config.checks import is_json, require, require_count
 from kitae_marl.config.counts import NEWEST, read_keep, require_reached, whole
 from kitae_marl.config.learner import DECLARED, LearnerConfig
 from kitae_marl.config.ppo import PPOConfig
-from kitae_marl.config.wrapping import parse_wrapper
+from kitae_marl.config.wrapping import require_wrappers
 from kitae_marl.errors import ConfigError
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -134,10 +134,7 @@ class Config:
             require_count("n_workers", self.n_workers, 0)
         if self.max_episode_steps is not None:
             require_count("max_episode_steps", self.max_episode_steps)
-        require(isinstance(self.wrap, list | tuple), "wrap", "a list of wrappers", self.wrap)
-        for text in self.wrap:
-            parse_wrapper(text)
-        object.__setattr__(self, "wrap", tuple(self.wrap))
+        object.__setattr__(self, "wrap", require_wrappers(self.wrap))
         require(isinstance(self.strict_bounds, bool), "strict_bounds", "a bool", self.strict_bounds)
         for name, why in (
             ("n_workers", "None with the compiled backend, which has no workers"),

@@ -45,6 +45,19 @@ def parse_wrapper(text: str) -> tuple[str, list[Any], dict[str, Any]]:
     return name, args, kwargs
 
 
+def require_wrappers(wrap: Any) -> tuple[str, ...]:
+    """Return wrappers as they are kept, the first innermost.
+
+    Raises:
+        ConfigError: if it is no list of names of wrappers with their arguments.
+    """
+    if not isinstance(wrap, list | tuple):
+        raise ConfigError(f"wrap: expected a list of wrappers, got {wrap!r}.", "wrap")
+    for text in wrap:
+        parse_wrapper(text)
+    return tuple(wrap)
+
+
 def imports_wrappers(wrap: Iterable[str]) -> list[str]:
     """Return the wrappers whose code is neither ours nor SuperSuit's."""
     return [text for text in wrap if text.split(":")[0].split(".")[0] not in TRUSTED]

@@ -300,7 +300,7 @@ def convolution(
     directions. Where the stride divides the kernel, squares of ``stride`` pixels a side are made
     the channels of one pixel first, so that there are fewer and larger products (an 8 by 8 kernel
     with stride 4: 4 in place of 64). Adding the products up is faster than one product over
-    patches put side by side, which are four times what the pictures are in memory.
+    patches put side by side, which are several times as large as the pictures.
     """
     if not on_cpu():
         return jax.lax.conv_general_dilated(x, kernel, strides, padding, **rest)

@@ -211,6 +211,10 @@ class Player:
 
         Without this a network may take agents for numbers that they observe, without an error.
         """
+        if not isinstance(observations, Mapping):
+            raise ValueError(
+                f"expected observations by agent, a dict, got {type(observations).__name__}."
+            )
         for agent, leaf in self._first_arrays:
             try:
                 shape = np.shape(leaf.of(observations.get(agent)))

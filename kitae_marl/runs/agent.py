@@ -201,18 +201,7 @@ class Agent:
 
             actions = {a: agent.act(a, observations[a]) for a in env.agents}
 
-        Args:
-            agent: its name.
-            observation: nested like its observation space; a Dict may hold an ``action_mask``.
-            mask: which actions it may take now, where the observation does not say so.
-            sample: sample, as in training; else the most probable action.
-
-        Returns:
-            An action of the game's space: an ``int`` of a Discrete, else NumPy arrays.
-
-        Raises:
-            ValueError: for an unknown agent, and for an observation or a mask that is none of its;
-                for policies with memory, and what to use instead.
+        Args, result and errors as of :meth:`Player.act`.
         """
         return self._acting().act(agent, observation, mask, sample=sample)
 

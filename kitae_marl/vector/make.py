@@ -14,6 +14,7 @@ import kitae_envs
 from pettingzoo import ParallelEnv
 from pettingzoo.utils.conversions import turn_based_aec_to_parallel
 
+from kitae_marl.config.wrapping import require_wrappers
 from kitae_marl.errors import ConfigError, KitaeError, UnknownEnvironmentError
 from kitae_marl.vector.adapters.as_parallel import as_parallel, require_vector
 from kitae_marl.vector.adapters.compiled_games import is_game
@@ -60,6 +61,7 @@ def make_parallel_env(
     """
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     env_id = parse_id(id)
+    wrap = require_wrappers(wrap)
     with _telling_bad_input(env_id, kwargs):
         env = _build(env_id, stock, kwargs)
     return wrapped(env, wrap) if wrap else env
@@ -97,6 +99,7 @@ def make_vec_env(
         ValueError: if ``n_envs`` is below one.
     """
     require_n_envs(n_envs)
+    wrap = require_wrappers(wrap)
     env_id = parse_id(id)
     if env_id.family == "envpool":
         from kitae_marl.vector.adapters.envpool import make_envpool
@@ -108,7 +111,7 @@ def make_vec_env(
             return make_envpool(env_id.name, n_envs, n_workers=n_workers, **kwargs)
     from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
-    env_fn = partial(make_parallel_env, env_id.text, stock=stock, wrap=tuple(wrap), **kwargs)
+    env_fn = partial(make_parallel_env, env_id.text, stock=stock, wrap=wrap, **kwargs)
     return SubProcVecParallelEnv([env_fn] * n_envs, n_workers=n_workers, **(vector_options or {}))
 
 

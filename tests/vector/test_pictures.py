@@ -130,8 +130,8 @@ class TestWrap:
         env = make_vec_env(
             "mpe/simple_spread-v3", 2, n_workers=1, wrap=["supersuit.delay_observations_v0:2"]
         )
-        with_workers, _ = env.reset(seed=0)
-        assert not np.any(with_workers["agent_0"])
+        delayed, _ = env.reset(seed=0)
+        assert not np.any(delayed["agent_0"])
         env.close()
 
     @pytest.mark.parametrize(
@@ -149,6 +149,12 @@ class TestWrap:
     def test_what_is_no_wrapper_is_refused(self, text, expected):
         with pytest.raises(ConfigError, match=expected):
             wrapped(Screen(), [text])
+
+    @pytest.mark.parametrize("wrap", ["pictures:3,2", None, [3]])
+    def test_a_list_is_expected(self, wrap):
+        for make in (make_parallel_env, lambda id, wrap: make_vec_env(id, 2, wrap=wrap)):
+            with pytest.raises(ConfigError, match=r"wrap: expected"):
+                make("classic/rps-v2", wrap=wrap)
 
     def test_a_pool_takes_none(self):
         with pytest.raises(ConfigError, match="EnvPool steps"):

@@ -14,7 +14,7 @@ from kitae_marl.config.run import Config
 from kitae_marl.config.wrapping import imports_wrappers
 from kitae_marl.data.groups import first_match, require_spaces
 from kitae_marl.errors import ConfigError
-from kitae_marl.runs.own_code import trust_own_code, truster
+from kitae_marl.runs.own_code import require_allowed, trust_own_code, truster
 from kitae_marl.runs.store.contents import CHECKPOINTS, read_config
 from kitae_marl.runs.store.search import find_runs
 from kitae_marl.runs.store.seats import SeatCopy, seat_copies
@@ -164,13 +164,7 @@ def require_trust(game: GameSetup, allow_import: bool) -> None:
     from kitae_marl.vector.ids import imports_code
 
     games = [game.env_id] if imports_code(game.env_id) else []
-    for text in [] if allow_import else [*games, *imports_wrappers(game.wrap)]:
-        key = "env_id" if text in games else "wrap"
-        raise ConfigError(
-            f"{key}: the run trains on {text}, which is a module to import; add --allow-import "
-            "if you trust it.",
-            key,
-        )
+    require_allowed({"env_id": games, "wrap": imports_wrappers(game.wrap)}, allow_import)
 
 
 def open_game(

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from pettingzoo import ParallelEnv
+from pettingzoo.utils import BaseParallelWrapper
 
 from kitae_marl.config.wrapping import parse_wrapper
 from kitae_marl.errors import ConfigError
@@ -57,7 +58,7 @@ def wrapped(env: ParallelEnv[str, Any, Any], wrappers: Iterable[str]) -> Paralle
     return env
 
 
-class Pictures(ParallelEnv[str, Any, Any]):
+class Pictures(BaseParallelWrapper[str, Any, Any]):
     """A game seen as pictures, with smaller ones, fewer of them, and some of the past in each.
 
     As is usual for Atari (Machado et al. 2018): an action is repeated, of the last two pictures
@@ -88,12 +89,7 @@ class Pictures(ParallelEnv[str, Any, Any]):
         skip: int = 1,
         grey: bool = True,
     ) -> None:
-        self.env = env
-        self.metadata, self.render_mode = env.metadata, getattr(env, "render_mode", None)
-        self.possible_agents = list(env.possible_agents)
-        state_space = getattr(env, "state_space", None)
-        if state_space is not None:
-            self.state_space = state_space
+        super().__init__(env)
         self._size, self._stack, self._skip, self._grey = (height, width), stack, skip, grey
         for name, value in (("height", height), ("width", width), ("stack", stack), ("skip", skip)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -118,18 +114,9 @@ class Pictures(ParallelEnv[str, Any, Any]):
         channels = (1 if self._grey else shape[2]) * self._stack
         return gym.spaces.Box(0, 255, (*self._size, channels), np.uint8)
 
-    @property
-    def agents(self) -> list[str]:  # type: ignore[override]
-        """Agents that are alive."""
-        return self.env.agents
-
     def observation_space(self, agent: str) -> gym.spaces.Box:
         """Return the space of the smaller pictures."""
         return self._spaces[agent]
-
-    def action_space(self, agent: str) -> gym.Space[Any]:
-        """Return the game's own."""
-        return self.env.action_space(agent)
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -185,18 +172,6 @@ class Pictures(ParallelEnv[str, Any, Any]):
         rows, columns = self._products[picture.shape]
         small = rows @ picture.reshape(height, -1).astype(np.float32) @ columns
         return (small + 0.5).astype(np.uint8).reshape(*self._size, -1)
-
-    def render(self) -> Any:
-        """Draw the game as it draws itself."""
-        return self.env.render()
-
-    def state(self) -> np.ndarray:
-        """Return the game's global state."""
-        return self.env.state()
-
-    def close(self) -> None:
-        """Close the game."""
-        self.env.close()
 
 
 def wrappers_for(spaces: Sequence[gym.Space[Any]]) -> tuple[str, ...]:
