@@ -65,7 +65,7 @@ COMMANDS = {
     "compare": Command(Compare, "playing:compare"),
     "brackets": Command(Brackets, "playing:brackets"),
     "watch": Command(Watch, "showing:watch"),
-    "plot": Command(Plot, "showing:plot"),
+    "plot": Command(Plot, "plotting:plot"),
     "export": Command(Export, "showing:export"),
     "list": Command(List, "games:list_games"),
     "doctor": Command(Doctor, "games:doctor"),

@@ -316,7 +316,7 @@ def with_traced(config: Config, values: Mapping[str, Any]) -> Config:
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """Return the values in which two configurations differ, ``{dotted key: (old, new)}``."""
-    flat_old, flat_new = (_flat(config) for config in (old, new))
+    flat_old, flat_new = (flat(config) for config in (old, new))
     return {
         key: (flat_old.get(key), value)
         for key, value in flat_new.items()
@@ -324,8 +324,8 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    """Put the settings of the algorithm beside the others, under dotted keys."""
+def flat(config: Config) -> dict[str, Any]:
+    """Return all settings by key, those of the algorithm under dotted keys, ``ppo.gamma``."""
     values = dataclasses.asdict(config)
     flat = {key: value for key, value in values.items() if key not in (*SECTIONS, "own")}
     return flat | {f"{config.section}.{k}": v for k, v in (values[config.section] or {}).items()}

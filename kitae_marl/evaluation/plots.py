@@ -24,6 +24,12 @@ BANDS = {
 }
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Told apart by colour-blind people too (Okabe and Ito 2008)."""
+DASHES = ("-", "--", "-.", ":")
+"""Kinds of lines, where colours say something else or have come to an end."""
+WIDTH = 95
+"""Characters in a line of a caption."""
+FEW = 25
+"""Points below which each is marked: a single one makes no line."""
 
 
 def check_out(out: Path) -> Path:
@@ -58,7 +64,7 @@ class Panel(NamedTuple):
 
     Attributes:
         curves: one line each, banded where it has several runs.
-        metric: name of the metric.
+        metric: name of the metric, or of what several have in common.
         definition: what it means, in words.
         references: horizontal lines by name, for instance of the random policy.
     """
@@ -69,7 +75,15 @@ class Panel(NamedTuple):
     references: Mapping[str, float]
 
 
-def plot_curves(out: Path, panels: Sequence[Panel], *, title: str, band: str = "range") -> None:
+def plot_curves(
+    out: Path,
+    panels: Sequence[Panel],
+    *,
+    title: str,
+    band: str = "range",
+    smooth: int = 1,
+    caption: Sequence[str] = (),
+) -> None:
     """Draw learning curves.
 
     Args:
@@ -77,51 +91,76 @@ def plot_curves(out: Path, panels: Sequence[Panel], *, title: str, band: str = "
         panels: one below the other.
         title: what was trained on.
         band: ``range`` or ``interval``, as ``Curve.band`` says.
+        smooth: updates whose mean each value is, as ``make_curve`` was told.
+        caption: lines below the picture.
 
     Raises:
         ValueError, ImportError: as ``check_out``.
     """
     check_out(out)
-    figure = _new_figure(7.5, 1 + 4 * len(panels))
-    for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
-        _draw_panel(axes, panel, band)
+    lines = [part for line in caption for part in textwrap.wrap(line, WIDTH)]
+    figure = _new_figure(7.5, 1 + 4 * len(panels) + 0.16 * len(lines))
+    rows = figure.subplots(len(panels), squeeze=False, sharex=True)[:, 0]
+    for axes, panel in zip(rows, panels, strict=True):
+        _draw_panel(axes, panel, band, smooth)
+        axes.tick_params(labelbottom=True)  # which a shared axis has in its last row alone
     figure.suptitle(title)
+    if lines:
+        figure.supxlabel("\n".join(lines), fontsize="small")
     _save(figure, out)
 
 
-def _draw_panel(axes: Axes, panel: Panel, band: str) -> None:
+def _draw_panel(axes: Axes, panel: Panel, band: str, smooth: int) -> None:
     """Draw the curves of one panel."""
     curves, metric, definition, references = panel
-    for curve, color in zip(curves, _colors(len(curves)), strict=True):
+    for curve, (color, dash) in zip(curves, _looks(curves), strict=True):
         n_runs = len(curve.runs)
-        label = f"{curve.label} ({n_runs} runs)" if n_runs > 1 else curve.label
-        axes.plot(curve.step, curve.middle(), color=color, label=label)
+        label = f"{curve.name} ({n_runs} runs)" if n_runs > 1 else curve.name
+        marker = "." if len(curve.step) < FEW else None
+        axes.plot(curve.step, curve.middle(), dash, color=color, label=label, marker=marker)
         if n_runs > 1:
             axes.fill_between(curve.step, *curve.band(band), color=color, alpha=0.25, linewidth=0)
         if curve.marks:
             axes.plot(curve.marks, curve.at_marks(), "o", color=color, label=_steps(curve.marks))
     for (name, value), style in zip(references.items(), ("--", ":", "-."), strict=False):
         axes.axhline(value, color="0.3", linestyle=style, linewidth=1, label=f"{name} {value:.1f}")
-    note = f"; {BANDS[band]}" if any(len(curve.runs) > 1 for curve in curves) else ""
     axes.set_ylabel(metric)
+    note = "; ".join([f"{metric}: {definition}", *_notes(curves, band, smooth)])
     axes.set_xlabel(
-        "environment steps, all environments together\n"
-        + textwrap.fill(f"{metric}: {definition}{note}", 95),
+        "environment steps, all environments together\n" + textwrap.fill(note, WIDTH),
         fontsize="small",
     )
     axes.margins(x=0.01)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", ncols=1 + len(curves) // 8)
+
+
+def _notes(curves: Sequence[Curve], band: str, smooth: int) -> list[str]:
+    """Say what the points, the lines and the bands of some curves are."""
+    most = max(curve.per_point for curve in curves)
+    notes = [f"smoothed: mean of the last {smooth} updates"] if smooth > 1 else []
+    notes += [f"a point: mean of up to {most} updates"] if most > 1 else []
+    return notes + ([BANDS[band]] if any(len(curve.runs) > 1 for curve in curves) else [])
+
+
+def _looks(curves: Sequence[Curve]) -> list[tuple[str, str]]:
+    """Return a colour and a kind of line for each curve.
+
+    Where there are several runs and several metrics, colours tell the runs and lines the metrics;
+    else colours tell the curves, as long as there are some.
+    """
+    labels = list(dict.fromkeys(c.label for c in curves))
+    metrics = list(dict.fromkeys(c.metric for c in curves))
+    if len(labels) > 1 and len(metrics) > 1:
+        places = [(labels.index(c.label), metrics.index(c.metric)) for c in curves]
+    else:
+        places = [(i, i // len(COLORS)) for i in range(len(curves))]
+    return [(COLORS[i % len(COLORS)], DASHES[k % len(DASHES)]) for i, k in places]
 
 
 def _steps(marks: Sequence[int]) -> str:
     """Name marked steps in a legend."""
     return f"step {marks[0]:,}" if len(marks) == 1 else f"steps {marks[0]:,} .. {marks[-1]:,}"
-
-
-def _colors(n: int) -> list[str]:
-    """Return n colours, told apart as long as there are."""
-    return [COLORS[i % len(COLORS)] for i in range(n)]
 
 
 def plot_comparison(out: Path, names: Sequence[str], result: Mapping[str, Any]) -> None:

@@ -172,6 +172,29 @@ class TestPlot:
         assert [curve["name"] for curve in result["curves"]] == ["many .. seed_1"]
         assert "2 runs" in text
 
+    def test_several_metrics_smoothed_with_what_differs(self, call):
+        what = ("--metric", "return,mean", "--metric", "agent_0", "--smooth", "3")
+        result, text = call("plot", *what, "many", "other", "--out", "curve.png")
+        agents = [f"return/agent_{i}" for i in range(3)]
+        assert result["metrics"] == [*agents, "return/mean"]
+        assert [curve["name"] for curve in result["curves"]] == [
+            *(f"{name} {agent}" for agent in agents for name in ("many", "other")),
+            *("many", "other") * 2,
+        ]
+        assert result["settings"] == ["many: ppo.gamma 0.9", "other: ppo.gamma 0.5"]
+        assert "each the mean of the last 3" in text
+
+    def test_a_run_without_the_metric_is_left_out(self, call, folder):
+        table = folder / "other" / "metrics.csv"
+        before = table.read_text()
+        table.write_text(before.replace("return/mean", "rate"))
+        try:
+            result, text = call("plot", "other", "many", "--metric", "rate", "--out", "curve.png")
+        finally:
+            table.write_text(before)
+        assert [curve["name"] for curve in result["curves"]] == ["other"]
+        assert "rate: left out seed_0, seed_1 of many" in text
+
     def test_no_lines_where_training_plays_all_sides(self, call):
         result, _ = call("plot", "board", "--out", "curve.svg", "--metric", "return/player_1")
         assert result["references"] == {}
@@ -259,7 +282,8 @@ class TestBrackets:
         (["evaluate", "alone", "--against", "oracle"], "a game with a scripted oracle"),
         (["evaluate", "first", "--against", "random"], """--seats '{"player_2": "random"}'"""),
         (["evaluate", "first", "--against", "board"], """--seats '{"player_2": "frozen:board"}'"""),
-        (["plot", "other", "--metric", "return/x"], "no column 'return/x'; it has step, "),
+        (["plot", "other", "--metric", "return/x"], "got 'return/x'"),
+        (["plot", "other", "--smooth", "0"], "at least 2 points, 0 episodes and 1 update"),
         (["plot", "other", "--points", "1"], "at least 2 points"),
         (["plot", "other", "--out", "nowhere/c.png"], "a folder that exists"),
         (["brackets", "mpe/nothing"], "mpe/nothing"),

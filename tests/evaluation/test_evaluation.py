@@ -8,10 +8,17 @@ import pytest
 from small_games import Clock
 
 import kitae_marl
-from kitae_marl import with_seats
+from kitae_marl import Config, PPOConfig, with_seats
 from kitae_marl.evaluation import evaluate, evaluate_sides, oracle_for, play_frames, seated
 from kitae_marl.evaluation.brackets import bracket_table, known_bracket, measure
-from kitae_marl.evaluation.curves import make_curve, metric_definition
+from kitae_marl.evaluation.captions import settings_in_words
+from kitae_marl.evaluation.choosing import (
+    Choice,
+    choose_metrics,
+    default_metrics,
+    metric_definition,
+)
+from kitae_marl.evaluation.curves import make_curve
 from kitae_marl.evaluation.plots import Panel, plot_comparison, plot_curves
 from kitae_marl.evaluation.protocol import EvaluationProtocol
 from kitae_marl.players.policies import random_policy
@@ -412,7 +419,90 @@ class TestCurves:
         assert "summed over all agents" in metric_definition("return/team")
         assert "averaged over the group" in metric_definition("return/group/hen")
         assert "the agent's rewards" in metric_definition("return/hen_0")
-        assert "as logged" in metric_definition("update/hen/entropy")
+        assert "in nats" in metric_definition("update/hen/entropy")
+        assert "as logged" in metric_definition("update/hen/own_thing")
+
+    def test_smoothing_looks_back(self, tmp_path):
+        a = write_metrics(tmp_path / "a", "step,x\n1,2.0\n2,4.0\n3,6.0\n4,8.0\n")
+        assert make_curve("x", [a], "x", smooth=2).runs.tolist() == [[2.0, 3.0, 5.0, 7.0]]
+        curve = make_curve("x", [a], "x", points=2, smooth=9, named=True)
+        assert curve.runs.tolist() == [[2.5, 4.5]]
+        assert (curve.name, curve.per_point) == ("x x", 2)
+
+
+class TestChoosing:
+    """Which columns a word stands for, and which of them share a panel."""
+
+    COLUMNS = (
+        "return/red_0",
+        "return/blue_0",
+        "return/mean",
+        "return/group/red",
+        "return/group/blue",
+        "update/red/entropy",
+        "update/blue/entropy",
+        "update/red/value_loss",
+        "win_rate/red_0",
+        "win_rate/mean",
+    )
+
+    @pytest.fixture
+    def run(self, tmp_path):
+        def write(*values: float, columns=self.COLUMNS):
+            name = f"run_{len(list(tmp_path.iterdir()))}"
+            row = ",".join(map(str, values or range(len(columns))))
+            return write_metrics(tmp_path / name, f"step,{','.join(columns)}\n1,{row}\n")
+
+        return write
+
+    @pytest.mark.parametrize(
+        ("names", "panels"),
+        [
+            (["return/mean"], {"return/mean": ["return/mean"]}),
+            (["entropy"], {"entropy": ["update/red/entropy", "update/blue/entropy"]}),
+            (["return"], {"return": ["return/group/red", "return/group/blue"]}),
+            (["win_rate"], {"win_rate": ["win_rate/red_0", "win_rate/mean"]}),
+            (["mean"], {"return": ["return/mean"], "win_rate": ["win_rate/mean"]}),
+            (
+                ["update/red/*"],
+                {"entropy": ["update/red/entropy"], "value_loss": ["update/red/value_loss"]},
+            ),
+            (
+                ["value_loss", "return/mean"],
+                {"value_loss": ["update/red/value_loss"], "return/mean": ["return/mean"]},
+            ),
+        ],
+    )
+    def test_words(self, run, names, panels):
+        assert {name: list(columns) for name, columns in choose_metrics(names, [run()])} == panels
+
+    def test_sides_of_one_group_are_its_agents(self, run):
+        path = run(columns=("return/a_0", "return/a_1", "return/mean", "return/team"))
+        assert choose_metrics(["return"], [path]) == [
+            Choice("return", ("return/a_0", "return/a_1"))
+        ]
+
+    def test_what_nobody_has_logged(self, run):
+        with pytest.raises(
+            ValueError, match=r"got 'entrpy', did you mean entropy.* There are return"
+        ):
+            choose_metrics(["entrpy"], [run()])
+
+    def test_groups_are_sides_where_their_returns_differ(self, run):
+        sides = Choice("return", ("return/group/red", "return/group/blue"))
+        assert default_metrics([run()]) == [sides]
+        (alike,) = default_metrics([run(*[2.0] * len(self.COLUMNS))])
+        assert alike.columns == ("return/mean",)
+
+    def test_settings_in_words(self):
+        one, other = Config(seed=1), Config(seed=2, ppo=PPOConfig(gamma=0.5), keep=9)
+        assert settings_in_words({"a": one, "b": other}) == [
+            "a: ppo.gamma 0.99",
+            "b: ppo.gamma 0.5",
+        ]
+        assert settings_in_words({"b": other}) == [
+            "b: algo ippo, n_envs 16, env_steps 500000, ppo.gamma 0.5"
+        ]
 
 
 class TestPictures:
@@ -427,8 +517,9 @@ class TestPictures:
             out = tmp_path / f"curve.{ending}"
             references = {"random": -5.0, "oracle": 30.0}
             panel = Panel(curves, "return/mean", "what it is", references)
+            panels = [panel, panel._replace(metric="win_rate/mean")]
             plot_curves(
-                out, [panel, panel._replace(metric="win_rate/mean")], title="a game", band=band
+                out, panels, title="a game", band=band, smooth=3, caption=["abc: gamma 0.5"]
             )
             assert out.stat().st_size > 5000
         svg = (tmp_path / "curve.svg").read_text()
@@ -439,6 +530,8 @@ class TestPictures:
             "oracle 30.0",
             "what it is",
             "win_rate",
+            "mean of the last 3 updates",
+            "abc: gamma 0.5",
         ):
             assert f"<!-- {shown}" in svg or shown in svg
 

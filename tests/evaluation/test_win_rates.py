@@ -12,7 +12,7 @@ import pytest
 from kitae_marl import Agent, Config, PPOConfig, evaluate, evaluate_sides, make_vec_env, summarize
 from kitae_marl.cli.main import main
 from kitae_marl.evaluation import Evaluation, compare, win_rates
-from kitae_marl.evaluation.curves import metrics_to_plot
+from kitae_marl.evaluation.choosing import default_metrics
 from kitae_marl.evaluation.win_rates import WinRates
 from kitae_marl.players.policies import FirstLegal, random_policy
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
@@ -114,7 +114,8 @@ class TestWinRates:
         main(["runs"])
         assert "against random" in capsys.readouterr().out
         metrics = ["win_rate/mean", "return/player_1", "return/player_2"]
-        assert metrics_to_plot([tmp_path / "runs" / "x"]) == metrics
+        chosen = default_metrics([tmp_path / "runs" / "x"])
+        assert [column for choice in chosen for column in choice.columns] == metrics
         main(["plot", "x", "--json"])
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"] == metrics
         main(["evaluate", "x", "--episodes", "20", "--n-workers", "0"])

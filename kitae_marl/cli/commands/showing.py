@@ -1,4 +1,4 @@
-"""This file has the commands that write films, learning curves and exported policies."""
+"""This file has the commands that write films and exported policies."""
 
 from __future__ import annotations
 
@@ -6,31 +6,24 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from kitae_marl.cli.commands.loading import (
     GameSetup,
-    SeedRuns,
-    checkpoint_step,
     find_all,
     load_policy,
     open_game,
-    require_one_game,
     require_trust,
 )
-from kitae_marl.cli.options.showing import Export, Plot, Watch
+from kitae_marl.cli.options.showing import Export, Watch
 from kitae_marl.errors import ConfigError, EnvError, RenderError
 from kitae_marl.runs.own_code import trust_own_code
 from kitae_marl.runs.store.files import require_output
 from kitae_marl.runs.store.search import find_run
 from kitae_marl.runs.terminal import counted, say
 from kitae_marl.vector.protocol import VecParallelEnv
-
-if TYPE_CHECKING:
-    from kitae_marl.evaluation.curves import Curve
-    from kitae_marl.evaluation.plots import Panel
 
 WIDTHS = 800, 400
 """Largest width of a picture in pixels: of one film, and of one of several side by side."""
@@ -124,125 +117,6 @@ def _film(
             yield frame if options.plain else captioned(frame, title, shot.returns)
     except RenderError as error:
         raise RenderError(f"{game} cannot be filmed: {error}") from error
-
-
-def plot(options: Plot) -> dict[str, Any]:
-    """Draw learning curves."""
-    from kitae_marl.evaluation.curves import metrics_to_plot
-    from kitae_marl.evaluation.plots import check_out, plot_curves
-
-    if options.points < 2 or options.measure < 0:
-        raise ConfigError(
-            f"expected at least 2 points and 0 episodes, got --points {options.points} and "
-            f"--measure {options.measure}."
-        )
-    gathered = find_all(options.run, options.runs_dir, None, options.max_episode_steps)
-    game = require_one_game(gathered)
-    check_out(options.out)
-    metrics = [options.metric] if options.metric else None
-    metrics = metrics or metrics_to_plot([path for group in gathered for path in group.paths])
-    panels = _panels(gathered, metrics, game, options)
-    plot_curves(options.out, panels, title=str(game), band=options.band)
-    drawn = [curve for panel in panels for curve in panel.curves]
-    say(f"drew {options.out}: {counted(len(drawn), 'curve')}, {', '.join(metrics)}")
-    for panel in panels:
-        for curve in panel.curves:
-            n_runs, name = counted(len(curve.runs), "run"), curve.label
-            name += f" {panel.metric}" if len(panels) > 1 and panel.metric not in name else ""
-            heights = zip(curve.marks, curve.at_marks(), strict=True)
-            marked = "".join(f", at step {step} {height:.3f}" for step, height in heights)
-            say(f"  {name:24s} {n_runs}, at the end {curve.middle()[-1]:.3f}{marked}")
-    say("at the end: mean over the updates of a curve's last point (--points); IQM over runs")
-    for name, value in panels[0].references.items():
-        say(f"  {name:24s} {value:.3f}")
-    return {
-        "out": str(options.out),
-        "metric": panels[0].metric,
-        "metrics": metrics,
-        "definition": panels[0].definition,
-        "references": panels[0].references,
-        "curves": [
-            {
-                "name": c.label,
-                "step": c.step.tolist(),
-                "iqm": c.middle().tolist(),
-                "marks": dict(zip(c.marks, c.at_marks().tolist(), strict=True)),
-            }
-            for c in drawn
-        ],
-    }
-
-
-def _panels(
-    gathered: list[SeedRuns], metrics: list[str], game: GameSetup, options: Plot
-) -> list[Panel]:
-    """Read the curves: a panel for each kind of metric; agents' returns share one."""
-    from kitae_marl.evaluation.curves import make_curve, metric_definition
-    from kitae_marl.evaluation.plots import Panel
-
-    chosen = [[checkpoint_step(path, options.step) for path in g.paths] for g in gathered]
-    marks = [[step for step in steps if step is not None] for steps in chosen]
-
-    def curves(metric: str, named: bool) -> list[Curve]:
-        return [
-            make_curve(
-                f"{g.name} {metric}" if named else g.name, g.paths, metric, options.points, marked
-            )
-            for g, marked in zip(gathered, marks, strict=True)
-        ]
-
-    if len(metrics) == 1:
-        references = _references(game, metrics[0], options)
-        return [
-            Panel(curves(metrics[0], False), metrics[0], metric_definition(metrics[0]), references)
-        ]
-    rates = [m for m in metrics if not m.startswith("return/")]
-    returns = [m for m in metrics if m.startswith("return/")]
-    by_side = [curve for metric in returns for curve in curves(metric, True)]
-    panels = [Panel(curves(m, False), m, metric_definition(m), {}) for m in rates]
-    return [*panels, Panel(by_side, "return", metric_definition(returns[0]), {})]
-
-
-def _references(game: GameSetup, metric: str, options: Plot) -> dict[str, float]:
-    """Return mean returns of the random policy and the oracle, known or measured now.
-
-    There are none for other metrics than returns; for games with seats or wrappers, as brackets are
-    of the whole game as it is; and for zero-sum games, whose brackets play one side after the
-    other, as training does not.
-    """
-    from kitae_marl.evaluation.brackets import known_bracket, measure
-
-    tag = metric.removeprefix("return/")
-    if tag == metric or not game.is_plain:
-        return {}
-    limited = game.max_episode_steps is not None
-    bracket = None if limited else known_bracket(game.env_id, game.env_kwargs)
-    if bracket is not None:
-        means = {"random": bracket.random, "oracle": bracket.oracle or {}}
-        comparable = bracket.against is None
-        known = {name: row[tag] for name, row in means.items() if comparable and tag in row}
-        if known:
-            say(f"{' and '.join(known)}: as kitae-marl brackets lists them; evaluate plays anew")
-        return known
-    if not options.measure:
-        say(f"no bracket of {game} is known; --measure 200 measures it")
-        return {}
-    require_trust(game, options.allow_import)
-    env = open_game(
-        game,
-        min(16, options.measure),
-        n_workers=0,
-        runs_dir=options.runs_dir,
-        allow_import=options.allow_import,
-    )
-    try:
-        entry = measure(env, game.env_id, game.env_kwargs, options.measure, [options.seed])
-    finally:
-        env.close()
-    if entry["against"] is not None:
-        return {}
-    rows = {name: entry[name]["returns"] for name in ("random", "oracle") if entry[name]}
-    return {name: row[tag]["mean"] for name, row in rows.items() if tag in row}
 
 
 def export(options: Export) -> dict[str, Any]:

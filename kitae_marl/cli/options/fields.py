@@ -18,6 +18,7 @@ __all__ = [
     "GameIds",
     "JsonObject",
     "KeepSetting",
+    "MetricNames",
     "OwnSettings",
     "Positional",
     "RunName",
@@ -30,6 +31,11 @@ GameId = Annotated[str, arg(metavar="ID")]
 GameIds = Annotated[tuple[str, ...], arg(metavar="[ID ...]", help_behavior_hint="(default: none)")]
 RunName = Annotated[str, arg(metavar="RUN")]
 RunNames = Annotated[tuple[str, ...], arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)")]
+MetricNames = Annotated[
+    tuple[str, ...],
+    arg(metavar="METRIC[,METRIC ...]", help_behavior_hint="(default: by the game)"),
+    tyro.conf.UseAppendAction,
+]
 
 
 def _json_object(text: list[str]) -> dict[str, Any]:

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kitae_marl.cli.options.fields import JsonObject, Positional, RunName, RunNames, Step
+from kitae_marl.cli.options.fields import (
+    JsonObject,
+    MetricNames,
+    Positional,
+    RunName,
+    RunNames,
+    Step,
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,13 @@ class Plot:
     """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds."""
     out: Path = Path("curve.png")
     """File to write: .png, .pdf or .svg."""
-    metric: str | None = None
-    """Column of metrics.csv to draw; if not given return/mean, and of zero-sum games the win rate
-    against random and the return of each side."""
+    metric: MetricNames = ()
+    """Metrics to draw, by commas: columns of metrics.csv, the last part of their names
+    (``entropy``), the first (``win_rate``), patterns (``'update/*'``), or ``return`` for that of
+    each side; if not given return/mean, or where sides differ the return of each and, in zero-sum
+    games, the win rate against random."""
+    smooth: int = 1
+    """Draw at each update the mean of so many, up to it."""
     band: Literal["range", "interval"] = "range"
     """Band around several runs: lowest to highest, or the 95 % interval of the IQM."""
     step: Step = None
