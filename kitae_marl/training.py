@@ -26,7 +26,7 @@ from kitae_marl.runs.logger import WINDOW
 from kitae_marl.runs.own_code import require_allowed, truster
 from kitae_marl.runs.returns import adds_up_to_zero, in_words
 from kitae_marl.runs.store import contents, folders
-from kitae_marl.runs.store.search import find_run
+from kitae_marl.runs.store.search import find_run, split_step
 from kitae_marl.runs.store.seats import seat_copies
 from kitae_marl.runs.terminal import say
 
@@ -106,7 +106,8 @@ def train(
         overwrite: replace the run that ``run_dir`` holds.
         resume: go on with the run that ``run_dir`` holds; where an id is given, with the settings
             of the run, those of ``settings`` excepted.
-        init: begin with the networks of a run, by path or name, or of a trained agent.
+        init: begin with the networks of a run, by path or name (``RUN@STEP``: as of a checkpoint),
+            or of a trained agent.
         allow_import: import what runs to go on with, or those of seats, name as ``module:name``.
         show: whether to print progress, and at the end what came of it and where to look.
         callbacks: as for ``Agent.train``.
@@ -414,9 +415,10 @@ def _begin_with(agent: Agent, init: str | Path | Agent, task: Task) -> None:
 
     path, trained = None, init
     if not isinstance(trained, Agent):
-        path = find_run(trained, task.runs_dir)
+        run, step = split_step(trained)
+        path = find_run(run, task.runs_dir)
         truster(task.allow_import)(path)
-        trained = Agent.load(path)
+        trained = Agent.load(path, step=step)
     try:
         agent.begin_with(trained, path)
     except ConfigError as error:

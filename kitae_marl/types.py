@@ -172,6 +172,23 @@ class Algorithm(NamedTuple):
     export: Callable[..., Any] | None = None
 
 
+class AgentSpaces(Protocol):
+    """Agents and their spaces, which is all that making an agent reads of an environment.
+
+    PettingZoo's ``ParallelEnv`` and every vector of ours are such.
+    """
+
+    possible_agents: list[str]
+
+    def observation_space(self, agent: str) -> gym.Space:
+        """Space of one agent's observation in one environment."""
+        ...
+
+    def action_space(self, agent: str) -> gym.Space:
+        """Space of one agent's action in one environment."""
+        ...
+
+
 @runtime_checkable
 class Closing(Protocol):
     """What can be closed, such as an environment."""

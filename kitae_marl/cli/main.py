@@ -8,7 +8,7 @@ import select
 import sys
 from contextlib import suppress
 from importlib.metadata import version
-from signal import SIGINT, SIGPIPE, Signals
+from signal import SIGINT, Signals
 from typing import Any, NoReturn
 
 from kitae_marl.cli.parsing import COMMANDS, load_function, parse
@@ -26,7 +26,7 @@ from kitae_marl.errors import (
 from kitae_marl.loops.long_calls import is_busy
 from kitae_marl.loops.xla import set_up_xla
 from kitae_marl.runs.store.files import remove_unfinished
-from kitae_marl.runs.terminal import pass_on, plain_warnings, say_error, stop_on_signal
+from kitae_marl.runs.terminal import UNREAD, pass_on, plain_warnings, say_error, stop_on_signal
 
 __all__ = ["COMMANDS", "load_function", "main", "parse"]
 
@@ -64,10 +64,10 @@ def main(args: list[str] | None = None) -> None:
         if early:
             _stop_at_once(early[0], args)
         code = _exit_code(error)
-        unread = isinstance(error, BrokenPipeError) or code == 128 + SIGPIPE
+        unread = isinstance(error, BrokenPipeError) or code == 128 + UNREAD
         if _shut_unread_output() and unread:
-            _leave_if_busy(128 + SIGPIPE)
-            sys.exit(128 + SIGPIPE)
+            _leave_if_busy(128 + UNREAD)
+            sys.exit(128 + UNREAD)
         # What the user's own code raised is shown with its lines, whatever it is.
         known = isinstance(error, REPORTED) and not _of_own_code(error)
         if known:
@@ -122,6 +122,8 @@ def _leave_if_busy(code: Any, unreported: BaseException | None = None) -> None:
 
 def _shut_unread_output() -> bool:
     """Shut standard output if it is a pipe whose reader (``head``) has gone; say whether it is."""
+    if not hasattr(select, "poll"):  # on Windows nothing but writing tells it
+        return False
     poll = select.poll()
     poll.register(STANDARD_OUTPUT, 0)  # POLLERR, for a pipe without a reader, comes unasked
     if not any(event & select.POLLERR for _, event in poll.poll(0)):

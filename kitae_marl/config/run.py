@@ -64,7 +64,7 @@ class Config:
     """Stop where an observation lies outside its declared Box, instead of one warning."""
     seats: dict[str, str] = field(default_factory=dict)
     """Who plays the agents that do not learn: ``random`` or ``frozen:RUN`` by pattern of names,
-    with RUN the name of a run in the runs folder."""
+    with RUN the name of a run in the runs folder; ``frozen:RUN@STEP`` names its checkpoint."""
     groups: dict[str, Any] = field(default_factory=dict)
     """Agents that are stacked together and may share a network, by the group's name: a list of
     names and patterns, ``{"team": ["alice", "bob"], "rest": ["p_*_red"]}``. The others are grouped

@@ -16,7 +16,7 @@ from kitae_marl.config.run import Config
 from kitae_marl.data.masks import wrong_mask_space
 from kitae_marl.data.spaces import feature_space, leaves, space_text
 from kitae_marl.errors import ConfigError
-from kitae_marl.types import GroupSpec
+from kitae_marl.types import AgentSpaces, GroupSpec
 
 
 def group_specs(
@@ -148,7 +148,7 @@ def first_match(agent: str, patterns: Iterable[str]) -> str | None:
     return next((p for p in patterns if fnmatch.fnmatchcase(agent, p)), None)
 
 
-def learning_groups(env: Any, config: Config) -> tuple[GroupSpec, ...]:
+def learning_groups(env: AgentSpaces, config: Config) -> tuple[GroupSpec, ...]:
     """Group the agents of an environment as they learn with the settings of a run.
 
     Args:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, overload
 
+import gymnasium as gym
 import numpy as np
+from pettingzoo import ParallelEnv
 
 from kitae_marl.data.stacking import (
     STARTS,
@@ -46,6 +48,14 @@ from kitae_marl.vector.make import as_vector, vector_of_supersuit
 from kitae_marl.vector.protocol import VecParallelEnv
 
 
+@overload
+def check_env(env: ParallelEnv[str, Any, Any]) -> ParallelEnv[str, Any, Any]: ...
+@overload
+def check_env(env: gym.Env[Any, Any]) -> ParallelEnv[str, Any, Any]: ...
+@overload
+def check_env(env: VecParallelEnv | gym.vector.VectorEnv[Any, Any, Any]) -> VecParallelEnv: ...
+@overload
+def check_env(env: Any) -> Any: ...
 def check_env(env: Any) -> Any:
     """Return the environment itself, or a compatible parallel one around it.
 

@@ -164,7 +164,14 @@ class Player:
         stacked, self.memory = self._select(self._state, features, masks, *memory)
         return self._by_agent(stacked)
 
-    def act(self, agent: Any, observation: Any, mask: Any = None, *, sample: bool = False) -> Any:
+    def act(
+        self,
+        agent: str | int,
+        observation: Any,
+        mask: np.ndarray | None = None,
+        *,
+        sample: bool = False,
+    ) -> Any:
         """Choose one action of one agent in one environment, as PettingZoo's own loop asks for it.
 
         Args:

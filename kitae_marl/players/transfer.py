@@ -16,11 +16,11 @@ from kitae_marl.data.groups import learning_groups, require_spaces
 from kitae_marl.data.spaces import space_text
 from kitae_marl.errors import ConfigError
 from kitae_marl.players.player import Player
-from kitae_marl.types import GroupSpec, TrainState
+from kitae_marl.types import AgentSpaces, GroupSpec, TrainState
 from kitae_marl.vector.adapters.as_parallel import as_parallel
 
 
-def player_for(player: Player, env: Any) -> Player:
+def player_for(player: Player, env: AgentSpaces) -> Player:
     """Return a player with the networks of another one, for the agents of an environment.
 
     Args:

@@ -25,9 +25,9 @@ from kitae_marl.runs import session
 from kitae_marl.runs.callbacks import Callback, make_hooks
 from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer, RunState
-from kitae_marl.runs.store.search import find_run
+from kitae_marl.runs.store.search import find_run, split_step
 from kitae_marl.runs.store.seats import state_digest
-from kitae_marl.types import AgentPyTree, AlgoType, Buffer, GroupSpec, TrainState
+from kitae_marl.types import AgentPyTree, AgentSpaces, AlgoType, Buffer, GroupSpec, TrainState
 
 
 class Agent:
@@ -59,7 +59,7 @@ class Agent:
         TypeError: for an action or observation space that no network fits.
     """
 
-    def __init__(self, env: Any, config: Config | None = None) -> None:
+    def __init__(self, env: AgentSpaces, config: Config | None = None) -> None:
         config = Config() if config is None else config
         if not isinstance(config, Config):
             raise TypeError(
@@ -196,7 +196,14 @@ class Agent:
         """
         return self._acting().select_action(observations, infos, sample=sample)
 
-    def act(self, agent: Any, observation: Any, mask: Any = None, *, sample: bool = False) -> Any:
+    def act(
+        self,
+        agent: str | int,
+        observation: Any,
+        mask: np.ndarray | None = None,
+        *,
+        sample: bool = False,
+    ) -> Any:
         """Choose one action of one agent in one environment, as PettingZoo's own loop asks for it.
 
             actions = {a: agent.act(a, observations[a]) for a in env.agents}
@@ -205,7 +212,7 @@ class Agent:
         """
         return self._acting().act(agent, observation, mask, sample=sample)
 
-    def player(self, *, seed: int | None = None, env: Any = None) -> Player:
+    def player(self, *, seed: int | None = None, env: AgentSpaces | None = None) -> Player:
         """Return what plays with copies of the present parameters and learns nothing.
 
         Args:
@@ -458,7 +465,8 @@ class Agent:
         """Load the agent of a run, without its game.
 
         Args:
-            run: path of a run folder, or name of a run in ``runs``.
+            run: path of a run folder, or name of a run in ``runs``; ``"RUN@STEP"`` names the step,
+                too.
             step: environment step of the checkpoint, or ``"best"``: the one that an evaluation
                 during training found best; None: the newest.
             config: overrides the stored config, for instance to train for longer. With another
@@ -467,7 +475,12 @@ class Agent:
         Raises:
             NoCheckpointError: if there is no such run or no readable checkpoint.
             CheckpointIncompatibleError: if the config does not fit the checkpoint.
+            ValueError: if a step is given twice.
         """
+        run, named = split_step(run)
+        if named is not None and step is not None:
+            raise ValueError(f"expected one step, got step={step!r} and {run}@{named}.")
+        step = named if step is None else step
         path = find_run(run)
         agent = cls.__new__(cls)
         agent._setup(*contents.read_groups(path), config or contents.read_config(path))

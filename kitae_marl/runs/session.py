@@ -27,7 +27,14 @@ from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.files import locked, require_folder
 from kitae_marl.runs.store.search import find_run
 from kitae_marl.runs.store.seats import write_copies
-from kitae_marl.runs.terminal import answering_signals, counted, pass_on, say, stop_on_signal
+from kitae_marl.runs.terminal import (
+    UNREAD,
+    answering_signals,
+    counted,
+    pass_on,
+    say,
+    stop_on_signal,
+)
 from kitae_marl.types import Closing, Run
 from kitae_marl.vector.make import as_vector
 
@@ -267,7 +274,7 @@ class Session:
     def _stop_unread(self) -> None:
         """End the training, as by SIGPIPE: nobody reads the progress any more."""
         for agent in self._agents:
-            agent.stopping = agent.stopping or signal.SIGPIPE
+            agent.stopping = agent.stopping or UNREAD
 
     def _summaries(self, wall: float, runs: Sequence[int] | None = None) -> list[dict[str, Any]]:
         """Put the summaries of all runs, or of some, together; write them into the folders."""
@@ -385,7 +392,7 @@ def _checkpointer(agent: Run, path: Path, logger: Logger) -> RunCheckpointer:
 
 def _say_stopped(number: int, kept: dict[str, Any] | None) -> None:
     """Say what ended the training early, if anything did, and what is kept, by its summary."""
-    if number in (0, signal.SIGPIPE):
+    if number in (0, UNREAD):
         return
     more = ""
     if kept is not None:

@@ -129,6 +129,8 @@ def make_display(total: int, done: int) -> PlainDisplay | RichDisplay:
 
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 """The signals by which a user or a system asks a program to end."""
+UNREAD = 13
+"""Number of SIGPIPE, of which Windows has no name: nobody reads the output any more."""
 
 
 @contextmanager

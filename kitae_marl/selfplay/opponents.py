@@ -15,7 +15,7 @@ from kitae_marl.config.run import FROZEN
 from kitae_marl.errors import CheckpointCorruptError
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.folders import run_path
-from kitae_marl.runs.store.search import find_run
+from kitae_marl.runs.store.search import find_run, split_step
 from kitae_marl.runs.store.seats import SeatCopy, state_digest
 from kitae_marl.selfplay.seats import frozen, matches, with_seats
 
@@ -24,7 +24,7 @@ class Opponents:
     """Who plays the seats of a run, each trained agent loaded once and where it is needed.
 
     Args:
-        seats: ``"random"`` or ``"frozen:RUN"`` by pattern of names.
+        seats: ``"random"``, ``"frozen:RUN"`` or ``"frozen:RUN@STEP"`` by pattern of names.
         runs_dir: where a RUN is looked for, by its name (``x``, of a set ``x/seed_0``) alone: a
             text that may come from a run folder leads nowhere else.
         copies: what the run keeps of its own seats, by pattern: a copy, or None where it keeps none
@@ -96,22 +96,23 @@ class Opponents:
                     str(copy.path),
                 )
         else:
-            path = _named(text, self._runs_dir)
+            name, step = split_step(text.removeprefix(FROZEN))
+            path = _named(str(name), self._runs_dir)
             if pattern in self._copies:
                 warnings.warn(
                     f"the run keeps no copy of {text}, as runs of earlier versions; it is played "
-                    f"by {text.removeprefix(FROZEN)} as it is now.",
+                    f"by {name} as it is now.",
                     stacklevel=2,
                 )
             if path.is_dir():  # else ``Agent.load`` says that there is no such run
                 self._trust(find_run(path))
-            agent = Agent.load(path)
+            agent = Agent.load(path, step=step)
         return self.loaded.setdefault(text, agent)
 
 
-def _named(text: str, runs_dir: str | Path) -> Path:
+def _named(name: str, runs_dir: str | Path) -> Path:
     """Return the folder of the run that a seat names."""
     path = Path(runs_dir)
-    for part in text.removeprefix(FROZEN).split("/", 1):
+    for part in name.split("/", 1):
         path = run_path(path, part)
     return path

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from kitae_marl.types import GroupSpec, Policy
 from kitae_marl.vector.adapters.as_parallel import require_vector
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 from kitae_marl.vector.adapters.seated import HostSeat, SeatedVecParallelEnv
+from kitae_marl.vector.protocol import VecParallelEnv
 
 if TYPE_CHECKING:
     from kitae_envs.core import Game, View
@@ -41,12 +42,15 @@ class Frozen(NamedTuple):
     sample: bool
 
 
-def frozen(run: str | Path | Agent, *, step: int | None = None, sample: bool = True) -> Frozen:
+def frozen(
+    run: str | Path | Agent, *, step: int | Literal["best"] | None = None, sample: bool = True
+) -> Frozen:
     """Return a trained agent as it is now, to be given a seat.
 
     Args:
-        run: path of a run folder, name of a run in ``runs``, or an agent.
-        step: environment step of the checkpoint; None: the newest.
+        run: path of a run folder, name of a run in ``runs``, either with ``@STEP`` behind it, or an
+            agent.
+        step: environment step of the checkpoint, or ``"best"``; None: the newest.
         sample: sample actions as in training (True), or take the most probable ones.
 
     Raises:
@@ -60,7 +64,7 @@ def frozen(run: str | Path | Agent, *, step: int | None = None, sample: bool = T
     return Frozen(Agent.load(run, step=step).player(), sample)
 
 
-def with_seats(env: Any, seats: Mapping[str, str | Frozen | Policy]) -> Any:
+def with_seats(env: VecParallelEnv, seats: Mapping[str, str | Frozen | Policy]) -> VecParallelEnv:
     """Return the environments with fewer agents: those of ``seats`` are played for.
 
     Args:

@@ -76,7 +76,7 @@ def make_vec_env(
     wrap: Sequence[str] = (),
     vector_options: Mapping[str, Any] | None = None,
     **kwargs: Any,
-) -> Any:
+) -> VecParallelEnv:
     """Make a vector of environments by id.
 
     Args:

@@ -18,6 +18,10 @@ def n_cores() -> int:
     return os.cpu_count() or 1
 
 
+PROCESSES = os.name == "posix"
+"""Whether there can be worker processes: they are spoken to by means of POSIX alone."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class VectorOptions:
     """The keyword arguments of :class:`kitae_marl.SubProcVecParallelEnv`.
@@ -28,7 +32,7 @@ class VectorOptions:
 
     n_workers: int | None = None
     """Worker processes, by default one per core (at most one per environment); 0 steps everything
-    in this process."""
+    in this process, as Windows always does."""
     with_state: bool | None = False
     """Deliver ``final_state`` and make ``state()`` free, for games that have a global state. None:
     where the game has one."""
@@ -78,9 +82,14 @@ class VectorOptions:
         if n_envs < 1:
             raise ValueError("expected at least one env_fn, got none.")
         if self.n_workers is None:
-            return min(n_envs, n_cores())
+            return min(n_envs, n_cores()) if PROCESSES else 0
         if self.n_workers < 0:
             raise ValueError(f"expected n_workers of at least 0, got {self.n_workers}.")
+        if self.n_workers and not PROCESSES:
+            raise ValueError(
+                f"expected n_workers=0 on Windows, got {self.n_workers}: workers need a POSIX "
+                "system; there all games are stepped in this process (or use WSL)."
+            )
         return min(n_envs, self.n_workers)
 
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import without_posix
 from command_line import ENVIRONMENT, GAME, SMALL, last_json, program, start, wait_until
 
 from kitae_marl.cli.main import COMMANDS, load_function, main, parse
@@ -502,3 +503,24 @@ def seconds_of_help(cwd: Path, *args: str) -> float:
     assert ran.returncode == 0
     assert "train" in ran.stdout
     return time.perf_counter() - started
+
+
+def test_without_what_windows_lacks_it_trains_in_one_process(tmp_path):
+    script = Path(without_posix.__file__)
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, script, *args]
+        return subprocess.run(
+            command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        )
+
+    small = [*SMALL, "--env-steps", "64", "--run", "a"]
+    small = [word for word in small if word != "0" and word != "--n-workers"]
+    trained = run("train", GAME, *small)
+    assert trained.returncode == 0, trained.stderr
+    assert "the run is in" in trained.stdout
+    listed = run("runs", "--json")
+    assert last_json(listed.stdout)["runs"][0]["state"] == "complete"
+    refused = run("train", GAME, *small, "--n-workers", "2", "--overwrite")
+    assert refused.returncode == 2
+    assert "expected n_workers=0 on Windows, got 2" in refused.stderr

@@ -4,9 +4,17 @@ import os
 from contextlib import suppress
 
 import pytest
+from without_posix import make_msvcrt
 
-from kitae_marl.errors import ConfigError
-from kitae_marl.runs.store.files import remove_unfinished, replacing, require_folder
+from kitae_marl.errors import ConfigError, RunLockedError
+from kitae_marl.runs.store import files
+from kitae_marl.runs.store.files import (
+    holder,
+    locked,
+    remove_unfinished,
+    replacing,
+    require_folder,
+)
 from kitae_marl.runs.store.folders import require_free
 from kitae_marl.runs.store.listing import list_runs
 
@@ -91,3 +99,21 @@ class TestFolders:
         (tmp_path / "runs").mkdir(0o555)
         with pytest.raises(ValueError, match=r"that may be written, got .*runs; choose another"):
             require_free(tmp_path / "runs" / below)
+
+
+@pytest.mark.parametrize("system", ["posix", "windows"])
+def test_a_folder_is_locked_by_one_at_a_time(tmp_path, monkeypatch, system):
+    if system == "windows":
+        monkeypatch.setattr(files, "msvcrt", make_msvcrt(), raising=False)
+        monkeypatch.setattr(files, "fcntl", None)
+    assert holder(tmp_path) == ""
+    with locked(tmp_path):
+        assert holder(tmp_path).startswith(f"process {os.getpid()} on host ")
+        with pytest.raises(RunLockedError, match=f"in use by process {os.getpid()} on host"):
+            locked(tmp_path).__enter__()
+    assert os.listdir(tmp_path) == []
+    (tmp_path / files.LOCK).write_text("process 1 on host x")  # its holder was killed
+    assert holder(tmp_path) == ""
+    with locked(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == []

@@ -109,6 +109,38 @@ def test_another_opponent_than_the_copied_one_is_refused(folder, capsys):
     assert "expected the copy of frozen:both that was made when" in capsys.readouterr().err
 
 
+def test_a_seat_may_name_a_checkpoint(folder, capsys):
+    """Which is how two runs take turns: each goes on against the other as it is by now."""
+    first = Agent.load("both")
+    let_both_go_on()
+    for seat, step in ("both@64", 64), ("both@128", 128):
+        told = ["--seats", json.dumps({"player_1": f"frozen:{seat}"})]
+        main(["train", TICTACTOE, "--run", "one", "--resume", *told, "--env-steps", f"{step + 64}"])
+        copy = read_copies(folder / "one")[f"frozen:{seat}"]
+        assert copy.env_step == step
+    assert state_digest(Agent.load("both@64").run_state()) == state_digest(first.run_state())
+    assert len(read_copies(folder / "one")) == 3
+    earlier = result(capsys, "evaluate", "both", "--against", "both@64", *PLAY)
+    assert earlier["against"] == "both@64"
+    main(["train", TICTACTOE, "--run", "tuned", "--init", "both@64", *SMALL, "--env-steps", "32"])
+    assert json.loads((folder / "tuned" / "init.json").read_text())["env_step"] == 64
+
+
+@pytest.mark.parametrize("seat", ["both@65", "both@", "bo@th"])
+def test_a_checkpoint_that_is_not_there_is_named(folder, capsys, seat):
+    told = ["--seats", json.dumps({"player_1": f"frozen:{seat}"})]
+    with pytest.raises(SystemExit) as ended:
+        main(["train", TICTACTOE, "--run", "two", *SMALL, *told, "--env-steps", "32"])
+    assert ended.value.code == 2
+    error = json.loads(capsys.readouterr().out.strip().splitlines()[-1])["error"]
+    assert ("65" if seat == "both@65" else "letters, digits") in error
+
+
+def test_a_step_is_given_once(folder):
+    with pytest.raises(ValueError, match="expected one step, got step=64 and both@64"):
+        Agent.load("both@64", step=64)
+
+
 @pytest.mark.parametrize("text", ["[]", '{"seats": [{"seat": "frozen:both"}]}', "{"])
 def test_a_damaged_list_of_copies_is_named(folder, capsys, text):
     (folder / "one" / "seats.json").write_text(text)

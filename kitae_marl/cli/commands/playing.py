@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kitae_marl.cli.commands.loading import (
     GameSetup,
@@ -22,7 +22,7 @@ from kitae_marl.cli.commands.loading import (
 )
 from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate, Playing, PlayingRuns
 from kitae_marl.errors import ConfigError
-from kitae_marl.runs.store.search import find_run
+from kitae_marl.runs.store.search import find_run, split_step
 from kitae_marl.runs.terminal import counted, say
 
 if TYPE_CHECKING:
@@ -306,7 +306,9 @@ def _play_all(
     ]
 
 
-def _policy(path: Path, env: VecParallelEnv, options: PlayingRuns, step: int | None) -> Policy:
+def _policy(
+    path: Path, env: VecParallelEnv, options: PlayingRuns, step: int | Literal["best"] | None
+) -> Policy:
     """Load a run as a policy, with what the options say of sampling and importing."""
     trust = options.allow_import
     return load_policy(path, env, step=step, sample=options.sample, allow_import=trust)
@@ -331,8 +333,8 @@ def _protocol(game: GameSetup, env: VecParallelEnv, options: PlayingRuns) -> Eva
             )
         opponent = oracle.make(env)
     elif options.against is not None:
-        path = find_run(options.against, options.runs_dir)
-        opponent = _policy(path, env, options, None)
+        run, step = split_step(options.against)
+        opponent = _policy(find_run(run, options.runs_dir), env, options, step)
     return EvaluationProtocol(options.episodes, options.seeds, opponent)
 
 

@@ -21,7 +21,7 @@ from kitae_marl.runs.returns import adds_up_to_zero, in_words
 from kitae_marl.runs.store import contents, folders, sets
 from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import folders_of_runs, list_runs
-from kitae_marl.runs.store.search import find_run
+from kitae_marl.runs.store.search import find_run, split_step
 from kitae_marl.runs.terminal import counted, say
 from kitae_marl.training import (
     EVALUATION_EPISODES,
@@ -43,7 +43,7 @@ def train(options: Train) -> dict[str, Any]:
     options = _with_own_code(options)
     _find_callbacks(options)  # before a folder is made or replaced
     if options.init is not None:
-        find_run(options.init, options.runs_dir)
+        find_run(split_step(options.init)[0], options.runs_dir)
     path = _run_folder(options)
     if not options.resumes:
         folders.require_free(path, overwrite=options.overwrite)
@@ -213,7 +213,7 @@ def in_one_program(
     config, env = make_env(options.config())
     game: Any = (seats.seat(env) if seats else env).game
     configs = [dataclasses.replace(config, seed=seed) for seed in seeds]
-    step, exact = options.resume_step, options.exact
+    step, exact = _common_step(options, path), options.exact
     task = _with_callbacks(_task(options), options)
     with hooks_of(options.config(), seats, task) as hooks:
         hooks = hooks._replace(opponents=seats.loaded) if seats else hooks
@@ -231,17 +231,17 @@ def one_after_another(
     """Train the runs of a set in turn; return the result of each by its seed."""
     from kitae_marl.runs import session
 
-    results = {}
+    results, step = {}, _common_step(options, path)
     for seed in seeds:
         own, config = folders.member(path, seed), options.config(seed)
         begun = contents.has_checkpoints(own)
-        if options.resume_step is not None and not begun:
+        if step is not None and not begun:
             raise NoCheckpointError(
-                f"expected a checkpoint of step {options.resume_step} in every run of the set, "
+                f"expected a checkpoint of step {step} in every run of the set, "
                 f"{own} has none; --resume goes on with each from its newest."
             )
         say(f"seed {seed}: {'goes on' if begun else 'begins'} in {own}")
-        if begun and options.resume_step is None and _is_over(own, config):
+        if begun and step is None and _is_over(own, config):
             session.say_complete(config)
             results[seed] = _result(contents.read_summary(own), own)
         else:
@@ -256,6 +256,21 @@ def _is_over(path: Path, config: Config) -> bool:
     """Whether a run has come to its end with these settings, so that nothing is left to do."""
     stored = dataclasses.replace(contents.read_config(path), backend=config.backend)
     return stored == config and bool(contents.read_summary(path).get("complete"))
+
+
+def _common_step(options: Train, path: Path) -> int | None:
+    """Return the step from which all runs of a set are to go on; None: each from its newest.
+
+    Raises:
+        ConfigError: if the best is asked for.
+    """
+    if options.resume_step == "best":
+        raise ConfigError(
+            f"resume_step: expected an environment step, for the best of the runs of {path} are of "
+            "different ones; go on with one of them (--runs-dir, --run seed_0).",
+            "resume_step",
+        )
+    return options.resume_step
 
 
 def _seeds_to_go_on(options: Train, path: Path) -> list[int]:

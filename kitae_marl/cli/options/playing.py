@@ -51,7 +51,8 @@ class PlayingRuns(Playing):
     env_kwargs: JsonObject = field(default_factory=dict)
     """Arguments of the game in place of the run's, such as another number of agents."""
     against: str | None = None
-    """Opponent that plays the other sides: ``random``, ``oracle`` or a run; each side in turn."""
+    """Opponent that plays the other sides: ``random``, ``oracle``, a run or
+    ``RUN@STEP``; each side in turn."""
     allow_import: bool = False
     """Import the module that a run with an id ``module:function`` names."""
     runs_dir: Path = Path("runs")

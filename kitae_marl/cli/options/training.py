@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from kitae_marl.cli.options.fields import JsonObject, KeepSetting, OwnSettings, Positional, arg
+from kitae_marl.cli.options.fields import (
+    JsonObject,
+    KeepSetting,
+    OwnSettings,
+    Positional,
+    Step,
+    arg,
+)
 from kitae_marl.config.checks import require_count
 from kitae_marl.config.counts import NEWEST
 from kitae_marl.config.run import Config
@@ -41,8 +48,8 @@ class Train(Config):
     """Settings to begin with: a ``config.json`` as every run has, or the folder of a run; options
     given beside it win."""
     init: str | None = None
-    """Begin with the networks of a run, by name, and train them further: on the same game or one
-    with the same spaces, and any number of agents where they share a network."""
+    """Begin with the networks of a run, by name or as ``RUN@STEP``, and train them further: on the
+    same game or one with the same spaces, and any number of agents where they share a network."""
     callback: tuple[str, ...] = ()
     """Callbacks as module:name, classes or objects derived from ``kitae_marl.Callback``."""
     eval_every: int | None = None
@@ -59,8 +66,9 @@ class Train(Config):
     resume: Annotated[bool, arg(name="resume")] = False
     """Go on from the newest checkpoint of the run, with its settings where none are given.
     Callbacks and evaluations are no settings of a run: give them again."""
-    resume_step: int | None = None
-    """Go on from the checkpoint of this environment step; implies --resume."""
+    resume_step: Step = None
+    """Go on from the checkpoint of this environment step, or from the one that was evaluated best;
+    implies --resume."""
     allow_import: bool = False
     """Import what the run to go on with, or the run of a frozen seat, names as module:name."""
     exact: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import importlib
 import os
 import secrets
 import socket
@@ -11,8 +11,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from kitae_marl.errors import RunLockedError
+
+fcntl: Any = None
+try:
+    fcntl = importlib.import_module("fcntl")
+except ImportError:  # Windows locks bytes of a file instead
+    msvcrt: Any = importlib.import_module("msvcrt")
+NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+"""Open no symbolic link, where the system can be told so."""
 
 
 def require_output(out: str | Path, endings: Sequence[str]) -> Path:
@@ -79,7 +88,7 @@ def replacing(out: Path) -> Iterator[Path]:
     name = os.path.abspath(out.parent / f".unfinished-{secrets.token_hex(8)}{out.suffix}")
     _UNFINISHED.add(name)  # before the file is there: a signal may end the process at any moment
     try:
-        os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        os.close(os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600))
         yield Path(name)
         os.chmod(name, _permissions(out))
         os.replace(name, out)
@@ -127,25 +136,55 @@ def locked(path: Path) -> Iterator[None]:
     handle = _take_lock(path / LOCK)
     try:
         os.truncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on host {socket.gethostname()}".encode(), 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, f"process {os.getpid()} on host {socket.gethostname()}".encode())
         yield
     finally:
-        (path / LOCK).unlink(missing_ok=True)
-        os.close(handle)
+        if fcntl is None:  # Windows removes no file that is open
+            os.close(handle)
+            with suppress(OSError):  # somebody looks at it: a file without a holder is harmless
+                (path / LOCK).unlink()
+        else:
+            (path / LOCK).unlink(missing_ok=True)
+            os.close(handle)
+
+
+BEYOND = 1 << 30
+"""Place of the byte that Windows locks, far beyond the text, which others are to read."""
+
+
+def _lock(handle: int, *, shared: bool) -> None:
+    """Lock an open file without waiting; the lock ends when the file is closed.
+
+    Raises:
+        BlockingIOError, PermissionError: if another process holds it; the second on Windows, where
+            there are no shared locks.
+    """
+    if fcntl is None:
+        os.lseek(handle, BEYOND, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+
+def _text(handle: int) -> str:
+    """Return what stands in an open lock."""
+    os.lseek(handle, 0, os.SEEK_SET)
+    return os.read(handle, 200).decode(errors="replace")
 
 
 def _take_lock(file: Path) -> int:
     """Open and lock a file, which its last holder may remove in this moment."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | NO_FOLLOW, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle, shared=False)
             if file.exists() and os.path.samestat(os.fstat(handle), file.stat()):
                 return handle
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):
             if time.monotonic() > deadline:
-                holder = os.pread(handle, 200, 0).decode(errors="replace")
+                holder = _text(handle)
                 os.close(handle)
                 raise RunLockedError(
                     f"{file.parent} is in use by {holder or 'another process'}; wait until it "
@@ -158,13 +197,13 @@ def _take_lock(file: Path) -> int:
 def holder(path: Path) -> str:
     """Return who trains in a folder, as ``process 812 on host x``; empty if nobody does."""
     try:
-        handle = os.open(path / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
+        handle = os.open(path / LOCK, os.O_RDONLY | NO_FOLLOW)
     except OSError:
         return ""
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return os.pread(handle, 200, 0).decode(errors="replace") or "another process"
+        _lock(handle, shared=True)
+    except (BlockingIOError, PermissionError):
+        return _text(handle) or "another process"
     finally:
         os.close(handle)
     return ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
+from typing import Literal
 
 from kitae_marl.errors import NoCheckpointError
 from kitae_marl.runs.store.contents import CONFIG_FILE
@@ -66,6 +68,23 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
                 f"expected one run, got the set {str(run)!r}; begun are {begun}.", str(run)
             )
     raise NoCheckpointError(_what_is_there(run, runs_dir), str(run))
+
+
+def split_step(run: str | Path) -> tuple[str | Path, int | Literal["best"] | None]:
+    """Take ``RUN@STEP`` apart, which names one checkpoint of a run.
+
+    Returns:
+        The run by path or name, and the environment step, or ``"best"``, that stands behind its
+        last ``@``; None where there is none, or the whole is the path of a folder.
+
+    Example:
+        >>> split_step("crosses@20480"), split_step("crosses@best"), split_step("crosses")
+        (('crosses', 20480), ('crosses', 'best'), ('crosses', None))
+    """
+    found = re.fullmatch(r"(.+)@([0-9]+|best)", str(run))
+    if found is None or os.path.isdir(run):
+        return run, None
+    return found[1], "best" if found[2] == "best" else int(found[2])
 
 
 def _what_is_there(run: str | Path, runs_dir: str | Path) -> str:

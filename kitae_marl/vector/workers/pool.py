@@ -66,7 +66,7 @@ class Pool:
         self.sequence = 0
         self.map_order = b""
         self.workers: list[Worker] = []
-        self._poller = select.poll()
+        self._poller: Any = None if self._transport.immediate else select.poll()
         self._creator = os.getpid()
         self._by_fd: dict[int, Worker] = {}
         self._slow: set[tuple[int, str]] = set()
