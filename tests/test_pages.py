@@ -13,7 +13,13 @@ import kitae_marl
 from kitae_marl.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "kitae_marl/README.md", "envs/README.md", "examples/README.md"]
+PAGES = [
+    "README.md",
+    "kitae_marl/README.md",
+    "envs/README.md",
+    "examples/README.md",
+    "examples/QUESTIONS.md",
+]
 MAPS = {"kitae_marl/README.md": "kitae_marl", "envs/README.md": "kitae_envs"}
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
