@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
 from kitae_marl.config.checks import require, require_count
+from kitae_marl.config.described import described
 
 PLAIN = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
 """What a setting of a plain type may be, by the type's name."""
@@ -16,6 +17,7 @@ Sharing: TypeAlias = bool | dict[str, Literal["shared", "independent"]]
 """Whether agents of a group share parameters: all or none, or by patterns of agents' names."""
 
 
+@described
 @dataclass(frozen=True)
 class LearnerConfig:
     """Settings of a learning algorithm: derive the frozen dataclass of your own from this one.

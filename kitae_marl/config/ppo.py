@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from kitae_marl.config.checks import require, require_count, require_number
+from kitae_marl.config.described import described
 from kitae_marl.config.learner import DECLARED, Declared, LearnerConfig
 
 MAX_WIDTH = 1 << 14
@@ -14,6 +15,7 @@ MAX_LAYERS = 64
 """Hidden layers of the deepest network."""
 
 
+@described
 @dataclass(frozen=True)
 class PPOConfig(LearnerConfig):
     """Proximal policy optimisation (Schulman et al. 2017), one learner per group."""

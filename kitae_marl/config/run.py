@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from kitae_marl.config.checks import is_json, require, require_count
 from kitae_marl.config.counts import NEWEST, read_keep, require_reached, whole
+from kitae_marl.config.described import described
 from kitae_marl.config.learner import DECLARED, LearnerConfig
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.wrapping import require_wrappers
@@ -46,6 +47,7 @@ def _is_grouping(value: Any) -> bool:
     )
 
 
+@described
 @dataclass(frozen=True)
 class Config:
     """Everything that decides what a run learns; ``config.json`` of the run folder."""

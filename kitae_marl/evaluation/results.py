@@ -59,6 +59,11 @@ class Evaluation:
     joint: bool = True
     marks: dict[str, np.ndarray] | None = None
 
+    def __repr__(self) -> str:
+        values = {tag: float(np.mean(of_episode)) for tag, of_episode in self.values().items()}
+        told = ", ".join(f"{tag} {value:.2f}" for tag, value in values.items())
+        return f"Evaluation({self.n_episodes} episodes; mean returns: {told})"
+
     @property
     def n_episodes(self) -> int:
         """Number of episodes of each agent."""

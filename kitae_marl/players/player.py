@@ -164,6 +164,11 @@ class Player:
         stacked, self.memory = self._select(self._state, features, masks, *memory)
         return self._by_agent(stacked)
 
+    def __repr__(self) -> str:
+        names = self.possible_agents
+        agents = ", ".join(names[:4]) + ", ..." * (len(names) > 4)
+        return f"Player({self.config.env_id}, {self.config.algo}: {agents})"
+
     def act(
         self,
         agent: str | int,

@@ -95,6 +95,12 @@ class Agent:
         require_state_memory(self.state_shapes, config.learner)
         self._state: Any = None
 
+    def __repr__(self) -> str:
+        names, n = len(self.possible_agents), len(self.groups)
+        whom = f"{names} agent{'s' * (names != 1)} in {n} group{'s' * (n != 1)}"
+        config = self.config
+        return f"Agent({config.env_id}, {config.algo}, {whom}, {self.env_steps} env steps)"
+
     def begin_to_draw(self) -> None:
         """Compile what draws the first parameters, beside what the caller does next."""
         if self._state is None:

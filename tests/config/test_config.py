@@ -3,10 +3,15 @@
 import dataclasses
 import inspect
 import json
+import pydoc
+import re
+from typing import Any
 
 import pytest
 
 from kitae_marl.config.counts import read_count
+from kitae_marl.config.described import described
+from kitae_marl.config.learner import LearnerConfig
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import MAX_CONFIG_BYTES, Config
 from kitae_marl.errors import ConfigError
@@ -175,3 +180,17 @@ def test_whole_numbers_may_be_floats():
 def test_what_is_no_whole_number(text):
     with pytest.raises(ValueError, match="expected a whole number such as"):
         read_count(text)
+
+
+@pytest.mark.parametrize("settings", [Config, PPOConfig, LearnerConfig])
+def test_help_explains_every_setting(settings):
+    told = inspect.getdoc(settings) or ""
+    for field in dataclasses.fields(settings):
+        assert re.search(rf"^    {field.name}: [A-Z]", told, re.MULTILINE), field.name
+    assert told in pydoc.render_doc(settings, renderer=pydoc.plaintext).replace(" |  ", "")
+
+
+def test_of_a_class_without_a_source_help_says_what_it_says_itself():
+    namespace: dict[str, Any] = {"described": described, "dataclass": dataclasses.dataclass}
+    exec("@described\n@dataclass\nclass Typed:\n    'Typed in.'\n    x: int = 1", namespace)
+    assert namespace["Typed"].__doc__ == "Typed in."

@@ -21,6 +21,7 @@ from kitae_marl.evaluation.choosing import (
 from kitae_marl.evaluation.curves import make_curve
 from kitae_marl.evaluation.plots import Panel, plot_comparison, plot_curves
 from kitae_marl.evaluation.protocol import EvaluationProtocol
+from kitae_marl.evaluation.results import Evaluation
 from kitae_marl.players.policies import random_policy
 from kitae_marl.players.scripted.board_bots import connect_four_bot, tictactoe_bot
 from kitae_marl.players.scripted.oracles import ORACLES
@@ -569,3 +570,10 @@ class TestPictures:
 def test_other_things_than_policies_vectors_and_evaluations_are_named(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+def test_an_evaluation_shows_its_means():
+    returns = {"a": np.array([1.0, 2.0]), "b": np.array([0.0, 1.0])}
+    shown = repr(Evaluation(returns, np.array([3, 4]), {"g": ("a", "b")}))
+    told = "a 1.50, b 0.50, mean 1.00, team 2.00"
+    assert shown == f"Evaluation(2 episodes; mean returns: {told})"

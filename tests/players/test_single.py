@@ -156,3 +156,10 @@ def test_policies_with_memory_say_what_to_use(agent):
 def test_all_agents_together_ask_for_the_axis_of_environments(agent, sample):
     with pytest.raises(ValueError, match=r"observations\[agent\]\[None\], or use Agent\.act"):
         agent.select_action(draw(0), sample=sample)
+
+
+def test_agent_and_player_say_what_they_are(agent):
+    said = f"{agent.config.env_id}, ippo"
+    assert repr(agent).startswith(f"Agent({said}, {len(Spaces.possible_agents)} agents in ")
+    assert repr(agent).endswith(", 0 env steps)")
+    assert repr(agent.player()).startswith(f"Player({said}: {Spaces.possible_agents[0]}, ")
