@@ -80,7 +80,7 @@ PURE = [
 # modules that load a heavy dependency, at the top or inside functions, where it is used
 HOMES = {
     "orbax": {"kitae_marl.runs.store.checkpoint"},
-    "tensorboardX": {"kitae_marl.runs.logger"},
+    "tensorboardX": {"kitae_marl.runs.board"},
     "rich": {"kitae_marl.runs.terminal"},
     "tyro": {"kitae_marl.cli.parsing", "kitae_marl.cli.options.fields"},
     "imageio": {"kitae_marl.evaluation.films"},

@@ -75,6 +75,14 @@ class LearnerConfig:
     def require_rollout(self, n_envs: int) -> None:
         """Raise a ConfigError unless rollouts of so many environments can be learned from."""
 
+    def in_effect(self, progress: float) -> dict[str, float]:
+        """Return settings that change during a run, as they are after a share of its updates.
+
+        They are logged with each update. Override it where something is annealed.
+        """
+        del progress
+        return {}
+
     def traced(self, values: Mapping[str, Any]) -> Self:
         """Return a copy with some values that may be traced arrays, which no check could read."""
         other = copy.copy(self)

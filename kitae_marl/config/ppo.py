@@ -138,6 +138,16 @@ class PPOConfig(LearnerConfig):
         expected = f"a divisor of {what} = {rows}"
         require(rows % self.n_minibatches == 0, "ppo.n_minibatches", expected, self.n_minibatches)
 
+    def in_effect(self, progress: float) -> dict[str, float]:
+        """Return the learning rate after a share of the updates.
+
+        Example:
+            >>> PPOConfig(learning_rate=0.5).in_effect(0.75)
+            {'learning_rate': 0.125}
+        """
+        left = 1.0 - progress if self.anneal else 1.0
+        return {"learning_rate": self.learning_rate * left}
+
 
 DECLARED["ippo"] = Declared(PPOConfig)
 DECLARED["mappo"] = Declared(PPOConfig, central=True)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kitae_marl.errors import ConfigError
+from kitae_marl.loops.clock import COMPILE, PHASES
 from kitae_marl.runs.returns import RETURN, WIN_RATE, adds_up_to_zero, by_agent
 from kitae_marl.runs.store.metrics import STEP, column_names, read_column
 
@@ -25,6 +26,7 @@ RETURNS = {
     "return/team": "undiscounted sum of rewards over one episode, summed over all agents",
     GROUP: "undiscounted sum of rewards over one episode, averaged over the group",
     RETURN: "undiscounted sum of the agent's rewards over one episode",
+    "return": "undiscounted sum of rewards over one episode",
     "episode/length": "joint steps of an episode",
 }
 """What a metric of episodes means, by the start of its name; the first that fits."""
@@ -32,6 +34,8 @@ OTHERS = {
     WIN_RATE: "share of episodes won against the random policy, most probable actions",
     "evaluation/": "what an evaluation during training came to",
     "speed/": "environment steps per second since training began, without compiling",
+    **{f"time/{phase}_s": f"seconds of an update spent on {w}" for phase, w in PHASES.items()},
+    "time": "seconds of an update, by what they were spent on",
 }
 """What other metrics mean, by the start of their names."""
 UPDATES = {
@@ -42,6 +46,7 @@ UPDATES = {
     "clip_fraction": "share of decisions whose probability ratio was clipped",
     "explained_variance": "share of the variance of the value targets that the critic explains",
     "grad_norm": "norm of the gradient before it is cut",
+    "learning_rate": "step size that the update began with",
     "stopped": "share of gradient steps left out because of target_kl",
 }
 """What a metric of updates means, by the end of its name."""
@@ -57,6 +62,12 @@ class Choice(NamedTuple):
 
     name: str
     columns: tuple[str, ...]
+
+    @property
+    def definition(self) -> str:
+        """What the metrics are, in words that fit all of them."""
+        words = {metric_definition(column) for column in self.columns}
+        return words.pop() if len(words) == 1 else metric_definition(self.columns[0].split("/")[0])
 
 
 def metric_definition(metric: str) -> str:
@@ -155,7 +166,9 @@ def _columns(name: str, known: Sequence[str]) -> list[str]:
 def _scale(column: str) -> str:
     """Return what columns have in common that may share a panel: one quantity, of several sides."""
     first, *rest = column.split("/")
-    if first in (RETURN.rstrip("/"), WIN_RATE.rstrip("/")):
+    if column == f"time/{COMPILE}_s":  # once, for longer than all else
+        return column
+    if first in (RETURN.rstrip("/"), WIN_RATE.rstrip("/"), "time"):
         return first
     if first == "evaluation" and len(rest) > 1:
         return f"{first}/{rest[0]}"

@@ -80,7 +80,7 @@ def make_curve(
         label: name of the runs.
         run_dirs: folders of the runs.
         metric: column of ``metrics.csv``.
-        points: parts into which the steps are cut; fewer where the runs have fewer rows.
+        points: parts into which the steps are cut; fewer where fewer steps have a value.
         marks: environment steps to mark.
         smooth: updates, up to the one at a step, whose mean is drawn there.
         named: whether the curve is called by its metric, too.
@@ -89,14 +89,22 @@ def make_curve(
         ValueError: as ``read_column``.
     """
     columns = [tuple(map(np.array, read_column(path, metric))) for path in run_dirs]
-    most = max(len(step) for step, _ in columns)
-    points = min(points, most)
-    end = max(float(step.max()) for step, _ in columns)
-    edges = np.linspace(0, end, points + 1)
+    edges = _edges(np.unique(np.concatenate([step for step, _ in columns])), points)
     runs = np.stack([_binned(step, _trailing(value, smooth), edges) for step, value in columns])
     some = np.isfinite(runs).any(axis=0)
-    name, per_point = metric if named else "", -(-most // points)
+    per_point = max(int(np.bincount(_parts(step, edges)).max()) for step, _ in columns)
+    name = metric if named else ""
     return Curve(label, edges[1:][some], runs[:, some], tuple(sorted({*marks})), name, per_point)
+
+
+def _edges(steps: np.ndarray, points: int) -> np.ndarray:
+    """Return the ends of the parts that the steps are cut into, from 0 on.
+
+    Where there are no more steps with a value than points, each has a part that ends with it.
+    """
+    if len(steps) <= points:
+        return np.concatenate([[0.0], steps.astype(float)])
+    return np.linspace(0.0, float(steps[-1]), points + 1)
 
 
 def _trailing(values: np.ndarray, n: int) -> np.ndarray:
@@ -111,9 +119,14 @@ def _trailing(values: np.ndarray, n: int) -> np.ndarray:
     return np.array([values[max(0, i + 1 - n) : i + 1].mean() for i in range(len(values))])
 
 
+def _parts(step: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Number of the part ``(edges[i], edges[i + 1]]`` in which each step lies."""
+    return np.clip(np.searchsorted(edges, step, "left") - 1, 0, len(edges) - 2)
+
+
 def _binned(step: np.ndarray, value: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Mean of the values in each part ``(edges[i], edges[i + 1]]``; NaN where there is none."""
-    part = np.clip(np.searchsorted(edges, step, "left") - 1, 0, len(edges) - 2)
+    """Mean of the values in each part; NaN where there is none."""
+    part = _parts(step, edges)
     count = np.bincount(part, minlength=len(edges) - 1)
     total = np.bincount(part, value, minlength=len(edges) - 1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -17,6 +17,7 @@ from kitae_envs.core import Game
 from kitae_marl.config.run import differing, with_traced
 from kitae_marl.errors import TrainingDivergedError
 from kitae_marl.loops import compiling, devices
+from kitae_marl.loops.clock import COMPILE, PROGRAM, REST, Clock
 from kitae_marl.loops.compiled import (
     MAX_CHUNK,
     LoopState,
@@ -271,6 +272,7 @@ def train_in_chunks(
     # Where several processes run a chunk, none leaves the others alone.
     alone = jax.process_count() == 1
     patience = STOP_SECONDS if alone else math.inf
+    phases = Clock()
     try:
         with compiling.announced("the training program", *writers):
             loop = CompiledLoop(
@@ -278,6 +280,7 @@ def train_in_chunks(
             )
     except GivenUpError:
         return
+    phases.lap(COMPILE)
     _say_memory(loop, writers[0])
     runs = [_Results(*run) for run in zip(agents, checkpointers, writers, strict=True)]
     step, n_updates = start_step - 1, 1
@@ -287,12 +290,15 @@ def train_in_chunks(
         n_updates, stop = devices.agree(min(n_updates, MAX_CHUNK, left), is_stopping())
         if stop:
             break
+        phases.lap(REST)
         try:
             metrics = LongCall(partial(loop.run, n_updates)).wait(is_stopping, patience)
         except GivenUpError:
             break
+        phases.lap(PROGRAM)
+        seconds = phases.take()
         for run, own, state, game in zip(runs, metrics, loop.states(), loop.games(), strict=True):
-            run.take(own, n_updates, step, loop.n_steps, state, game)
+            run.take(own, n_updates, step, loop.n_steps, state, game, seconds)
         step += n_updates * loop.n_steps
         per_update = (time.perf_counter() - clock) / n_updates
         n_updates = max(1, int(CHUNK_SECONDS / per_update))
@@ -327,14 +333,21 @@ class _Results:
         n_steps: int,
         state: Any,
         game: Any,
+        seconds: dict[str, float],
     ) -> None:
-        """Take over what a chunk has done from joint step ``step`` on: log, save."""
+        """Take over what a chunk has done from joint step ``step`` on: log, save.
+
+        ``seconds`` are those of the whole chunk, by tag; each update gets its share of them.
+        """
         if self.diverged:
             return
         agent, n_envs = self.agent, self.agent.config.n_envs
         agent.learned(state, step + n_updates * n_steps, game)
         for i in range(n_updates):
             step += n_steps
+            if self.writer is not None:
+                for tag, spent in seconds.items():
+                    self.writer.add_scalar(tag, spent / n_updates, step * n_envs)
             update = log_compiled(metrics, i, step * n_envs, agent.groups, self.writer)
             try:
                 self._skipped = count_skipped(update, self._skipped, step * n_envs)

@@ -114,6 +114,11 @@ class FirstAnnounced(Generic[Given, Result]):
         self._function, self._what, self._writer = function, what, writer
         self._calls, self._first = 0, 0.0
 
+    @property
+    def has_compiled(self) -> bool:
+        """Whether the last call was the first one, which compiles."""
+        return self._calls == 1
+
     def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result:
         """Call it."""
         if self._calls > 1:

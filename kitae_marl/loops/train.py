@@ -18,6 +18,7 @@ from kitae_marl.data.stacking import (
     stack,
     starts,
 )
+from kitae_marl.loops.clock import COMPILE, GAMES, POLICY, REST, STORE, UPDATE, Clock
 from kitae_marl.loops.compiling import FirstAnnounced
 from kitae_marl.loops.metrics import (
     as_run_writer,
@@ -169,31 +170,39 @@ def _train(
     recurrent = agent if isinstance(agent, Recurrent) else None
     explore = FirstAnnounced(agent.explore, "the policy", writer)
     update = FirstAnnounced(agent.update, "the update", writer)
+    clock, skipped = Clock(), 0
     observations, infos = env.reset(seed=first_seed(seed, start_step))
-    skipped = 0
+    clock.lap(GAMES)
     for step in range(start_step, n_env_steps + 1):
         if stoppable is not None and stoppable.stopping:
             return
         global_step = step * env.num_envs
         carry = () if recurrent is None else recurrent.carry
         actions, extras = explore(observations, infos)
+        clock.lap(COMPILE if explore.has_compiled else POLICY)
         before = _before(observations, actions, extras, infos, groups, env.num_envs)
         state = env.state() if with_state else ()
         buffer.begin(before._replace(carry=carry, state=state))  # copied: ``step`` overwrites it
+        clock.lap(STORE)
         observations, rewards, terminated, truncated, infos = env.step(actions)
+        clock.lap(GAMES)
         infos = _with_ends(infos, terminated, truncated)
         true_next = process_termination(global_step, observations, infos, writer)
         after = _after(true_next, rewards, terminated, truncated, infos, groups, env.num_envs)
         next_state = _true_next_state(env, infos) if with_state else ()
         buffer.finish(after._replace(next_state=next_state))
+        clock.lap(STORE)
         if agent.should_update(step, buffer):
             metrics = update(buffer)
+            clock.lap(COMPILE if update.has_compiled else UPDATE)
             if writer is not None:
                 log_env(env, global_step, writer)
+                clock.log(global_step, writer)
                 log_update(metrics, global_step, writer)
             skipped = count_skipped(metrics, skipped, global_step)
             if checkpointer is not None and not skipped:
                 checkpointer.save(step, agent)
+            clock.lap(REST)  # which the next row says: this one is written
 
 
 def first_seed(seed: int, start_step: int) -> int:

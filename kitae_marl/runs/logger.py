@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 import warnings
 from collections import defaultdict, deque
@@ -12,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kitae_marl.config.run import Config, flat
+from kitae_marl.runs.board import BoardFile
 from kitae_marl.runs.returns import adds_up_to_zero, by_agent, headline
 from kitae_marl.runs.store.contents import BOARD
 from kitae_marl.runs.store.metrics import METRICS_FILE, MetricsFile
@@ -25,51 +25,6 @@ ENDLESS_SECONDS = 5.0, 60.0
 ENDLESS_STEPS = 500
 COMPILING_SECONDS, MEASURED_SECONDS, DAY_SECONDS = 120.0, 10.0, 86400.0
 """Seconds that compiling may take, that must have been measured to judge a speed, of a day."""
-FLUSH_SECONDS = 5.0
-"""Seconds between two moments at which the TensorBoard file is written out."""
-
-
-class BoardFile:
-    """A TensorBoard file: one event per log interval, written by the caller.
-
-    The writer of tensorboardX hands events to a thread; where the disk is full that thread dies and
-    the training waits for it for ever. Here the error is raised.
-
-    Args:
-        folder: the folder of the files; made if it is missing.
-        resume_step: step after which a continuation makes what older files hold void, or 0.
-    """
-
-    def __init__(self, folder: Path, resume_step: int) -> None:
-        from tensorboardX.proto import event_pb2  # here: it takes a third of a second
-        from tensorboardX.record_writer import RecordWriter
-
-        self._protobuf: Any = event_pb2  # which makes its classes at run time
-        folder.mkdir(exist_ok=True)
-        stamp = f"{int(time.time())}.{socket.gethostname()}.{os.getpid()}.{resume_step}"
-        self._file = RecordWriter(str(folder / f"events.out.tfevents.{stamp}"))
-        self._flushed = time.monotonic()
-        self._write(file_version="brain.Event:2")
-        if resume_step:
-            start = self._protobuf.SessionLog(status=self._protobuf.SessionLog.START)
-            self._write(step=resume_step + 1, session_log=start)
-
-    def _write(self, **content: Any) -> None:
-        """Write one event."""
-        event = self._protobuf.Event(wall_time=time.time(), **content)
-        self._file.write(event.SerializeToString())
-
-    def append(self, step: int, values: dict[str, float]) -> None:
-        """Write values at a step; a killed process loses those of about ``FLUSH_SECONDS``."""
-        summary = {"value": [{"tag": tag, "simple_value": x} for tag, x in values.items()]}
-        self._write(step=step, summary=summary)
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self._file.flush()
-            self._flushed = time.monotonic()
-
-    def close(self) -> None:
-        """Write what is left."""
-        self._file.close()
 
 
 class _Window:
@@ -103,6 +58,8 @@ class Logger:
         resume_step: environment step the run continues from, 0 for a new one.
         show: whether to print progress.
         on_unread: called once, if nobody reads the progress any more (``... | head``).
+        config: settings of the run, which TensorBoard shows, and which say what is in effect at a
+            step (``update/learning_rate``); None: nothing is said of them.
 
     Attributes:
         newest: the value of every metric that was written last, by tag.
@@ -117,7 +74,9 @@ class Logger:
         resume_step: int = 0,
         show: bool = True,
         on_unread: Callable[[], None] = lambda: None,
+        config: Config | None = None,
     ) -> None:
+        self._config = config
         self.newest: dict[str, float] = {}
         self.left_out = 0.0
         self._told_endless = self._told_long = False
@@ -138,6 +97,8 @@ class Logger:
         """Open the files of a run folder."""
         self._csv = MetricsFile(run_dir / METRICS_FILE, resume_step)
         self._board = BoardFile(run_dir / BOARD, resume_step)
+        if self._config is not None:
+            self._board.describe(flat(self._config), self._config.to_json())
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Record one value; ``flush_step`` writes the mean of all that came since the last one."""
@@ -163,6 +124,7 @@ class Logger:
             tag: sum(mean * n for mean, n in xs) / sum(n for _, n in xs)
             for tag, xs in self._pending.items()
         }
+        values |= self._in_effect(global_step)
         values["speed/env_steps_per_s"] = rate
         self._pending.clear()
         self._tell_endless(elapsed, values.get("episode/running_steps_max", 0.0))
@@ -175,6 +137,14 @@ class Logger:
             shown = headline(self.means(), self.newest)
             self._show(self._display.update, global_step, rate, shown)
         return values
+
+    def _in_effect(self, global_step: int) -> dict[str, float]:
+        """Return settings that change as a run goes on, as the update up to a step began with."""
+        if self._config is None:
+            return {}
+        done = global_step // self._config.rollout_size - 1
+        settings = self._config.learner.in_effect(done / self._config.n_updates)
+        return {f"update/{name}": value for name, value in settings.items()}
 
     def _tell_endless(self, elapsed: float, longest: float) -> None:
         """Say once that no episode has ended, so that there is no return to show."""

@@ -165,7 +165,8 @@ class Session:
         self._agents, self._env, self._paths, self._show = agents, env, paths, show
         self._start = agents[0].learned_step
         self._loggers = [
-            self._logger(path, show and number == 0) for number, path in enumerate(paths)
+            self._logger(agents[number], path, show and number == 0)
+            for number, path in enumerate(paths)
         ]
         self._followers = [
             AfterUpdate(agent, hooks, logger, path and _checkpointer(agent, path, logger))
@@ -264,12 +265,18 @@ class Session:
             writer=self._loggers[0],
         )
 
-    def _logger(self, path: Path | None, show: bool) -> Logger:
+    def _logger(self, agent: Run, path: Path | None, show: bool) -> Logger:
         """Make the logger of a run."""
-        config = self._agents[0].config
-        total, done = config.n_joint_steps * config.n_envs, self._start * config.n_envs
-        stop = self._stop_unread
-        return Logger(path, total_steps=total, resume_step=done, show=show, on_unread=stop)
+        # The folder's config says where the games run, too.
+        config = agent.config if path is None else contents.read_config(path)
+        return Logger(
+            path,
+            total_steps=config.n_joint_steps * config.n_envs,
+            resume_step=self._start * config.n_envs,
+            show=show,
+            on_unread=self._stop_unread,
+            config=config,
+        )
 
     def _stop_unread(self) -> None:
         """End the training, as by SIGPIPE: nobody reads the progress any more."""

@@ -398,8 +398,8 @@ class TestCurves:
     def test_parts_without_a_value_are_left_out(self, tmp_path):
         a = write_metrics(tmp_path / "a", "step,x\n10,\n20,nan\n30,4.0\n40,8.0\n50,inf\n60,7.")
         curve = make_curve("x", [a], "x", points=4)
-        assert curve.step.tolist() == [40.0]
-        assert curve.runs.tolist() == [[6.0]]
+        assert curve.step.tolist() == [30.0, 40.0]
+        assert curve.runs.tolist() == [[4.0, 8.0]]
 
     @pytest.mark.parametrize(
         ("text", "message"),
@@ -482,6 +482,14 @@ class TestChoosing:
         assert choose_metrics(["return"], [path]) == [
             Choice("return", ("return/a_0", "return/a_1"))
         ]
+
+    def test_seconds_share_a_panel_but_for_compiling(self, run):
+        path = run(columns=("time/games_s", "time/compile_s", "time/update_s"))
+        first, second = choose_metrics(["time"], [path])
+        assert first == Choice("time", ("time/games_s", "time/update_s"))
+        assert "by what they were spent on" in first.definition
+        assert second.columns == ("time/compile_s",)
+        assert second.definition == "seconds of an update spent on compiling"
 
     def test_what_nobody_has_logged(self, run):
         with pytest.raises(

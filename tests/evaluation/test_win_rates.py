@@ -111,6 +111,9 @@ class TestWinRates:
         with (tmp_path / "runs" / "x" / "metrics.csv").open(newline="") as file:
             rows = [*csv.DictReader(file)]
         assert sum(row["win_rate/mean"] != "" for row in rows) >= 2
+        timed = [{k for k in row if k.startswith("time/") and row[k]} for row in rows[:2]]
+        assert timed[0] == {"time/compile_s", "time/program_s", "time/rest_s"}
+        assert timed[1] in (set(), {"time/program_s", "time/rest_s"})  # one may be of win rates
         main(["runs"])
         assert "against random" in capsys.readouterr().out
         metrics = ["win_rate/mean", "return/player_1", "return/player_2"]

@@ -10,7 +10,7 @@ from typing import Any
 from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 
-CLOCKED = ("win_rate/", "speed/", "env/step_ms")
+CLOCKED = ("win_rate/", "speed/", "time/", "env/step_ms")
 """What metrics begin with that a clock has measured."""
 
 

@@ -469,6 +469,19 @@ class TestVectorizedTrain:
         self.run(checkpointer=Keeper())
         assert calls == [(LENGTH, "update"), (2 * LENGTH, "update")]
 
+    def test_where_the_time_went_is_logged_with_each_update(self):
+        writer = Scalars()
+        self.run(writer=writer)
+        tags = [
+            {tag for tag, x, at in writer.rows if tag.startswith("time/") and x >= 0 and at == step}
+            for step in (LENGTH * N_ENVS, 2 * LENGTH * N_ENVS)
+        ]
+        always = {"time/policy_s", "time/games_s", "time/store_s"}
+        assert tags == [
+            always | {"time/compile_s"},
+            always | {"time/update_s", "time/rest_s"},
+        ]
+
     def test_a_writer_that_has_flush_step_gets_it(self):
         flushed = []
         writer = Scalars()

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
+from kitae_marl.runs import board, terminal
 from kitae_marl.runs import logger as module
-from kitae_marl.runs import terminal
-from kitae_marl.runs.logger import FLUSH_SECONDS, Logger
+from kitae_marl.runs.board import FLUSH_SECONDS
+from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.store.metrics import MetricsFile
 from kitae_marl.runs.terminal import PlainDisplay, make_display, say, say_error
 from kitae_marl.types import RunWriter
@@ -78,6 +81,24 @@ class TestLogger:
         logger.leave_out(50.0)
         assert logger.flush_step(100)["speed/env_steps_per_s"] == pytest.approx(10.0)
         assert logger.left_out == 50.0
+
+    def test_settings_are_shown_and_what_is_annealed_is_logged(self, tmp_path):
+        config = Config(env_steps=4 * 2048, ppo=PPOConfig(learning_rate=0.4))
+        logger = make(tmp_path, config=config)
+        for step in (2048, 4096, 8192):
+            logger.flush_step(step)
+        logger.close()
+        rates = [float(row["update/learning_rate"]) for row in rows(tmp_path)]
+        assert rates == pytest.approx([0.4, 0.3, 0.1])
+        tags = [tag for _, values in events(tmp_path) for tag in values]
+        assert tags[:3] == [
+            "config/text_summary",
+            "_hparams_/experiment",
+            "_hparams_/session_start_info",
+        ]
+        (file,) = (tmp_path / "logs").iterdir()
+        assert b'"learning_rate": 0.4' in file.read_bytes()
+        assert b"ppo.learning_rate" in file.read_bytes()
 
     def test_returns_are_averaged_over_the_last_episodes(self):
         logger = make(None)
@@ -195,7 +216,7 @@ class TestTornFiles:
         assert starts == [21]
 
     def test_little_is_lost_without_a_close(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(module, "FLUSH_SECONDS", 0.0)
+        monkeypatch.setattr(board, "FLUSH_SECONDS", 0.0)
         logger = make(tmp_path)
         logger.add_scalar("x", 1.0, 1)
         logger.flush_step(1)

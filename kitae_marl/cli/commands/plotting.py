@@ -83,13 +83,13 @@ def _panels(
     gathered: list[SeedRuns], choices: Sequence[Choice], game: GameSetup, options: Plot
 ) -> list[Panel]:
     """Read the curves, a panel for each choice; one metric alone has lines for references."""
-    from kitae_marl.evaluation.choosing import metric_definition
     from kitae_marl.evaluation.plots import Panel
 
     alone = [choice.columns[0] for choice in choices if len(choice.columns) == 1]
     known = _references(game, alone, options)
     panels = []
-    for name, columns in choices:
+    for choice in choices:
+        name, columns = choice
         first, named = columns[0], len(columns) > 1
         curves = [
             curve for column in columns for curve in _curves(gathered, column, options, named=named)
@@ -98,7 +98,7 @@ def _panels(
             read_column(gathered[0].paths[0], first)  # which says what is missing
         tag = first.removeprefix("return/")
         lines = {} if named else {who: row[tag] for who, row in known.items() if tag in row}
-        panels.append(Panel(curves, name if named else first, metric_definition(first), lines))
+        panels.append(Panel(curves, name if named else first, choice.definition, lines))
     return panels
 
 
