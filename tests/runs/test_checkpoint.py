@@ -326,6 +326,20 @@ class TestDamage:
         keeper.write(make_state(24))
         assert same(keeper.restore(make_state(0)), make_state(24))
 
+    def test_empty_or_half_written_newest_ones_are_passed_over_with_a_word(self, copy, pair):
+        (copy / "step_24").mkdir()
+        shutil.copytree(pair / "step_16" / "state", copy / "step_32" / "state")
+        with pytest.warns(UserWarning, match="step_24, step_32 are empty or half-written; the"):
+            found = checkpoints(copy).restore(make_state(0))
+        assert same(found, make_state(16))
+        assert (copy / "step_24").is_dir()
+        assert (copy / "step_32" / "state").is_dir()
+
+    def test_an_empty_one_alone_is_named_in_the_error(self, tmp_path):
+        (tmp_path / "step_24").mkdir()
+        with pytest.raises(NoCheckpointError, match="step_24 is empty or half-written"):
+            checkpoints(tmp_path).restore(make_state(0))
+
     def test_damaged_newer_ones_never_cost_the_ones_that_are_written(self, copy):
         for step in (40, 48, 56):
             shutil.copytree(copy / "step_16", copy / f"step_{step}")

@@ -259,6 +259,19 @@ class RunCheckpointer:
         except CheckpointError:
             return False
 
+    def _half_written(self, after: int) -> str:
+        """Say which folders of later steps hold no whole checkpoint; empty where there are none.
+
+        A copy of the run that was cut short leaves such ones; a save is renamed when it is whole.
+        """
+        if not self.folder.is_dir():
+            return ""
+        named = ((step_of_folder(p.name, self.num_envs), p) for p in self.folder.iterdir())
+        later = sorted((n, p) for n, p in named if n is not None and n > after and p.is_dir())
+        names = [path.name for _, path in later if not (path / "manifest").is_dir()]
+        kind = "is empty or half-written" if len(names) == 1 else "are empty or half-written"
+        return f"{', '.join(names)} {kind}" if names else ""
+
     def _complete(self) -> list[tuple[int, Path]]:
         """Environment step and folder of every complete checkpoint, in ascending order.
 
@@ -317,12 +330,19 @@ class RunCheckpointer:
         """
         if step is not None:
             return self._read(template, self.step_of(step))
-        for candidate in reversed(self.steps()):
+        steps = self.steps()
+        half = self._half_written(after=max(steps, default=-1))
+        if half and steps:
+            warnings.warn(
+                f"{self.folder}: {half}; the checkpoint of step {steps[-1]} is used.", stacklevel=2
+            )
+        for candidate in reversed(steps):
             try:
                 return self._read(template, candidate)
             except CheckpointCorruptError as error:
                 warnings.warn(f"{error} The next older checkpoint is tried.", stacklevel=2)
-        raise NoCheckpointError(f"no readable checkpoint in {self.folder}.", str(self.folder))
+        why = f": {half}" if half else ""
+        raise NoCheckpointError(f"no readable checkpoint in {self.folder}{why}.", str(self.folder))
 
     def _read(self, template: RunState, step: int) -> RunState:
         """Read and verify one checkpoint."""
