@@ -39,7 +39,7 @@ ALL = {
     "target_kl": 0.5,
     "agent_id": True,
 }
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 
 
 class Variant(NamedTuple):
@@ -226,6 +226,7 @@ def test_what_was_sampled_has_the_same_probability_when_learned_from(name):
     assert float(info["a/approx_kl"]) > 1e-4  # memory is read
 
 
+@pytest.mark.usefixtures("usual_fusions")
 @pytest.mark.parametrize("settings", [{}, pytest.param(GRU | ALL, marks=pytest.mark.slow)])
 def test_mappo_of_one_agent_whose_state_is_its_observation_is_ippo(settings):
     learned = {}

@@ -38,7 +38,7 @@ from kitae_marl.algos.nets.networks import NETWORKS
 from kitae_marl.config.learner import DECLARED
 from kitae_marl.errors import ConfigError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 register(linear_q)
 register(SmallNet)
 
@@ -74,6 +74,7 @@ def trained(env: Any, config: Config = CONFIG) -> Agent:
     return agent
 
 
+@pytest.mark.usefixtures("usual_fusions")
 def test_both_loops_end_with_the_same_state_replay_included():
     inside, on_host = trained(make_env()), trained(OnHost(make_env()))
     assert np.abs(inside.state["agent"]["weights"]).max() > 0
@@ -99,6 +100,7 @@ def test_a_run_is_kept_and_gone_on_with(tmp_path: Path, wrap: Any):
         assert same(again.state, trained(make_env()).state)
 
 
+@pytest.mark.usefixtures("usual_fusions")
 def test_seeds_and_traced_settings_share_a_program():
     runs = train_many(GAME, CONFIG, [3, 4], {"learning_rate": [0.01, 0.02]}, show=False)
     rates = [run.agent.config.own.learning_rate for run in runs]

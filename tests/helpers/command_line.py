@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from quick_compiling import flags
+
 GAME = "small_games:make_clock"
 SMALL = ["--n-envs", "2", "--n-workers", "0", "--ppo.n-steps", "8", "--ppo.hidden-sizes", "8"]
 SMALL += ["--ppo.n-minibatches", "2", "--ppo.n-epochs", "1"]
@@ -21,7 +23,7 @@ ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(
         [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     ),
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "XLA_FLAGS": flags(),
     "PYTHONWARNINGS": "ignore",
 }
 

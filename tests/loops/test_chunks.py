@@ -21,7 +21,7 @@ from kitae_marl.loops.compiling import n_bytes, program_bytes
 from kitae_marl.loops.long_calls import LongCall
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 GAME = "mpe/simple-v3"
 
 
@@ -86,6 +86,7 @@ def test_runs_in_one_program_are_the_runs_by_themselves(
     assert metrics[0]["update/agent/entropy"][1] != metrics[1]["update/agent/entropy"][1]
 
 
+@pytest.mark.usefixtures("usual_fusions")
 def test_seeds_on_a_cpu_are_the_runs_by_themselves_to_the_last_bit() -> None:
     configs = [config(seed=5), config(seed=6)]
     together = loop_of(*configs)

@@ -28,7 +28,7 @@ ALL = {
     "target_kl": 0.02,
     "agent_id": True,
 }
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 
 
 def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:
@@ -57,7 +57,7 @@ def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:
     ],
     ids=lambda variant: "-".join(map(str, variant)),
 )
-def trained(request: pytest.FixtureRequest, quick_compilation: None) -> tuple[Agent, Agent]:
+def trained(request: pytest.FixtureRequest, quickest_compilation: None) -> tuple[Agent, Agent]:
     """Two agents of the same settings, trained by the host loop and by the compiled one."""
     game, share_params, algo, settings = request.param
     settings = dataclasses.replace(config(game, share_params=share_params, **settings), algo=algo)

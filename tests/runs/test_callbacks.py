@@ -32,7 +32,7 @@ from kitae_marl.runs.callbacks import ASKED, AfterUpdate, make_hooks
 from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.store.sets import write_set
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 PAGE = Path(__file__).resolve().parents[2] / "kitae_marl" / "README.md"
 PER_UPDATE = CONFIG.n_envs * CONFIG.ppo.n_steps
 COMPILED = Config(

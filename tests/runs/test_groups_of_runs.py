@@ -18,7 +18,7 @@ from kitae_marl import Agent, Config, SubProcVecParallelEnv, frozen, with_seats
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.session import headline
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 
 CRYPTO = "mpe/simple_crypto-v3"
 TEAM = {"team": ["alice_0", "bob_0"]}
@@ -28,6 +28,7 @@ def crypto(**changes: Any) -> Config:
     return replace(config(CRYPTO, n_updates=2), **changes)
 
 
+@pytest.mark.usefixtures("usual_fusions")
 def test_a_merged_group_learns_alike_inside_xla_and_from_the_host() -> None:
     agents = [Agent(make(CRYPTO), crypto(groups=TEAM)) for _ in range(2)]
     assert [(g.name, g.agents) for g in agents[0].groups] == [

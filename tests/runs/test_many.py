@@ -22,7 +22,7 @@ from kitae_marl.runs.many import Trained, train_runs
 from kitae_marl.runs.store import contents, search
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 GAME = "mpe/simple-v3"
 PPO = PPOConfig(n_steps=26, n_epochs=1, n_minibatches=2, hidden_sizes=(8,), anneal=False)
 CONFIG = Config(env_id=GAME, n_envs=4, env_steps=2 * 26 * 4, save_every=1, ppo=PPO)

@@ -56,7 +56,7 @@ from kitae_marl.runs.store.listing import list_runs
 from kitae_marl.runs.terminal import PlainDisplay
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("quick_compilation")]
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("quickest_compilation")]
 LENGTH = CONFIG.ppo.n_steps
 TRAIN = ["train", "classic/rps-v2", "--backend", "compiled", "--n-envs", "4"]
 TRAIN += ["--ppo.n-steps", "8", "--ppo.hidden-sizes", "8", "--ppo.n-minibatches", "2"]

@@ -16,7 +16,7 @@ from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError
 from kitae_marl.runs.store import contents, folders, search, sets
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 SET = ["train", GAME, "--run", "many", "--runs-dir", "here"]
 
 
