@@ -19,6 +19,7 @@ from tyro.conf import subcommand
 from kitae_marl.cli.options.fields import REGISTRY
 from kitae_marl.cli.options.games import Bench, Doctor, List, Verify
 from kitae_marl.cli.options.hints import require_known
+from kitae_marl.cli.options.human import Play
 from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate
 from kitae_marl.cli.options.showing import Export, Plot, Watch
 from kitae_marl.cli.options.training import Runs, Train
@@ -65,6 +66,7 @@ COMMANDS = {
     "compare": Command(Compare, "playing:compare"),
     "brackets": Command(Brackets, "playing:brackets"),
     "watch": Command(Watch, "showing:watch"),
+    "play": Command(Play, "human:play"),
     "plot": Command(Plot, "plotting:plot"),
     "export": Command(Export, "showing:export"),
     "list": Command(List, "games:list_games"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,6 +41,19 @@ def export_policy(agent: Agent, out: str | Path) -> tuple[Path, Path]:
         ['policy.npz', 'policy.py']
     """
     out, module = require_outputs(out)
+    with replacing(out) as temporary:
+        write_arrays(agent, temporary)
+    with replacing(module) as temporary:
+        temporary.write_text(SOURCE.read_text(encoding="utf-8"), encoding="utf-8")
+    return out, module
+
+
+def write_arrays(agent: Agent, file: Path | IO[bytes]) -> None:
+    """Write the policies of all agents as arrays, what ``exported_policy.Policy`` reads.
+
+    Raises:
+        ValueError: for an algorithm or a network that has no export.
+    """
     export = agent.algorithm.export
     if export is None:
         raise ValueError(
@@ -57,11 +70,7 @@ def export_policy(agent: Agent, out: str | Path) -> tuple[Path, Path]:
     for name in agent.possible_agents:
         (group,) = (group for group in agent.groups if name in group.agents)
         about["agents"][name] = {"group": group.name, "index": group.agents.index(name)}
-    with replacing(out) as temporary:
-        np.savez(temporary, about=np.array(json.dumps(about)), **arrays)  # pyright: ignore[reportArgumentType]
-    with replacing(module) as temporary:
-        temporary.write_text(SOURCE.read_text(encoding="utf-8"), encoding="utf-8")
-    return out, module
+    np.savez(file, about=np.array(json.dumps(about)), **arrays)  # pyright: ignore[reportArgumentType]
 
 
 def require_outputs(out: str | Path) -> tuple[Path, Path]:

@@ -135,7 +135,7 @@ def _require_seat(seat: Any, agents: tuple[str, ...], env: Any) -> None:
                 f"expected a frozen agent that knows {list(agents)}, got one that plays "
                 f"{seat.player.possible_agents}; give {missing} another seat."
             )
-        require_spaces(_only(env, agents), list(agents), seat.player.groups)
+        require_spaces(only(env, agents), list(agents), seat.player.groups)
     elif seat != "random" and not callable(seat):
         raise TypeError(
             f"expected 'random', frozen(run) or a function (observations, infos) -> actions as the "
@@ -143,7 +143,7 @@ def _require_seat(seat: Any, agents: tuple[str, ...], env: Any) -> None:
         )
 
 
-def _only(env: Any, agents: Sequence[str]) -> Any:
+def only(env: Any, agents: Sequence[str]) -> Any:
     """Some agents of an environment, and their spaces."""
     return SimpleNamespace(
         possible_agents=list(agents),
@@ -203,7 +203,7 @@ def _with_nothing_of(
 def _host_seat(seat: Any, agents: tuple[str, ...], env: Any) -> HostSeat:
     """Make the seat that acts between two steps."""
     if seat == "random":
-        return HostSeat(agents, partial(random_policy, _only(env, agents)))
+        return HostSeat(agents, partial(random_policy, only(env, agents)))
     if isinstance(seat, Frozen):
         policy = partial(policy_for, seat.player, agents, sample=seat.sample)
         return HostSeat(agents, lambda seed: policy(seed=seed))

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 
@@ -18,6 +19,14 @@ def keeper_of(run: Path) -> RunCheckpointer:
     """What reads the checkpoints of a run folder; before there is a config, those of new names."""
     num_envs = contents.read_config(run).n_envs if contents.is_run(run) else 1
     return RunCheckpointer(run / "checkpoints", save_every=1, num_envs=num_envs)
+
+
+def write_run(run: Path, agent: Agent) -> None:
+    """Leave a run folder with an agent as it is, without the cost of training."""
+    run.mkdir(parents=True)
+    contents.write_config(run, agent.config)
+    contents.write_groups(run, agent.possible_agents, agent.groups)
+    keeper_of(run).write(agent.run_state())
 
 
 def saved(run: Path) -> list[int]:

@@ -1,0 +1,213 @@
+"""People play against agents: moves taken back, thoughts, and what the terminal shows."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from run_folders import write_run
+
+from kitae_marl.cli.main import main
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
+from kitae_marl.errors import ConfigError
+from kitae_marl.players.policies import random_policy
+from kitae_marl.runs.agent import Agent
+from kitae_marl.selfplay.boards import DRAWINGS, Seen, drawing_of
+from kitae_marl.selfplay.human import HumanGame, PolicySeat, TrainedSeat
+from kitae_marl.selfplay.seats import with_seats
+from kitae_marl.vector.make import make_vec_env
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+TICTACTOE, FOUR = "classic/tictactoe-v3", "classic/connect_four-v3"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, quick_compilation) -> Any:
+    """A folder of untrained runs: of both sides, of noughts alone, and with a memory."""
+    folder = tmp_path_factory.mktemp("runs")
+    settings: dict[str, dict[str, Any]] = {"both": {}, "one": {}, "memory": {"gru_size": 4}}
+    for name, ppo in settings.items():
+        seats = {"player_1": "random"} if name == "one" else {}
+        config = Config(env_id=TICTACTOE, seats=seats, ppo=PPOConfig(hidden_sizes=(8,), **ppo))
+        env = make_vec_env(TICTACTOE, 1, n_workers=0)
+        agent = Agent(with_seats(env, {"player_1": "random"}) if seats else env, config)
+        env.close()
+        write_run(folder / name, agent)
+    return folder
+
+
+def told(capsys: Any, *args: str) -> tuple[str, dict[str, Any]]:
+    """What a command shows, and its JSON."""
+    capsys.readouterr()
+    main([*args, "--json"])
+    text, _, last = capsys.readouterr().out.strip().rpartition("\n")
+    return text, json.loads(last)
+
+
+def sit(env_id: str, *people: str, player: Any = None, seed: int = 0, **kwargs: Any) -> HumanGame:
+    env = make_vec_env(env_id, 1, n_workers=0, **kwargs)
+    player = PolicySeat(random_policy(env)) if player is None else player
+    seats = {agent: player for agent in env.possible_agents if agent not in people}
+    return HumanGame(env, seats, seed=seed)
+
+
+def play_through(game: HumanGame, choose: Any) -> None:
+    while not game.over:
+        mine = [p for p in game.positions() if p.agent in game.people]
+        game.play({p.agent: choose(game.allowed(p)) for p in mine})
+
+
+@pytest.mark.parametrize("env_id", [FOUR, "classic/leduc_holdem-v4", "classic/rps-v2"])
+def test_a_game_taken_back_goes_on_as_if_it_had_not_been(env_id):
+    game = sit(env_id, "player_0", seed=3)
+    shown: list[Any] = []
+    for _ in range(6):
+        before = [game.position("player_0")]
+        chosen = len(game.taken)
+        mine = [p for p in game.positions() if p.agent == "player_0"]
+        game.play({p.agent: game.allowed(p)[0] for p in mine})
+        if mine and not game.over:
+            assert game.take_back()
+            assert len(game.taken) == chosen
+            np.testing.assert_equal(game.position("player_0"), before[0])
+            game.play({p.agent: game.allowed(p)[-1] for p in mine})
+        shown.append(len(game.taken))
+        if game.over:
+            break
+    assert shown == sorted(shown)
+
+
+def test_a_finished_game_can_be_taken_back():
+    game = sit(TICTACTOE, "player_1", "player_2")
+    for move in (0, 3, 1, 4, 2):
+        (position,) = game.positions()
+        game.play({position.agent: move})
+    assert game.over
+    assert game.returns == {"player_1": 1.0, "player_2": -1.0}
+    assert game.positions() == []
+    with pytest.raises(ValueError, match="one that is over"):
+        game.play({"player_1": 5})
+    assert game.take_back()
+    assert (game.over, game.returns["player_1"]) == (False, 0.0)
+    assert game.allowed(game.positions()[0]) == [2, 5, 6, 7, 8]
+    for _ in range(4):
+        assert game.take_back()
+    assert not game.take_back()
+
+
+@pytest.mark.parametrize("move", [9, -1, None])
+def test_a_move_that_is_not_allowed_is_named(move):
+    game = sit(TICTACTOE, "player_1")
+    with pytest.raises(ValueError, match=r"expected one of .* from player_1, got"):
+        game.play({"player_1": move} if move is not None else {})
+    assert game.taken == []
+
+
+@pytest.mark.parametrize("run", ["both", "memory"])
+def test_thoughts_are_those_of_the_policy_that_plays(runs, run):
+    """Asked or not, and with moves taken back, it plays what it thinks best."""
+    agent = Agent.load(runs / run)
+    game = sit(TICTACTOE, "player_2", player=TrainedSeat(agent))
+    while not game.over:
+        (position,) = game.positions()
+        if position.agent == "player_2":
+            thoughts = game.thoughts(position)  # a hint: the agent knows this seat, too
+            assert thoughts is not None
+            game.play({"player_2": game.allowed(position)[0]})
+            game.take_back()
+            game.play({"player_2": game.allowed(position)[-1]})
+            continue
+        thoughts = game.thoughts(position)
+        assert thoughts is not None
+        assert thoughts.value is not None
+        assert thoughts.probabilities.sum() == pytest.approx(1.0)
+        assert game.play({})["player_1"] == int(np.argmax(thoughts.probabilities))
+
+
+def test_games_of_other_actions_are_refused():
+    with pytest.raises(ConfigError, match="expected one environment of Discrete actions"):
+        sit("gymnasium:Pendulum-v1")
+
+
+@pytest.mark.parametrize("env_id", [*DRAWINGS, "classic/hanabi-v5", "classic/texas_holdem-v4"])
+def test_every_game_of_the_list_is_drawn_to_its_end(env_id):
+    drawing = drawing_of(env_id)
+    for seed in range(3):
+        game = sit(env_id, "player_0", "player_1", "player_2", seed=seed)
+        rng = np.random.default_rng(seed)
+        while not game.over:
+            for position in game.positions():
+                drawn = drawing.draw(Seen(position.observation, True, drawing.labels))
+                assert drawn
+                if drawing.labels:
+                    assert len(drawing.labels) >= len(game.allowed(position))
+            game.play({p.agent: rng.choice(game.allowed(p)) for p in game.positions()})
+
+
+def test_stones_are_those_of_the_player(capsys):
+    text, result = told(capsys, "play", FOUR, "--moves", "3,q")
+    assert result["state"] == "ended by you"
+    assert result["returns"] is None
+    theirs = result["moves"][1]["player_1"]
+    row = ["X" if c == 3 else "O" if c == theirs else "." for c in range(7)]
+    where = text.split("\n")
+    if theirs == 3:
+        row = ["X" if c == 3 else "." for c in range(7)]
+    assert " ".join(row) in where
+
+
+def test_a_whole_game_in_the_terminal(runs, capsys):
+    where = ["--runs-dir", str(runs)]
+    moves = ["--moves", "?,4,u,h,nonsense,0,1,2,3,4,5,6,7,8"]
+    text, result = told(capsys, "play", TICTACTOE, "both@0", *moves, *where)
+    assert result["state"] == "over"
+    assert set(result["returns"].values()) in ({0.0}, {1.0, -1.0})
+    assert result["people"] == ["player_1"]
+    assert "it expects" in text
+    assert "take back your last move" in text
+    assert "got 'nonsense'" in text
+    assert result["moves"][0] == {"player_1": 0}  # the first was taken back
+    assert "the game is over: player_1" in text
+
+
+def test_who_a_run_does_not_play_is_the_person(runs, capsys):
+    where = ["--runs-dir", str(runs)]
+    _, result = told(capsys, "play", TICTACTOE, "one", "--moves", "4,q", *where)
+    assert result["people"] == ["player_1"]
+    with pytest.raises(SystemExit) as ended:
+        main(["play", TICTACTOE, "one", "--seat", "player_2", "--moves", "4", *where])
+    assert ended.value.code == 2
+    assert "plays ['player_2']; play player_1 yourself" in capsys.readouterr().err
+
+
+def test_the_keyboard_is_asked_where_no_moves_are_given(capsys, monkeypatch):
+    said = iter(["4", "q"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(said))
+    _, result = told(capsys, "play", TICTACTOE)
+    assert result["moves"][0] == {"player_1": 4}
+
+    def ended(prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", ended)
+    assert told(capsys, "play", TICTACTOE)[1]["state"] == "ended by you"
+
+
+BAD = [
+    (["play", TICTACTOE, "nobody"], "no run at 'nobody'"),
+    (["play", FOUR, "both"], "expected a run of classic/connect_four-v3, got both"),
+    (["play", TICTACTOE, "--seat", "x"], "expected agents of ['player_1', 'player_2'], got ['x']"),
+    (["play", "mpe/simple_spread-v3", "--env-kwargs", '{"continuous_actions": true}'], "Discrete"),
+    (["play", TICTACTOE, "both@7"], "7"),
+]
+
+
+@pytest.mark.parametrize(("args", "message"), BAD)
+def test_what_cannot_be_played_is_named(runs, capsys, args, message):
+    with pytest.raises(SystemExit) as ended:
+        main([*args, "--moves", "0", "--runs-dir", str(runs)])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
