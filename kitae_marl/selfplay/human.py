@@ -90,7 +90,8 @@ class TrainedSeat:
         if np.any(seen[1].get("reset", False)):
             self._policy.reset()
         how = {"sample": self._sample, "rng": self._chance}
-        return {p.agent: int(self._policy.act(*p, **how)) for p in positions}
+        acts = ((p.agent, np.asarray(self._policy.act(*p, **how))) for p in positions)
+        return {agent: int(action) for agent, action in acts}
 
     def thoughts(self, position: Position) -> Thoughts | None:
         """Return the probabilities of all actions and, where its critic can say it, the value."""
@@ -145,7 +146,7 @@ class HumanGame:
     def __init__(
         self, env: VecParallelEnv, seats: Mapping[str, SeatPlayer], *, seed: int = 0
     ) -> None:
-        spaces = {agent: env.action_space(agent) for agent in env.possible_agents}
+        spaces: dict[str, Any] = {agent: env.action_space(agent) for agent in env.possible_agents}
         other = {a: s for a, s in spaces.items() if not isinstance(s, gym.spaces.Discrete)}
         if other or env.num_envs != 1:
             raise ConfigError(
