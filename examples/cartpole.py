@@ -32,8 +32,10 @@ def main(
         scores.append(float(result.mean_over_agents().mean()))
         print(f"seed {seed}: return {scores[-1]:.1f}")
     env.close()
-    total = over_seeds(scores)
-    print(f"{len(seeds)} seeds: {total['mean']:.1f} ({total['low']:.1f} .. {total['high']:.1f})")
+    if len(seeds) > 1:  # one has no interval
+        total = over_seeds(scores)
+        interval = f"{total['low']:.1f} .. {total['high']:.1f}"
+        print(f"{len(seeds)} seeds: {total['mean']:.1f} ({interval})")
 
 
 if __name__ == "__main__":

@@ -32,8 +32,10 @@ def main(
         scores.append(float(result.mean_over_agents().mean()))
         print(f"seed {run.agent.config.seed}: return per agent {scores[-1]:.2f} ({run.run_dir})")
     env.close()
-    total = over_seeds(scores)
-    print(f"{len(seeds)} seeds: {total['mean']:.2f} ({total['low']:.2f} .. {total['high']:.2f})")
+    if len(seeds) > 1:  # one has no interval
+        total = over_seeds(scores)
+        interval = f"{total['low']:.2f} .. {total['high']:.2f}"
+        print(f"{len(seeds)} seeds: {total['mean']:.2f} ({interval})")
 
 
 if __name__ == "__main__":

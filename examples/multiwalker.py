@@ -1,7 +1,7 @@
 """Three walkers carry a package: continuous actions, and a network for each walker.
 
 The game is PettingZoo's multiwalker, pip install "kitae-marl[sisl]". Each walker moves four motors
-with torques in [-1, 1]; all fall when one does. The random policy gets about -98 per walker.
+with torques in [-1, 1]; all fall when one does. The random policy gets about -100 per walker.
 
     python examples/multiwalker.py
     python examples/multiwalker.py --env-steps 20000 --run-dir runs/walk

@@ -1,44 +1,108 @@
-"""Every example runs, with small numbers."""
+"""The commands at the top of every example run as they are written, with small numbers behind.
+
+Those that show further options of a script run with ``--slow``.
+"""
 
 from __future__ import annotations
 
+import ast
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = {
-    "spread": ["--seeds", "0", "--env-steps", "2048", "--episodes", "16"],
-    "speaker_listener": ["--seeds", "0", "--env-steps", "2048", "--episodes", "16"],
-    "multiwalker": ["--env-steps", "2048", "--episodes", "2"],
-    "cartpole": ["--seeds", "0", "--env-steps", "2048", "--episodes", "8"],
-    "compiled_spread": ["--seeds", "0", "1", "--env-steps", "2048", "--episodes", "8"],
-    "compiled_connect_four": ["--env-steps", "2048", "--n-envs", "64", "--episodes", "4"],
-    "custom_environment": ["--env-steps", "2048", "--episodes", "8"],
+    "spread": "--env-steps 2048 --episodes 16",
+    "speaker_listener": "--env-steps 2048 --episodes 16",
+    "multiwalker": "--env-steps 2048 --episodes 2",
+    "cartpole": "--env-steps 2048 --episodes 8",
+    "pistonball": "--n-pistons 2 --env-steps 32 --n-envs 2 --n-steps 16 --episodes 1",
+    "compiled_spread": "--env-steps 2048 --episodes 8",
+    "compiled_connect_four": "--env-steps 2048 --n-envs 64 --episodes 4",
+    "custom_environment": "--env-steps 2048 --episodes 8",
+    "custom_game": "--env-steps 8192",
 }
+"""Options that follow those of a script's commands, and count in their place."""
+SMALL_RUN = {
+    "custom_environment": "--env-steps 256 --n-envs 2 --n-workers 0",
+    "pistonball": "--env-kwargs '{\"n_pistons\": 2}' --env-steps 32 --n-envs 2 --ppo.n-steps 16"
+    " --n-workers 0",
+}
+"""The same of ``kitae-marl train``."""
+SEEDS = {"spread", "speaker_listener", "cartpole"}
+"""Scripts that train five runs one after the other, where no seeds are given."""
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_example_runs(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *SMALL[name]]
-    environment = {**os.environ, "NPROC": "1"}
+def commands(name: str) -> list[str]:
+    """The commands that a script's docstring shows, without the words behind them."""
+    docstring = ast.get_docstring(ast.parse((EXAMPLES / f"{name}.py").read_text())) or ""
+    lines = [line.strip().partition("  #")[0].strip() for line in docstring.splitlines()]
+    return [line for line in lines if re.match(r"python examples/|(cd \w+ && )?kitae-marl ", line)]
+
+
+def rows() -> list[Any]:
+    """Script and command of each test; of those that call one script, the later ones are slow."""
+    found = []
+    for name in SMALL:
+        first = True
+        for command in commands(name):
+            later = command.startswith("python") and not first
+            marks = [pytest.mark.slow] if later else []
+            found.append(pytest.param(name, command, marks=marks, id=command))
+            first &= not command.startswith("python")
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the scripts, and in ``bin`` the programs that their commands call."""
+    folder = tmp_path_factory.mktemp("clone")
+    shutil.copytree(EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns("pictures"))
+    (folder / "bin").mkdir()
+    for program, arguments in (("python", ""), ("kitae-marl", "-m kitae_marl ")):
+        path = folder / "bin" / program
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
+        path.chmod(0o755)
+    return folder
+
+
+def test_every_script_shows_how_it_is_run() -> None:
+    scripts = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert scripts == SMALL.keys()
+    for name in scripts:
+        assert commands(name)[0] == f"python examples/{name}.py"
+
+
+@pytest.mark.parametrize(("name", "command"), rows())
+def test_the_command_runs_as_written(name: str, command: str, folder: Path) -> None:
+    of_script = command.startswith("python")
+    small = SMALL[name] if of_script else SMALL_RUN[name]
+    if name in SEEDS and "--seeds" not in command:
+        small += " --seeds 0 1"
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        f"{command} {small}",
+        shell=True,
+        cwd=folder,
+        env={
+            **os.environ,
+            "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "NPROC": "1",
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+            # What one command of a script has compiled, the next one need not.
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Traceback" not in done.stderr
-    assert "step 2048/2048" in done.stdout
-
-
-def test_command_line_trains_on_a_game_of_your_own(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "kitae_marl", "train", "custom_environment:Meeting"]
-    options = ["--env-steps", "256", "--n-envs", "2", "--n-workers", "0", "--runs-dir", tmp_path]
-    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES)}
-    done = subprocess.run(
-        [*command, *map(str, options)], env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "done: 256 steps" in done.stdout
+    assert re.search(r"step (\d+)/\1\b" if of_script else "done: ", done.stdout)
+    assert not re.search(r"\bnan\b", done.stdout)
