@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quick_compiling import flags
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = {
@@ -27,6 +28,7 @@ SMALL = {
     "compiled_connect_four": "--env-steps 2048 --n-envs 64 --episodes 4",
     "custom_environment": "--env-steps 2048 --episodes 8",
     "custom_game": "--env-steps 8192",
+    "play_against_it": "--env-steps 2048 --n-envs 64 --moves 0,u,1,2,3,4,5,6,7,8",
 }
 """Options that follow those of a script's commands, and count in their place."""
 SMALL_RUN = {
@@ -93,7 +95,7 @@ def test_the_command_runs_as_written(name: str, command: str, folder: Path) -> N
             **os.environ,
             "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "NPROC": "1",
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+            "XLA_FLAGS": flags(),
             # What one command of a script has compiled, the next one need not.
             "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
