@@ -28,11 +28,13 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this beside the
     from kitae_marl.runs.agent import Agent as Agent
     from kitae_marl.runs.callbacks import Callback as Callback
     from kitae_marl.runs.many import train_many as train_many
+    from kitae_marl.selfplay.matches import play_match as play_match
     from kitae_marl.selfplay.ratings import PlayedGame as PlayedGame
     from kitae_marl.selfplay.ratings import payoff as payoff
     from kitae_marl.selfplay.ratings import ratings as ratings
     from kitae_marl.selfplay.seats import frozen as frozen
     from kitae_marl.selfplay.seats import with_seats as with_seats
+    from kitae_marl.selfplay.tournaments import tournament as tournament
     from kitae_marl.training import train as train
     from kitae_marl.types import Algorithm as Algorithm
     from kitae_marl.types import AlgoType as AlgoType
@@ -63,8 +65,10 @@ _NAMES = {
     "runs.agent": ("Agent",),
     "runs.callbacks": ("Callback",),
     "runs.many": ("train_many",),
+    "selfplay.matches": ("play_match",),
     "selfplay.ratings": ("PlayedGame", "payoff", "ratings"),
     "selfplay.seats": ("frozen", "with_seats"),
+    "selfplay.tournaments": ("tournament",),
     "training": ("train",),
     "types": ("AlgoType", "Algorithm", "Checkpointer", "Experience", "IAgent"),
     "vector.adapters.compiled": ("CompiledVecParallelEnv",),

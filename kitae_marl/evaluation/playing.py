@@ -255,14 +255,18 @@ def evaluate_sides(
     """
     env = _require_playable(env, n_episodes, policy, opponent)
     played = {}
-    for side in _sides(env):
+    for side in sides_of(env):
         seats = {a: policy if a in side else opponent for a in env.possible_agents}
         played[side] = evaluate(seated(seats), env, n_episodes, seed=seed, max_steps=max_steps)
     return joined(played)
 
 
-def _sides(env: VecParallelEnv) -> list[tuple[str, ...]]:
-    """Return the agents of each side: the groups, or each agent where there is one group."""
+def sides_of(env: VecParallelEnv) -> list[tuple[str, ...]]:
+    """Return the agents of each side: the groups, or each agent where there is one group.
+
+    Raises:
+        ValueError: for a game of one agent.
+    """
     agents = env.possible_agents
     if len(agents) < 2:
         raise ValueError(f"expected a game of two agents or more, got one of {agents}.")

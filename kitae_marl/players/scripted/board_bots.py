@@ -23,24 +23,42 @@ def _lines(height: int, width: int, length: int) -> np.ndarray:
     return np.array(lines)
 
 
-def tictactoe_bot(env: VecParallelEnv) -> Policy:
+def tictactoe_bot(env: VecParallelEnv, seed: int = 0) -> Policy:
     """Win if it can, else block, else play at random."""
     lines = _lines(3, 3, 3)
-    return _one_ply(env, lines, lambda empty, action: action)
+    return _one_ply(env, lines, lambda empty, action: action, _at_random(seed))
 
 
-def connect_four_bot(env: VecParallelEnv) -> Policy:
+def connect_four_bot(env: VecParallelEnv, seed: int = 0) -> Policy:
     """Win if it can, else block, else play at random."""
-    lines = _lines(6, 7, 4)
+    return _one_ply(env, _lines(6, 7, 4), _lowest, _at_random(seed))
 
-    def lowest(empty: np.ndarray, column: int) -> int:
-        return int(np.flatnonzero(empty[column::7])[-1]) * 7 + column
 
-    return _one_ply(env, lines, lowest)
+def connect_four_centre(env: VecParallelEnv, seed: int = 0) -> Policy:
+    """Win if it can, else block, else play as near to the middle as it can, to the left of it."""
+    del seed  # nothing is left to chance
+    middle = 3
+    return _one_ply(
+        env, _lines(6, 7, 4), _lowest, lambda legal: int(min(legal, key=lambda x: abs(x - middle)))
+    )
+
+
+def _lowest(empty: np.ndarray, column: int) -> int:
+    """Return the square that a piece falls to."""
+    return int(np.flatnonzero(empty[column::7])[-1]) * 7 + column
+
+
+def _at_random(seed: int) -> Callable[[np.ndarray], int]:
+    """Return what draws one of some moves."""
+    generator = np.random.default_rng(seed)
+    return lambda legal: int(generator.choice(legal))
 
 
 def _one_ply(
-    env: VecParallelEnv, lines: np.ndarray, square: Callable[[np.ndarray, int], int]
+    env: VecParallelEnv,
+    lines: np.ndarray,
+    square: Callable[[np.ndarray, int], int],
+    otherwise: Callable[[np.ndarray], int],
 ) -> Policy:
     """Make the policy of a game whose player wins by filling a line.
 
@@ -48,8 +66,8 @@ def _one_ply(
         env: vector of the game; an observation holds the boards of both players, one's own first.
         lines: flat indices of every line.
         square: ``(empty, action) -> index`` of the square that an action fills.
+        otherwise: ``legal -> action`` where there is nothing to win and nothing to block.
     """
-    generator = np.random.default_rng(0)
 
     def completes(board: np.ndarray, index: int) -> bool:
         through = lines[np.any(lines == index, axis=1)]
@@ -65,7 +83,7 @@ def _one_ply(
             for action, index in zip(legal, squares, strict=True):
                 if completes(board, index):
                     return int(action)
-        return int(generator.choice(legal))
+        return otherwise(legal)
 
     def act(observations: AgentPyTree, infos: Mapping[str, Any]) -> AgentPyTree:
         del infos
