@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium as gym
 import numpy as np
 
-from kitae_marl.data.stacking import map_leaves, without_mask
+from kitae_marl.data.stacking import map_leaves, mask_in, without_mask
 from kitae_marl.errors import ConfigError
 from kitae_marl.evaluation.export import write_arrays
 from kitae_marl.evaluation.exported_policy import Policy as ExportedPolicy
@@ -94,7 +94,12 @@ class TrainedSeat:
         return {agent: int(action) for agent, action in acts}
 
     def thoughts(self, position: Position) -> Thoughts | None:
-        """Return the probabilities of all actions and, where its critic can say it, the value."""
+        """Return the probabilities of all actions and, where its critic can say it, the value.
+
+        None for an agent that it does not play.
+        """
+        if position.agent not in self._policy.agents:
+            return None
         probabilities = np.asarray(self._policy.probabilities(*position))
         try:
             value = float(self._policy.value(position.agent, position.observation))
@@ -181,9 +186,8 @@ class HumanGame:
             observation = infos["final_observation"][agent]
         seen = map_leaves(lambda leaf: np.array(leaf[0]), observation)
         mask = infos.get("action_mask", {}).get(agent)
-        if mask is None and isinstance(seen, dict):
-            mask = seen.get("action_mask", [None])[None]
-        return Position(agent, without_mask(seen), None if mask is None else np.array(mask[0]))
+        mask = mask_in(seen) if mask is None else np.array(mask[0])
+        return Position(agent, without_mask(seen), mask)
 
     def allowed(self, position: Position) -> list[int]:
         """Return the actions that may be taken in a position."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from pettingzoo import ParallelEnv
 from run_folders import write_run
 
+from kitae_marl import SubProcVecParallelEnv
 from kitae_marl.cli.main import main
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
@@ -127,6 +130,40 @@ def test_thoughts_are_those_of_the_policy_that_plays(runs, run):
         assert game.play({})["player_1"] == int(np.argmax(thoughts.probabilities))
 
 
+class Parts(ParallelEnv[str, Any, Any]):
+    """Two agents see a dict without a mask, for one step."""
+
+    metadata: ClassVar[dict[str, Any]] = {"name": "parts"}
+    possible_agents: ClassVar[list[str]] = ["a", "b"]
+
+    def observation_space(self, agent: str) -> gym.Space[Any]:
+        return gym.spaces.Dict({"x": gym.spaces.Discrete(3)})
+
+    def action_space(self, agent: str) -> gym.Space[Any]:
+        return gym.spaces.Discrete(2)
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.agents = list(self.possible_agents)
+        return {a: {"x": 1} for a in self.agents}, {a: {} for a in self.agents}
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        agents, self.agents = self.agents, []
+        seen = {a: {"x": 2} for a in agents}
+        over, on = dict.fromkeys(agents, True), dict.fromkeys(agents, False)
+        return seen, dict.fromkeys(agents, 1.0), over, on, {a: {} for a in agents}
+
+
+def test_observations_of_parts_need_no_mask():
+    env = SubProcVecParallelEnv([Parts()], n_workers=0)
+    game = HumanGame(env, {"b": PolicySeat(random_policy(env))})
+    position = game.position("a")
+    assert (position.observation, position.mask) == ({"x": 1}, None)
+    assert game.allowed(position) == [0, 1]
+    game.play({"a": 1})
+    assert game.over
+    assert game.position("a").observation == {"x": 2}
+
+
 def test_games_of_other_actions_are_refused():
     with pytest.raises(ConfigError, match="expected one environment of Discrete actions"):
         sit("gymnasium:Pendulum-v1")
@@ -175,8 +212,10 @@ def test_a_whole_game_in_the_terminal(runs, capsys):
 
 def test_who_a_run_does_not_play_is_the_person(runs, capsys):
     where = ["--runs-dir", str(runs)]
-    _, result = told(capsys, "play", TICTACTOE, "one", "--moves", "4,q", *where)
+    text, result = told(capsys, "play", "classic/tictactoe", "one", "--moves", "?,4,q", *where)
     assert result["people"] == ["player_1"]
+    assert "one keeps that to itself" in text  # of a seat that it does not play
+    assert "6 7 8" in text  # the board, however the game is spelled
     with pytest.raises(SystemExit) as ended:
         main(["play", TICTACTOE, "one", "--seat", "player_2", "--moves", "4", *where])
     assert ended.value.code == 2

@@ -14,6 +14,7 @@ from kitae_marl.runs.own_code import truster
 from kitae_marl.runs.store.contents import read_config
 from kitae_marl.runs.store.search import find_run, split_step
 from kitae_marl.runs.terminal import say
+from kitae_marl.vector.ids import parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ MOST_LISTED = 12
 
 
 def play(options: Play) -> dict[str, Any]:
-    """Play one game against a run, a bot or chance."""
+    """Play one game against a run or the random policy."""
     from kitae_marl.selfplay.boards import drawing_of
     from kitae_marl.selfplay.human import HumanGame
 
@@ -56,19 +57,20 @@ def play(options: Play) -> dict[str, Any]:
 
 def _setup(options: Play) -> GameSetup:
     """Return the game, as the run was trained in it where there is a run."""
+    env_id = parse_id(options.id).text  # by which it is drawn
     if options.opponent == "random":
-        return GameSetup(options.id, options.env_kwargs, {}, None, {}, ())
+        return GameSetup(env_id, options.env_kwargs, {}, None, {}, ())
     run, _ = split_step(options.opponent)
     config: Config = read_config(find_run(run, options.runs_dir))
-    if config.env_id != options.id:
+    if parse_id(config.env_id).text != env_id:
         raise ConfigError(
-            f"opponent: expected a run of {options.id}, got {options.opponent}, which was trained "
+            f"opponent: expected a run of {env_id}, got {options.opponent}, which was trained "
             f"on {config.env_id}.",
             "opponent",
         )
     kwargs = {**config.env_kwargs, **options.env_kwargs}
     kwargs.pop("render_mode", None)
-    return GameSetup(config.env_id, kwargs, {}, config.max_episode_steps, {}, config.wrap)
+    return GameSetup(env_id, kwargs, {}, config.max_episode_steps, {}, config.wrap)
 
 
 def _agent(options: Play) -> Agent | None:
