@@ -231,6 +231,9 @@ class AfterUpdate:
         self.checkpointer = checkpointer
         self._hooks, self._logger = hooks, logger
         self._evaluated = agent.env_steps
+        best = checkpointer.best() if checkpointer is not None and hooks.evaluate else None
+        # Whether evaluations say what is best: win rates are another scale, and leave it alone.
+        self._judges = best is not None and not best.metric.startswith(WIN_RATE)
 
     def tell_start(self, env: VecParallelEnv, agent: Run) -> None:
         """Tell the callbacks that training begins."""
@@ -260,7 +263,8 @@ class AfterUpdate:
             if rates:
                 self._logger.add_row(now, dict(rates))
                 name = f"{WIN_RATE}mean"
-                self._keep_best(agent, name, rates.get(name, math.nan))
+                if not self._judges:
+                    self._keep_best(agent, name, rates.get(name, math.nan))
 
     def _evaluate(self, now: int, agent: Run) -> bool:
         """Evaluate where a multiple of ``evaluate_every`` was passed; whether the end was asked."""
@@ -277,7 +281,8 @@ class AfterUpdate:
         name = MEAN if MEAN in metrics else next(iter(metrics))
         # Returns of sides that learn from each other add up to zero however good they are: there
         # win rates tell the best (``_measure``).
-        if name != MEAN or not adds_up_to_zero(metrics):
+        self._judges = name != MEAN or not adds_up_to_zero(metrics)
+        if self._judges:
             self._keep_best(agent, name, metrics[name])
         asked = False
         for callback in self._hooks.callbacks:

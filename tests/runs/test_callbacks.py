@@ -30,6 +30,8 @@ from kitae_marl import (
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.callbacks import ASKED, AfterUpdate, make_hooks
 from kitae_marl.runs.logger import Logger
+from kitae_marl.runs.store.best import Best
+from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.sets import write_set
 
 pytestmark = pytest.mark.usefixtures("quickest_compilation")
@@ -224,6 +226,25 @@ class TestEvaluations:
         follower = AfterUpdate(agent, hooks, Logger(None, total_steps=8, show=False), None)
         with pytest.raises(TypeError, match=words):
             follower.save(1, agent)
+
+    def test_no_win_rate_takes_the_place_of_what_an_evaluation_calls_best(self, tmp_path):
+        env, config = make("host")
+        agent, logger = Agent(env, config), Logger(None, total_steps=8, show=False)
+        for name, value in (("return/a", 1.0), ("return/b", -1.0)):
+            logger.add_scalar(name, value, 0)
+        logger.flush_step(1)
+        rates = {"win_rate/mean": 0.5}
+        hooks = make_hooks((), lambda agent: {"elo": 1000.0}, 2 * config.n_envs)
+        hooks = hooks._replace(win_rates=lambda agent, step, last: rates)
+        keeper = RunCheckpointer(tmp_path, save_every=10**9, num_envs=config.n_envs)
+        follower, metrics = AfterUpdate(agent, hooks, logger, keeper), []
+        for step in (1, 2, 3):  # an evaluation is due at the second
+            follower.save(step, agent)
+            metrics.append(best.metric if (best := keeper.best()) else None)
+        assert metrics == ["win_rate/mean", "elo", "elo"]
+        AfterUpdate(agent, hooks, logger, keeper).end(agent)  # of a run that goes on
+        assert keeper.best() == Best(0, "elo", 1000.0)
+        env.close()
 
     def test_numbers_of_numpy_are_numbers(self, tmp_path):
         env, config = make("host")

@@ -435,6 +435,12 @@ class TestWhichStay:
         assert (keeper.steps(), keeper.best()) == ([1, 2], None)
         assert keeper.save_best(3, Saved(3), "score", 0.5)
 
+    def test_the_best_is_not_sought_among_what_was_gone_back_behind(self, tmp_path):
+        keeper = RunCheckpointer(tmp_path, save_every=1, num_envs=1)
+        keeper.save_best(3, Saved(3), "score", 1.0)
+        assert keeper.save_best(2, Saved(2), "score", 0.5)
+        assert keeper.best() == Best(2, "score", 0.5)
+
     @pytest.mark.parametrize("text", ["", "[]", "{}", '{"env_step": 1, "metric": 2, "value": 3}'])
     def test_a_damaged_note_of_the_best_is_none(self, tmp_path, text):
         keeper = write(tmp_path, 1)

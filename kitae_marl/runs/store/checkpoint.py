@@ -126,10 +126,10 @@ class RunCheckpointer:
         Returns:
             Whether it is the best one, and was written; where the disk refuses there is a warning.
         """
-        best = self.best()
-        if best is not None and not best.is_beaten(metric, value):
+        best, env_step = self.best(), step * self.num_envs
+        # One of a later step is of what the run has gone back behind.
+        if best and best.env_step <= env_step and not best.is_beaten(metric, value):
             return False
-        env_step = step * self.num_envs
         if self._try_to_write(env_step, agent) is None:
             return False
         try:
