@@ -129,6 +129,8 @@ def train(
     if "jax" not in sys.modules:
         set_up_xla()
     path = None if run_dir is None else Path(run_dir)
+    if path is not None and resume and not contents.is_run(path):
+        path = find_run(path)  # by its name, as wherever a run is loaded
     task = Task(
         runs_dir=Path("runs") if path is None else path.parent,
         resume=resume,
@@ -170,10 +172,11 @@ def _config_of(
     if task.resume and (path is None or task.overwrite):
         given = "overwrite=True" if task.overwrite else "run_dir=None"
         raise ConfigError(f"resume: expected the folder of a run to keep, got {given}.", "resume")
+    if task.resume and task.init is not None:
+        raise ConfigError("init: expected one new run, got resume=True beside it.", "init")
     if isinstance(config_or_id, Config):
         config = config_or_id
     elif task.resume and path is not None:
-        path = find_run(path)
         truster(task.allow_import)(path)
         config = contents.read_config(path)
         stored = () if "wrap" in settings else config.wrap

@@ -50,8 +50,11 @@ def test_the_command_ends_with_the_same_parameters(trained, tmp_path, capsys):
         np.testing.assert_array_equal(own, other)
 
 
-def test_a_run_goes_on_with_its_own_settings(trained, capsys):
-    more = train(GAME, trained.run_dir, resume=True, env_steps=96)
+def test_a_run_goes_on_with_its_own_settings(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").symlink_to(trained.run_dir.parent)
+    more = train(GAME, "small", resume=True, env_steps=96)  # by its name
+    assert more.run_dir == trained.run_dir.resolve()
     assert more.agent.config == dataclasses.replace(
         trained.agent.config, env_steps=96, backend="compiled"
     )
@@ -70,6 +73,8 @@ def test_what_cannot_be_is_said_before_anything_is_made(trained, tmp_path):
         train("mpe/simple_v3", trained.run_dir, resume=True)
     with pytest.raises(ConfigError, match="resume"):
         train(GAME, resume=True)
+    with pytest.raises(ConfigError, match="init: expected one new run"):
+        train(GAME, trained.run_dir, resume=True, init=trained.agent)
     with pytest.raises(TypeError, match=r"id of a game, got int.*Agent\(env, config\)"):
         train(cast(Any, 3))
     assert not list(tmp_path.iterdir())

@@ -110,7 +110,10 @@ def parse(args: list[str]) -> Any:
     asked = _parse_one(_Unchecked, name, rest)
     if asked.resumes:
         return _parse_resuming(asked, rest)
-    return _parse_with_defaults(_config_of(asked.config_file), rest, asked)
+    stored = _config_of(asked.config_file)
+    if stored.backend == "compiled":  # so a run says where it was; here another game may be given
+        stored = dataclasses.replace(stored, backend="auto")
+    return _parse_with_defaults(stored, rest, asked)
 
 
 def _parse_one(options: type, name: str, args: list[str], default: Any = None) -> Any:

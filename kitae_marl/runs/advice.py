@@ -72,7 +72,9 @@ def python_path(config: Config) -> str:
     places = [Path(entry).resolve() for entry in value.split(os.pathsep) if entry]
     named = [config.env_id] if imports_code(config.env_id) else []
     for text in [*named, *config.modules, *imports_wrappers(config.wrap)]:
-        spec = find_spec(text.partition(":")[0].partition(".")[0])
+        name = text.partition(":")[0].partition(".")[0]
+        # A script has no place where another program would find it.
+        spec = None if name == "__main__" else find_spec(name)
         origin = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
         if origin and any(Path(origin).resolve().is_relative_to(place) for place in places):
             return f"PYTHONPATH={shlex.quote(value)} "

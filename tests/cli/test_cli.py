@@ -163,6 +163,8 @@ class TestNumbersAndFiles:
         wanted = dataclasses.replace(config, env_id=GAME)
         wanted = dataclasses.replace(wanted, ppo=dataclasses.replace(ppo, gamma=0.9))
         assert (parsed.config(), parsed.seeds) == (wanted, 2)
+        contents.write_config(tmp_path, dataclasses.replace(config, backend="compiled"))
+        assert parse(["train", GAME, "--config", str(tmp_path)]).backend == "auto"
         with pytest.raises(ConfigError, match=r"config: expected without --resume"):
             parse(["train", "--config", str(tmp_path), "--resume"])
         (tmp_path / "config.json").write_text('{"ppo": {"lr": 1}}')
@@ -298,6 +300,7 @@ class TestTrain:
         assert python_path(Config(env_id="mine:make")) == f"PYTHONPATH={tmp_path} "
         assert python_path(Config(env_id=GAME)) == ""  # found elsewhere
         assert python_path(Config()) == ""
+        assert python_path(Config(env_id="__main__:make")) == ""
 
     def test_called_as_a_module_it_says_so(self, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["/somewhere/kitae_marl/__main__.py", "train"])
