@@ -47,7 +47,7 @@ class Opponents:
     ) -> None:
         self._seats, self._runs_dir, self._trust = seats, runs_dir, trust
         self._copies = copies or {}
-        self._by_pattern: dict[str, Agent] = {}
+        self._by_source: dict[str | Path, Agent] = {}
         self.loaded: dict[str, Agent] = {}
 
     def seat(self, env: Any) -> Any:
@@ -77,37 +77,43 @@ class Opponents:
         text = self._seats[pattern]
         if not text.startswith(FROZEN):
             return text
-        if pattern not in self._by_pattern:
-            self._by_pattern[pattern] = self._load(pattern, text)
-        return frozen(self._by_pattern[pattern])
+        return frozen(self._load(pattern, text))
 
     def _load(self, pattern: str, text: str) -> Agent:
-        """Load the agent of a seat: of the run's copy, or of the run that is named."""
+        """Load the agent of a seat, once: of the run's copy, or of the run that is named."""
         copy = self._copies.get(pattern)
-        if copy is None and text in self.loaded:
-            return self.loaded[text]
-        if copy is not None:
-            self._trust(copy.path)
-            agent = Agent.load(copy.path)
-            if state_digest(agent.run_state()) != copy.sha256:
-                raise CheckpointCorruptError(
-                    f"{copy.path}: expected the copy of {text} that was made when training began, "
-                    "got another agent; give the seat to another run (--seats).",
-                    str(copy.path),
-                )
-        else:
-            name, step = split_step(text.removeprefix(FROZEN))
-            path = _named(str(name), self._runs_dir)
-            if pattern in self._copies:
-                warnings.warn(
-                    f"the run keeps no copy of {text}, as runs of earlier versions; it is played "
-                    f"by {name} as it is now.",
-                    stacklevel=2,
-                )
-            if path.is_dir():  # else ``Agent.load`` says that there is no such run
-                self._trust(find_run(path))
-            agent = Agent.load(path, step=step)
-        return self.loaded.setdefault(text, agent)
+        source = text if copy is None else copy.path
+        if source not in self._by_source:
+            agent = self._of_run(pattern, text) if copy is None else self._of_copy(copy, text)
+            self._by_source[source] = agent
+        self.loaded.setdefault(text, self._by_source[source])
+        return self._by_source[source]
+
+    def _of_copy(self, copy: SeatCopy, text: str) -> Agent:
+        """Load what the run keeps of an opponent, sure to be what was copied."""
+        self._trust(copy.path)
+        agent = Agent.load(copy.path)
+        if state_digest(agent.run_state()) != copy.sha256:
+            raise CheckpointCorruptError(
+                f"{copy.path}: expected the copy of {text} that was made when training began, "
+                "got another agent; give the seat to another run (--seats).",
+                str(copy.path),
+            )
+        return agent
+
+    def _of_run(self, pattern: str, text: str) -> Agent:
+        """Load the run that a seat names, as it is now or at its checkpoint."""
+        name, step = split_step(text.removeprefix(FROZEN))
+        path = _named(str(name), self._runs_dir)
+        if pattern in self._copies:
+            warnings.warn(
+                f"the run keeps no copy of {text}, as runs of earlier versions; it is played "
+                f"by {name} as it is now.",
+                stacklevel=2,
+            )
+        if path.is_dir():  # else ``Agent.load`` says that there is no such run
+            self._trust(find_run(path))
+        return Agent.load(path, step=step)
 
 
 def _named(name: str, runs_dir: str | Path) -> Path:

@@ -15,6 +15,7 @@ from kitae_marl.cli.main import main
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.seats import read_copies, state_digest
+from kitae_marl.selfplay.opponents import Opponents
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 TICTACTOE = "classic/tictactoe-v3"
@@ -87,6 +88,15 @@ def test_a_run_goes_on_against_its_copy(folder):
     assert read_copies(folder / "one") == copies
     learned = [state_digest(Agent.load(folder / name).run_state()) for name in ("same", "one")]
     assert learned[0] == learned[1]
+
+
+def test_a_copy_and_the_run_that_it_is_of_are_two_players(folder):
+    let_both_go_on()
+    copies = {"player_1": read_copies(folder / "one")["frozen:both"]}
+    seats = {"player_2": "frozen:both", "player_1": "frozen:both"}
+    opponents = Opponents(seats, folder, copies=copies)
+    played = {pattern: opponents._load(pattern, text).env_steps for pattern, text in seats.items()}
+    assert played == {"player_2": 128, "player_1": 64}
 
 
 def test_an_old_run_plays_the_newest_and_says_so(folder, capsys):
