@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import textwrap
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -51,8 +52,8 @@ def explained(cls: type) -> dict[str, str]:
             (node,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
         except (OSError, TypeError):  # a class of C, or one that was typed into an interpreter
             continue
-        assert isinstance(node, ast.ClassDef)
-        for field, below in zip(node.body, node.body[1:], strict=False):
+        body = node.body if isinstance(node, ast.ClassDef) else []
+        for field, below in pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 match below:
                     case ast.Expr(value=ast.Constant(value=str(text))):

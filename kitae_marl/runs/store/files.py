@@ -180,8 +180,9 @@ def _take_lock(file: Path) -> int:
         handle = os.open(file, os.O_RDWR | os.O_CREAT | NO_FOLLOW, 0o644)
         try:
             _lock(handle, shared=False)
-            if file.exists() and os.path.samestat(os.fstat(handle), file.stat()):
-                return handle
+            with suppress(FileNotFoundError):  # its last holder has removed it: another try
+                if os.path.samestat(os.fstat(handle), file.stat()):
+                    return handle
         except (BlockingIOError, PermissionError):
             if time.monotonic() > deadline:
                 holder = _text(handle)
