@@ -9,6 +9,7 @@ old one ends. Everything is stacked by agent group, ``{group: [A, ...]}`` for on
 from __future__ import annotations
 
 import abc
+import copy
 from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -42,11 +43,15 @@ class Game(abc.ABC):
         possible_agents: every agent, in the game's order.
         turn_based: one agent at a time is active.
         fixed_start: every episode starts alike, so that ``start`` need not be drawn anew.
+        data: arrays that ``transition`` reads, such as the parameters of opponents; a pytree.
+            Programs take them as an argument, and bind them by :meth:`with_data`: another game
+            that differs in them alone runs in the same program. None of most games.
     """
 
     id: ClassVar[str] = ""
     turn_based: ClassVar[bool] = False
     fixed_start: ClassVar[bool] = False
+    data: Any = ()
     possible_agents: tuple[str, ...]
 
     @property
@@ -112,6 +117,12 @@ class Game(abc.ABC):
     def frame(self, state: State) -> np.ndarray:
         """Draw a state as uint8 ``[H, W, 3]``; the state may hold NumPy or JAX arrays."""
         raise NotImplementedError(f"{type(self).__name__} draws no frames; implement frame(state).")
+
+    def with_data(self, data: Any) -> Game:
+        """Return this game with other data, which may be traced."""
+        other = copy.copy(self)
+        other.data = data
+        return other
 
     # --- final ------------------------------------------------------------------------------
 

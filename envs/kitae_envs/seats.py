@@ -19,14 +19,16 @@ class Seat(NamedTuple):
 
     Attributes:
         agents: whom it plays for.
-        act: ``(key, view, memory) -> ({agent: action}, memory)``; ``view`` is what all agents of
-            the game see in the state to act in, ``{group: [A, ...]}``.
+        act: ``(key, view, memory, data) -> ({agent: action}, memory)``; ``view`` is what all agents
+            of the game see in the state to act in, ``{group: [A, ...]}``.
         memory: what it remembers at the start of an episode, a pytree of arrays.
+        data: what it plays by, such as parameters, a pytree of arrays; see ``Game.data``.
     """
 
     agents: tuple[str, ...]
-    act: Callable[[jax.Array, View, Any], tuple[dict[str, Any], Any]]
+    act: Callable[[jax.Array, View, Any, Any], tuple[dict[str, Any], Any]]
     memory: Any = ()
+    data: Any = ()
 
 
 def columns_of(game: Game, agents: Sequence[str]) -> tuple[str, np.ndarray]:
@@ -63,7 +65,8 @@ def random_seat(game: Game, agents: Sequence[str]) -> Seat:
     """Return the seat whose agents draw every legal action with equal probability."""
     places = {agent: columns_of(game, [agent]) for agent in agents}
 
-    def act(key: jax.Array, view: View, memory: Any) -> tuple[dict[str, Any], Any]:
+    def act(key: jax.Array, view: View, memory: Any, data: Any) -> tuple[dict[str, Any], Any]:
+        del data
         drawn = sample_actions(game, key, jax.tree.map(lambda leaf: leaf[None], view))
         return {agent: drawn[name][0, i[0]] for agent, (name, i) in places.items()}, memory
 
@@ -107,6 +110,7 @@ class SeatedGame(Game):
         # What the classes of other games say of themselves, this one says of the game it holds.
         kept = ("id", "turn_based", "fixed_start")
         vars(self).update({name: getattr(game, name) for name in kept})
+        self.data = (game.data, tuple(seat.data for seat in self.seats))
 
     def observation_space(self, agent: str) -> gym.Space:
         """Return the space that the agent observes."""
@@ -131,14 +135,17 @@ class SeatedGame(Game):
     ) -> tuple[SeatedState, Outcome]:
         """Ask the seats, then play one joint step."""
         game_key, *keys = jax.random.split(key, 1 + len(self.seats))
+        own, of_seats = self.data
         view = self.game.observe(state.game)
         chosen: dict[str, Any] = {}
         memories = []
-        for seat, seat_key, memory in zip(self.seats, keys, state.memory, strict=True):
-            actions, memory = seat.act(seat_key, view, memory)
+        for seat, *given in zip(self.seats, keys, state.memory, of_seats, strict=True):
+            seat_key, memory, data = given
+            actions, memory = seat.act(seat_key, view, memory, data)
             chosen |= {agent: actions[agent] for agent in seat.agents}
             memories.append(memory)
-        after, outcome = self.game.transition(game_key, state.game, self._joint(action, chosen))
+        game, joint = self.game.with_data(own), self._joint(action, chosen)
+        after, outcome = game.transition(game_key, state.game, joint)
         return SeatedState(after, tuple(memories)), Outcome(*map(self._kept, outcome))
 
     def _joint(self, action: ByGroup, chosen: dict[str, Any]) -> ByGroup:

@@ -54,6 +54,8 @@ class CompiledLoop:
 
     Attributes:
         loop: the state after the last chunk.
+        data: ``Game.data`` that the next chunk is given: other data of the same shapes, such as
+            other opponents, need no other program.
         n_steps: joint steps of one update.
         rollout_bytes: memory that the rollouts take which there are at a time.
         program_bytes: memory that the program needs on one device, the rollout and what ``run``
@@ -82,7 +84,7 @@ class CompiledLoop:
             agent.draw_like(agents[0])
         keys = [(a.root_key, jax.random.key(s)) for a, s in zip(agents, seeds, strict=True)]
         shapes = [(a.state_shapes, *own) for a, own in zip(agents, keys, strict=True)]
-        experience = jax.eval_shape(rollout, jax.eval_shape(start, *shapes[0]))[1]
+        experience = jax.eval_shape(rollout, jax.eval_shape(start, *shapes[0]), game.data)[1]
         self.rollout_bytes = devices.n_at_a_time(len(agents)) * compiling.n_bytes(experience)
         compiling.require_memory(self.rollout_bytes // self._n_devices, config)
         if self._many:
@@ -90,6 +92,7 @@ class CompiledLoop:
         traced = {n: jnp.asarray(x) for n, x in differing([a.config for a in agents]).items()}
         replicated = None if self._mesh is None else devices.replicated(self._mesh)
         self._traced = devices.place(traced, replicated)
+        self.data = devices.place(game.data, replicated)
         starting = self._compile(start, run, jax.eval_shape(self._stack, shapes), stopping)
         compiling.require_memory(self.program_bytes, config)
         inputs = [(a.state, *own) for a, own in zip(agents, keys, strict=True)]
@@ -139,7 +142,8 @@ class CompiledLoop:
         program = jax.jit(run, donate_argnums=1, out_shardings=places)
         rest = shapes._replace(state=())
         with nullcontext() if self._mesh is None else jax.set_mesh(self._mesh):
-            lowered = program.lower(shapes.state, rest, np.int32(1), self._traced)
+            inputs = shapes.state, rest, np.int32(1), self._traced, self.data
+            lowered = program.lower(*inputs)
         self._run = LongCall(lowered.compile).wait(stopping)
         self.program_bytes = compiling.program_bytes(self._run)
         if self._shares:
@@ -176,7 +180,7 @@ class CompiledLoop:
         if self._shares:
             rest = jax.tree.map(jnp.copy, rest)
         n = np.int32(n_updates)
-        self.loop, metrics = self._run(self.loop.state, rest, n, self._traced)
+        self.loop, metrics = self._run(self.loop.state, rest, n, self._traced, self.data)
         metrics = jax.device_get(metrics).arrays()
         if not self._many:
             return [metrics]
@@ -200,9 +204,9 @@ def _functions(game: Game, agent: Run) -> tuple[Any, Any, Any]:
     """Make the functions of one run: its rollout, what starts its games, and a chunk of updates.
 
     Returns:
-        ``rollout(loop_state)``, ``start(state, root_key, game_key) -> LoopState`` and
-        ``run(state, rest, n_updates, traced) -> (LoopState, metrics)``, where ``rest`` is a
-        LoopState without the state that learning changes.
+        ``rollout(loop_state, data)``, ``start(state, root_key, game_key) -> LoopState`` and
+        ``run(state, rest, n_updates, traced, data) -> (LoopState, metrics)``, where ``rest`` is a
+        LoopState without the state that learning changes, and ``data`` are the game's.
     """
     algorithm, groups, config = agent.algorithm, agent.groups, agent.config
     # A function of its own for the tracer, which is asked for shapes first: traced once.
@@ -212,19 +216,22 @@ def _functions(game: Game, agent: Run) -> tuple[Any, Any, Any]:
         carry = algorithm.carry(groups, config)(config.n_envs)
         return start_loop(game, groups, config.n_envs, state, carry, root_key, game_key)
 
-    def run(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any) -> Any:
+    def run(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any, data: Any) -> Any:
         chunk = chunk_factory(rollout, algorithm, groups, with_traced(config, traced))
-        return chunk(rest._replace(state=state), n_updates)
+        return chunk(rest._replace(state=state), n_updates, data)
 
     return rollout, start, run
 
 
 def _over_runs(start: Any, run: Any) -> tuple[Any, Any]:
-    """Map ``start`` and ``run`` over runs, the leading axis of what they take and return."""
+    """Map ``start`` and ``run`` over runs, the leading axis of what they take and return.
 
-    def run_all(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any) -> Any:
+    The data of the game are the same for all runs.
+    """
+
+    def run_all(state: Any, rest: LoopState, n_updates: jax.Array, traced: Any, data: Any) -> Any:
         def one(state: Any, rest: LoopState, traced: Any) -> Any:
-            return run(state, rest, n_updates, traced)
+            return run(state, rest, n_updates, traced, data)
 
         return devices.over_runs(one)(state, rest, traced)
 

@@ -118,21 +118,24 @@ def start_loop(
 
 def rollout_factory(
     game: Game, algorithm: Algorithm, groups: tuple[GroupSpec, ...], config: Config
-) -> Callable[[LoopState], tuple[LoopState, Experience, dict[str, jax.Array]]]:
-    """Make ``rollout(loop_state)``: ``n_steps`` joint steps, learned from by one update.
+) -> Callable[[LoopState, Any], tuple[LoopState, Experience, dict[str, jax.Array]]]:
+    """Make ``rollout(loop_state, data)``: ``n_steps`` joint steps, learned from by one update.
 
-    It returns the state after them, the Experience ``[T, E, A, ...]``, and sums over the finished
-    episodes: ``return/<agent>``, ``episode/length`` and ``episodes``, their number.
+    ``data`` are those of the game, ``Game.data``. It returns the state after the steps, the
+    Experience ``[T, E, A, ...]``, and sums over the finished episodes: ``return/<agent>``,
+    ``episode/length`` and ``episodes``, their number.
     """
     explore = remember(algorithm.explore(groups, config))
 
-    # Sums over finished episodes ride in the carry: as outputs of the scan T rows would be kept.
-    def step(both: tuple[LoopState, Any], keys: Any) -> tuple[tuple[LoopState, Any], Experience]:
-        loop, totals = both
-        loop, experience, finished = _joint_step(game, groups, explore, loop, *keys)
-        return (loop, jax.tree.map(jnp.add, totals, finished)), experience
+    def rollout(loop: LoopState, data: Any) -> tuple[LoopState, Experience, dict[str, jax.Array]]:
+        bound = game.with_data(data)
 
-    def rollout(loop: LoopState) -> tuple[LoopState, Experience, dict[str, jax.Array]]:
+        # Sums over finished episodes ride in the carry: a scan would keep T rows of outputs.
+        def step(both: tuple[LoopState, Any], keys: Any) -> tuple[Any, Experience]:
+            loop, totals = both
+            loop, experience, finished = _joint_step(bound, groups, explore, loop, *keys)
+            return (loop, jax.tree.map(jnp.add, totals, finished)), experience
+
         none = jax.tree.map(jnp.zeros_like, (loop.length, loop.length, loop.returns))
         keys = _step_keys(loop, config.learner.n_steps)
         with jax.named_scope("play"):
@@ -149,12 +152,12 @@ def rollout_factory(
 
 
 def chunk_factory(
-    rollout: Callable[[LoopState], tuple[LoopState, Experience, dict[str, jax.Array]]],
+    rollout: Callable[[LoopState, Any], tuple[LoopState, Experience, dict[str, jax.Array]]],
     algorithm: Algorithm,
     groups: tuple[GroupSpec, ...],
     config: Config,
-) -> Callable[[LoopState, jax.Array], tuple[LoopState, Bundle]]:
-    """Make ``run(loop_state, n_updates)``: rollouts and updates of one chunk, for ``jax.jit``.
+) -> Callable[[LoopState, jax.Array, Any], tuple[LoopState, Bundle]]:
+    """Make ``run(loop_state, n_updates, data)``, for ``jax.jit``: the updates of one chunk.
 
     ``n_updates`` is traced and at most ``MAX_CHUNK``, so chunks of any length are one program. The
     metrics in the bundle have shape ``[MAX_CHUNK]``, of which the first ``n_updates`` hold; sums
@@ -163,23 +166,23 @@ def chunk_factory(
     """
     learn = learn_factory(algorithm, groups, config)
 
-    def one_update(loop: LoopState) -> tuple[LoopState, Bundle]:
-        loop, experience, totals = rollout(loop)
+    def one_update(loop: LoopState, data: Any) -> tuple[LoopState, Bundle]:
+        loop, experience, totals = rollout(loop, data)
         state, info = learn(loop.state, loop.root_key, loop.step, experience)
         info = {f"update/{name}": value for name, value in info.items()}
         # A bundle is one array for each dtype, so that a chunk writes two rows and not one for each
         # metric.
         return loop._replace(state=state), Bundle.of({**info, **totals})
 
-    def run(loop: LoopState, n_updates: jax.Array) -> tuple[LoopState, Bundle]:
+    def run(loop: LoopState, n_updates: jax.Array, data: Any) -> tuple[LoopState, Bundle]:
         # Traced once, though it is called twice: for the shapes of the metrics and in the loop.
         update = jax.jit(one_update, inline=True)
-        shapes = jax.eval_shape(update, loop)[1]
+        shapes = jax.eval_shape(update, loop, data)[1]
         metrics = jax.tree.map(lambda s: jnp.zeros((MAX_CHUNK, *s.shape), s.dtype), shapes)
 
         def body(i: jax.Array, both: Any) -> Any:
             loop, metrics = both
-            loop, info = update(loop)
+            loop, info = update(loop, data)
             put = jax.lax.dynamic_update_index_in_dim
             return loop, jax.tree.map(lambda all, one: put(all, one, i, 0), metrics, info)
 

@@ -219,13 +219,15 @@ def _compiled_seat(seat: Any, agents: tuple[str, ...], game: Game) -> Seat:
     player = seat.player
     choose = _policy_function(player, seat.sample)
 
-    def act(key: Any, view: View, memory: Any) -> tuple[dict[str, Any], Any]:
+    def act(key: Any, view: View, memory: Any, state: Any) -> tuple[dict[str, Any], Any]:
         observation, mask, active = _batch_of_one(game, player.groups, agents, view)
-        action, memory = choose(key, observation, mask, memory, np.zeros(1, bool), active)
+        inputs = observation, mask, memory, np.zeros(1, bool), active
+        action, memory = choose(state, key, *inputs)
         members = [(g.name, i, a) for g in player.groups for i, a in enumerate(g.agents)]
         return {agent: action[name][0, i] for name, i, agent in members if agent in agents}, memory
 
-    return Seat(agents, act, player.algorithm.carry(player.groups, player.config)(1))
+    memory = player.algorithm.carry(player.groups, player.config)(1)
+    return Seat(agents, act, memory, player.state)
 
 
 def _batch_of_one(
@@ -260,12 +262,12 @@ def _batch_of_one(
 
 
 def _policy_function(player: Player, sample: bool) -> Callable[..., tuple[Any, Any]]:
-    """Return ``(key, observation, action_mask, carry, reset, active) -> (action, carry)``."""
-    state, groups, config = player.state, player.groups, player.config
+    """Return ``(state, key, observation, mask, carry, reset, active) -> (action, carry)``."""
+    groups, config = player.groups, player.config
     explore = remember(player.algorithm.explore(groups, config))
     select = remember(player.algorithm.select(groups, config))
 
-    def choose(key: Any, *inputs: Any) -> tuple[Any, Any]:
+    def choose(state: Any, key: Any, *inputs: Any) -> tuple[Any, Any]:
         if not sample:
             return select(state, *inputs)
         action, _, carry = explore(state, key, *inputs)  # nothing is learned from what it samples

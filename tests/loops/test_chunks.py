@@ -112,7 +112,7 @@ def test_the_program_can_be_built_for_a_gpu(game: str, monkeypatch: pytest.Monke
     )
     rollout = rollout_factory(env.game, agent.algorithm, agent.groups, settings)
     run = chunk_factory(rollout, agent.algorithm, agent.groups, settings)
-    program = jax.jit(run).trace(first, np.int32(1)).lower(lowering_platforms=("cuda",))
+    program = jax.jit(run).trace(first, np.int32(1), ()).lower(lowering_platforms=("cuda",))
     assert "custom_call" not in program.as_text()  # nothing that only a CPU has
 
 
@@ -156,7 +156,7 @@ def test_a_rollout_takes_the_memory_that_is_said() -> None:
     rollout = rollout_factory(game, agent.algorithm, agent.groups, settings)
     key = jax.random.key(0)
     start = jax.eval_shape(lambda: start_loop(game, agent.groups, 256, agent.state, (), key, key))
-    need = jax.jit(rollout).lower(start).compile().memory_analysis()
+    need = jax.jit(rollout).lower(start, ()).compile().memory_analysis()
     held = need.output_size_in_bytes + need.temp_size_in_bytes
     assert loop.rollout_bytes <= held < 1.3 * loop.rollout_bytes
     per_row = 2 * 4 * 4 + 4 + 4 + 4 + 4  # observations, action, reward, log_prob, four flags

@@ -16,6 +16,7 @@ from small_games import LENGTH, Clock
 from kitae_marl import Agent, Config, PPOConfig, evaluate, frozen, make_vec_env, with_seats
 from kitae_marl.cli.main import main
 from kitae_marl.errors import NoCheckpointError, UnsafePathError
+from kitae_marl.loops.chunks import CompiledLoop
 from kitae_marl.selfplay.opponents import Opponents
 from kitae_marl.selfplay.seats import policy_for
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
@@ -324,6 +325,24 @@ class TestTraining:
         env.close()
         assert list(played.returns) == [first]
         assert played.returns[first].mean() > (0.8 if first == "player_1" else 0.1)
+
+
+def test_another_opponent_runs_in_the_same_program():
+    """Its parameters are an argument: a pool of opponents costs one compilation."""
+    env = CompiledVecParallelEnv(TICTACTOE, N_ENVS)
+    tame, wild = (Agent(env, config(seed=seed)) for seed in (0, 1))
+    wild.state = jax.tree.map(lambda x: 1000 * x, wild.state)
+    games = [with_seats(env, {"player_1": frozen(agent)}).game for agent in (tame, wild)]
+    assert games[0] is not None
+    assert games[1] is not None
+    agent = Agent(with_seats(env, {"player_1": frozen(tame)}), config(seed=2))
+    loop = CompiledLoop(games[0], [agent], [0])
+    start, marks = loop.loop, []
+    for game in games:
+        loop.loop, loop.data = start, game.data
+        loop.run(1)
+        marks.append(np.asarray(loop.loop.game.game.marks))
+    assert (marks[0] != marks[1]).any()
 
 
 class TestConfig:

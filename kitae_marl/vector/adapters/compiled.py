@@ -81,8 +81,12 @@ class CompiledVecParallelEnv(OwnVector):
         self.closed = False
         self.with_state = game.state_space is not None and with_state is not False
         self._agents = {group.name: group.agents for group in self.groups}
+
+        def advance(data: Any, key: Any, games: Any, action: Any) -> Any:
+            return step_batch(game.with_data(data), key, games, action)
+
         self._reset = jax.jit(partial(reset_batch, game), static_argnums=1)
-        self._advance = jax.jit(partial(step_batch, game), donate_argnums=1)
+        self._advance = jax.jit(advance, donate_argnums=2)
         self._seeds, self._time = Seeds(n_envs), 0
         self._root: Any = None
         self._games: Any = None
@@ -163,7 +167,9 @@ class CompiledVecParallelEnv(OwnVector):
         self._stepping = True
         # JAX may still read the arrays after this call, when the next actions are written.
         action = map_leaves(np.copy, self._action)
-        self._games, self._pending = self._advance(self._key(), self._games, action)
+        self._games, self._pending = self._advance(
+            self._game.data, self._key(), self._games, action
+        )
 
     def step_wait(self) -> Step:
         """End the step that :meth:`step_async` began."""
