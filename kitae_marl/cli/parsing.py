@@ -22,6 +22,7 @@ from kitae_marl.cli.options.hints import require_known
 from kitae_marl.cli.options.human import Play
 from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate
 from kitae_marl.cli.options.showing import Export, Plot, Watch
+from kitae_marl.cli.options.tournament import Tournament
 from kitae_marl.cli.options.training import Runs, Train
 from kitae_marl.config.run import Config
 from kitae_marl.config.wrapping import imports_wrappers
@@ -66,6 +67,7 @@ COMMANDS = {
     "compare": Command(Compare, "playing:compare"),
     "brackets": Command(Brackets, "playing:brackets"),
     "watch": Command(Watch, "showing:watch"),
+    "tournament": Command(Tournament, "tournament:tournament"),
     "play": Command(Play, "human:play"),
     "plot": Command(Plot, "plotting:plot"),
     "export": Command(Export, "showing:export"),

@@ -216,3 +216,54 @@ def _draw_intervals(
     )
     reach = np.nan_to_num(np.abs(np.stack([estimate - low, high - estimate])))
     axes.errorbar(estimate, places, xerr=reach, fmt="o", color=color, capsize=3, label=label)
+
+
+def plot_tournament(out: Path, result: Mapping[str, Any]) -> None:
+    """Draw ratings with their intervals, and the mean score of each player against each other.
+
+    An end of an interval that no game bounds is drawn to the edge of the picture.
+
+    Args:
+        out: file to write, ``.png``, ``.pdf`` or ``.svg``.
+        result: ``env_id``; ``players``, by name the rating with its ends ``low`` and ``high``, the
+            strongest first; ``anchor``; ``payoff``: ``players`` and ``score``, by row and column.
+
+    Raises:
+        ValueError, ImportError: as ``check_out``.
+    """
+    check_out(out)
+    rows, payoff = result["players"], result["payoff"]
+    places = [payoff["players"].index(name) for name in rows]
+    scores = np.array(payoff["score"], float)[np.ix_(places, places)]
+    size = 1.5 + 0.45 * len(rows)
+    figure = _new_figure(6 + size, 1.2 + size)
+    left, right = figure.subplots(1, 2, width_ratios=[5, size], sharey=True)
+    _draw_ratings(left, list(rows.values()))
+    left.set_xlabel(f"rating; {result['anchor'] or 'the mean of all'} is 0; 95 % intervals")
+    image = right.imshow(scores, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
+    for (i, j), score in np.ndenumerate(scores):
+        if not np.isnan(score):
+            dark = abs(score - 0.5) > 0.35
+            color = "white" if dark else "black"
+            right.text(j, i, f"{score:.2f}", ha="center", va="center", color=color, fontsize=8)
+    right.set_xticks(range(len(rows)), list(rows), rotation=45, ha="right")
+    right.set_xlabel("mean score of the row against the column")
+    left.set_yticks(range(len(rows)), list(rows))
+    figure.colorbar(image, ax=right)
+    figure.suptitle(result["env_id"])
+    _save(figure, out)
+
+
+def _draw_ratings(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
+    """Draw ratings, one below the other, open ends to the edge."""
+    ends = np.array([[row["low"], row["rating"], row["high"]] for row in rows])
+    finite = ends[np.isfinite(ends)]
+    margin = 0.1 * (finite.max() - finite.min()) + 50
+    edges = finite.min() - margin, finite.max() + margin
+    points = [
+        {"estimate": rating, "low": max(low, edges[0]), "high": min(high, edges[1])}
+        for low, rating, high in ends
+    ]
+    _draw_intervals(axes, np.arange(len(rows)), points, COLORS[0], None)
+    axes.set_xlim(*edges)
+    axes.grid(alpha=0.3)

@@ -162,7 +162,7 @@ class Table:
         sides = [(agent,) for agent in agents] if len(agents) == 2 else sides_of(self._env)
         if len(sides) != 2:
             raise ValueError(
-                f"expected a game of two sides, got {len(sides)} in {self._id or 'the vector'}: "
+                f"expected a game of two sides, got {len(sides)} in {self._id or 'this one'}: "
                 f"{sides}; of such games `kitae-marl evaluate RUN --against OTHER` tells the "
                 "returns."
             )
@@ -212,7 +212,7 @@ class Table:
         sizes = np.array([len(side) for side in self._sides])
         if any(np.all(np.abs((returns * w).sum(axis=1)) < _EQUAL) for w in (1, sizes)):
             return "wins"
-        words = self._id or "the vector"
+        words = self._id or "this one"
         if np.all(np.abs(returns[:, 0] - returns[:, 1]) < _EQUAL):
             raise ValueError(
                 f"expected a game that somebody can win, got {words}, where both sides got the "

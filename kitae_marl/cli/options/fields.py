@@ -20,6 +20,7 @@ __all__ = [
     "KeepSetting",
     "MetricNames",
     "OwnSettings",
+    "PlayerNames",
     "Positional",
     "RunName",
     "RunNames",
@@ -31,6 +32,10 @@ GameId = Annotated[str, arg(metavar="ID")]
 GameIds = Annotated[tuple[str, ...], arg(metavar="[ID ...]", help_behavior_hint="(default: none)")]
 RunName = Annotated[str, arg(metavar="RUN")]
 RunNames = Annotated[tuple[str, ...], arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)")]
+PlayerNames = Annotated[
+    tuple[str, ...],
+    arg(metavar="PLAYER PLAYER [PLAYER ...]", help_behavior_hint="(required)"),
+]
 MetricNames = Annotated[
     tuple[str, ...],
     arg(metavar="METRIC[,METRIC ...]", help_behavior_hint="(default: by the game)"),

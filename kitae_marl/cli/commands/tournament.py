@@ -1,0 +1,235 @@
+"""This file has the command that lets players meet in the original game, and rates them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from kitae_marl.cli.commands.loading import GameSetup, open_game, require_trust
+from kitae_marl.cli.options.tournament import Tournament
+from kitae_marl.errors import ConfigError
+from kitae_marl.runs.own_code import trust_own_code
+from kitae_marl.runs.store.contents import read_config
+from kitae_marl.runs.store.search import find_runs, split_step
+from kitae_marl.runs.terminal import counted, say
+
+if TYPE_CHECKING:
+    from kitae_marl.selfplay.matches import Match
+    from kitae_marl.selfplay.seat_takers import SomePlayer
+    from kitae_marl.selfplay.tournaments import Tournament as Result
+    from kitae_marl.vector.protocol import VecParallelEnv
+
+
+class _Run(NamedTuple):
+    """A checkpoint of a run that plays.
+
+    Attributes:
+        path: folder of the run.
+        step: of the checkpoint; None: the newest.
+    """
+
+    path: Path
+    step: int | Literal["best"] | None
+
+
+def tournament(options: Tournament) -> dict[str, Any]:
+    """Let all players meet all others."""
+    from kitae_marl.selfplay.matches import COMPARED, N_ENVS
+    from kitae_marl.selfplay.tournaments import tournament as play
+
+    players = _players(options)
+    game = _game(options, players)
+    _check(options, players, game)
+    n_envs = max(1, min(N_ENVS, (options.games + 1) // 2))
+    env = open_game(
+        game,
+        n_envs,
+        n_workers=options.n_workers,
+        runs_dir=options.runs_dir,
+        allow_import=options.allow_import,
+    )
+    try:
+        loaded = {name: _loaded(one, game, env, options) for name, one in players.items()}
+        how = "actions sampled as in training" if options.sample else "most probable actions"
+        say(
+            f"{counted(len(loaded), 'player')} on {game}: {options.games} games of each pair, half "
+            f"from each seat; {how}" + ("" if options.sample else " (--sample: as in training)")
+        )
+        result = play(
+            loaded,
+            env,
+            options.games,
+            seed=options.seed,
+            sample=options.sample,
+            anchor=options.anchor,
+            report=_say_match,
+        )
+    finally:
+        env.close()
+    say(f"compared are {COMPARED[result.compared]}")
+    _say_result(result, options)
+    return _as_json(result, game, options)
+
+
+def _players(options: Tournament) -> dict[str, str | _Run]:
+    """Find all players by name; those of a set of seeds are called ``SET/seed_0``."""
+    from kitae_marl.players.scripted.bots import BOT
+
+    found: dict[str, str | _Run] = {}
+    given = 0
+    for text in options.players:
+        if text == "random" or text.startswith(BOT):
+            named: dict[str, str | _Run] = {text: text}
+        else:
+            run, step = split_step(text)
+            paths, behind = find_runs(run, options.runs_dir), "" if step is None else f"@{step}"
+            names = [text] if len(paths) == 1 else [f"{run}/{path.name}{behind}" for path in paths]
+            named = {n: _Run(path, step) for n, path in zip(names, paths, strict=True)}
+        given += len(named)
+        found |= named
+    if len(found) < 2 or len(found) < given:
+        raise ConfigError(
+            "players: expected two players or more, each once, got "
+            f"{' '.join(options.players) or 'none'}; beside a run there may be random, bot:NAME or "
+            "RUN@STEP.",
+            "players",
+        )
+    return found
+
+
+def _game(options: Tournament, players: dict[str, str | _Run]) -> GameSetup:
+    """Return the game that all runs were trained on, or the one that was named.
+
+    Raises:
+        ConfigError: if there is none, or there are several.
+    """
+    games: dict[str, GameSetup] = {}
+    for name, player in players.items():
+        if isinstance(player, _Run):
+            config = read_config(player.path)
+            kwargs = {k: v for k, v in config.env_kwargs.items() if k != "render_mode"}
+            limit = options.max_episode_steps or config.max_episode_steps
+            kwargs |= options.env_kwargs
+            games[name] = GameSetup(config.env_id, kwargs, {}, limit, wrap=config.wrap)
+    if options.game is not None and all(g.env_id != options.game for g in games.values()):
+        named = GameSetup(options.game, options.env_kwargs, {}, options.max_episode_steps)
+        games = {"--game": named, **games}
+    if not games:
+        raise ConfigError(
+            f"game: expected a run, or the game by --game ID, got {' '.join(players)}.", "game"
+        )
+    (first, game), *rest = games.items()
+    for name, other in rest:
+        if other != game:
+            raise ConfigError(
+                f"players: expected runs of one game, got {first} on {game} and {name} on {other}.",
+                "players",
+            )
+    return game
+
+
+def _check(options: Tournament, players: dict[str, str | _Run], game: GameSetup) -> None:
+    """Raise for what would fail after the games had been played, or opened."""
+    from kitae_marl.players.scripted.bots import BOT, bot_named
+
+    if options.games < 2:
+        raise ConfigError(f"games: expected at least 2, got {options.games}.", "games")
+    if options.seed < 0:
+        raise ConfigError(f"seed: expected a number from 0 on, got {options.seed}.", "seed")
+    if options.anchor not in ("random", *players):
+        raise ConfigError(
+            f"anchor: expected one of {', '.join(players)}, got {options.anchor}.", "anchor"
+        )
+    if options.out is not None:
+        from kitae_marl.evaluation.plots import check_out
+
+        check_out(options.out)
+    require_trust(game, options.allow_import)
+    for name, player in players.items():
+        if isinstance(player, _Run):
+            trust_own_code(player.path, options.allow_import)
+        elif player.startswith(BOT):
+            bot_named(player, game.env_id, game.env_kwargs)
+            if game.wrap:
+                raise ConfigError(
+                    f"players: {name} plays the game as it is, and the runs see it through "
+                    f"{', '.join(game.wrap)}; leave one out.",
+                    "players",
+                )
+
+
+def _loaded(
+    player: str | _Run, game: GameSetup, env: VecParallelEnv, options: Tournament
+) -> SomePlayer:
+    """Load a player."""
+    from kitae_marl.players.scripted.bots import bot_named
+    from kitae_marl.runs.agent import Agent
+
+    if isinstance(player, _Run):
+        return Agent.load(player.path, step=player.step)
+    if player == "random":
+        return player
+    return bot_named(player, game.env_id, game.env_kwargs).make(env, options.seed)
+
+
+def _say_match(match: Match) -> None:
+    """Tell what came of a match, as soon as it has been played."""
+    a, b = match.players
+    scores = [g.score if g.first == a else 1 - g.score for g in match.games]
+    won, drawn, lost = (scores.count(score) for score in (1.0, 0.5, 0.0))
+    say(f"  {a} against {b}: {won} won, {drawn} drawn, {lost} lost")
+
+
+def _say_result(result: Result, options: Tournament) -> None:
+    """Show ratings and mean scores."""
+    for line in str(result.ratings).splitlines():
+        say(line)
+    say("mean score of the row against the column: a win is 1, a draw 1/2")
+    table, order = result.payoff, list(result.ratings.players)
+    places = [table.players.index(name) for name in order]
+    scores = table.score[np.ix_(places, places)]
+    width = max(6, *map(len, order))
+    columns = [max(6, len(name)) for name in order]
+    head = "  ".join(f"{name:>{w}}" for name, w in zip(order, columns, strict=True))
+    say(f"{'':{width}}  {head}")
+    for name, row in zip(order, scores, strict=True):
+        cells = ["." if np.isnan(x) else f"{x:.3f}" for x in row]
+        said = "  ".join(f"{cell:>{w}}" for cell, w in zip(cells, columns, strict=True))
+        say(f"{name:{width}}  {said}")
+    if result.repeated:
+        pairs = ", ".join(f"{first} against {second}" for first, second in result.repeated)
+        varied = "" if options.sample else "; --sample lets the runs' actions vary"
+        say(
+            f"one and the same game each time, and counted once (first seat first): {pairs}{varied}"
+        )
+
+
+def _as_json(result: Result, game: GameSetup, options: Tournament) -> dict[str, Any]:
+    """Return the result as JSON, after it was drawn where that was asked for."""
+    rated, table = result.ratings, result.payoff
+    found = {
+        **game.as_json(),
+        "games_of_each_pair": options.games,
+        "sample": options.sample,
+        "compared": result.compared,
+        "players": {name: row._asdict() for name, row in rated.players.items()},
+        "anchor": rated.anchor,
+        "first_seat": rated.first_seat._asdict(),
+        "draw": rated.draw,
+        "notes": rated.notes,
+        "payoff": {
+            "players": table.players,
+            "score": table.score.tolist(),
+            "games": table.games.tolist(),
+        },
+        "repeated": result.repeated,
+    }
+    if options.out is not None:
+        from kitae_marl.evaluation.plots import plot_tournament
+
+        plot_tournament(options.out, found)
+        say(f"drawn into {options.out}")
+        found["out"] = str(options.out)
+    return found

@@ -1,0 +1,41 @@
+"""This file has the options of the command that lets players meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kitae_marl.cli.options.fields import JsonObject, PlayerNames, Positional
+
+
+@dataclass(frozen=True)
+class Tournament:
+    """Let all players meet all others in the original game, from both seats, and rate them."""
+
+    players: Positional[PlayerNames]
+    """Who plays: runs by path or name (a set of seeds is as many players), ``RUN@STEP``,
+    ``random``, and scripted players as ``bot:NAME`` (a wrong name lists those of the game)."""
+    games: int = 400
+    """Games of each pair, half of them from each seat."""
+    game: str | None = None
+    """Id of the game; None: that of the runs."""
+    sample: bool = False
+    """Let runs sample their actions as in training, instead of taking the most probable ones."""
+    anchor: str = "random"
+    """Player who is rated 0; where nobody is called random, the mean of all is."""
+    out: Path | None = None
+    """Draw ratings and mean scores into this file (.png, .pdf, .svg); needs kitae-marl[plot]."""
+    env_kwargs: JsonObject = field(default_factory=dict)
+    """Arguments of the game in place of those of the runs."""
+    max_episode_steps: int | None = None
+    """Truncate games of that many steps; None: as the runs were trained, if any."""
+    n_workers: int | None = None
+    """Worker processes; None: one per core; 0: none."""
+    seed: int = 1_000_000
+    """Seed of the games and of what is drawn; far from the seeds of training."""
+    allow_import: bool = False
+    """Import the module that a game or run names as ``module:name``."""
+    runs_dir: Path = Path("runs")
+    """Folder that holds the run folders."""
+    json: bool = False
+    """Print one JSON object as the last line."""

@@ -1,0 +1,120 @@
+"""The command that lets players meet, on tiny runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from kitae_marl.cli.main import main
+from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.run import Config
+from kitae_marl.runs.agent import Agent
+from kitae_marl.runs.store.checkpoint import RunCheckpointer
+from kitae_marl.runs.store.contents import write_config, write_groups
+from kitae_marl.runs.store.folders import create_run
+from kitae_marl.selfplay.opponents import Opponents
+from kitae_marl.vector.make import make_vec_env
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+TICTACTOE, RPS = "classic/tictactoe-v3", "classic/rps-v2"
+FEW = ["--games", "8", "--n-workers", "0"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with runs of tic-tac-toe, of one seat of it, and of another game."""
+    folder = tmp_path_factory.mktemp("tournament")
+    make_run(folder / "runs" / "a", TICTACTOE)
+    make_run(folder / "runs" / "one", TICTACTOE, seats={"player_1": "random"})
+    make_run(folder / "runs" / "rps", RPS)
+    return folder
+
+
+def make_run(path: Path, env_id: str, **settings: Any) -> None:
+    """Save an agent that has learned nothing, and another one 32 steps later."""
+    config = Config(env_id=env_id, n_envs=1, ppo=PPOConfig(hidden_sizes=(4,)), **settings)
+    env = Opponents(config.seats, path.parent).seat(make_vec_env(env_id, 1, n_workers=0))
+    agent = Agent(env, config)
+    env.close()
+    create_run(path)
+    write_groups(path, agent.possible_agents, agent.groups)
+    write_config(path, agent.config)
+    keeper = RunCheckpointer(path / "checkpoints", save_every=1, num_envs=1)
+    keeper.write(agent.run_state())
+    agent.learned(jax.tree.map(lambda x: -x if x.dtype == np.float32 else x, agent.state), 32, ())
+    keeper.write(agent.run_state())
+
+
+@pytest.fixture
+def call(folder, monkeypatch, capsys) -> Any:
+    monkeypatch.chdir(folder)
+
+    def call(*args: str) -> tuple[str, dict[str, Any]]:
+        capsys.readouterr()
+        main(["tournament", *args, *FEW, "--json"])
+        out = capsys.readouterr().out
+        return out, json.loads(out.strip().splitlines()[-1])
+
+    return call
+
+
+def test_all_play_all(call, tmp_path):
+    picture = tmp_path / "ratings.png"
+    players = ["a", "a@0", "random", "bot:one_ply"]
+    out, result = call(*players, "--out", str(picture))
+    assert set(result["players"]) == set(players)
+    assert (result["env_id"], result["anchor"], result["compared"]) == (TICTACTOE, "random", "wins")
+    assert result["players"]["random"]["rating"] == 0.0
+    assert set(result["payoff"]["players"]) == set(players)
+    assert out.count(" against ") >= 6
+    assert "mean score of the row against the column" in out
+    assert ["a", "a@0"] in result["repeated"]
+    assert "--sample lets the runs' actions vary" in out
+    with Image.open(picture) as image:
+        assert image.width > 500
+
+
+def test_runs_may_sample(call):
+    out, result = call("a", "bot:first", "random", "--sample")
+    assert result["sample"]
+    assert result["repeated"] == []
+    assert "sampled as in training" in out
+
+
+def test_without_a_run_the_game_is_named(call):
+    out, result = call("random", "bot:first", "--game", RPS)
+    assert result["env_id"] == RPS
+    assert "random is 0" in out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["a"], "expected two players or more, each once, got a"),
+        (["a", "a"], "expected two players or more, each once"),
+        (["a", "missing"], "no run at 'missing'; runs in runs: a, one, rps"),
+        (["a", "a@17"], "17"),
+        (["a", "rps"], f"expected runs of one game, got a on {TICTACTOE} and rps on {RPS}"),
+        (["a", "random", "--game", RPS], f"got --game on {RPS} and a on {TICTACTOE}"),
+        (["random", "bot:first"], "expected a run, or the game by --game ID"),
+        (["a", "bot:minimax"], "there are bot:first"),
+        (["a", "one"], "expected players for both seats, got one"),
+        (["a", "random", "--anchor", "b"], "anchor: expected one of a, random"),
+        (["a", "random", "--games", "1"], "games: expected at least 2"),
+        (["a", "random", "--out", "x.txt"], "x.txt"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_played(args, message, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as caught:
+        main(["tournament", *FEW, *args])
+    told = capsys.readouterr()
+    assert caught.value.code == 2
+    assert message in told.err
+    assert " against " not in told.out
