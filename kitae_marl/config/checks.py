@@ -7,11 +7,22 @@ from typing import Any
 
 from kitae_marl.errors import ConfigError
 
+MOST = 10**18
+"""The largest count: more than any run can take, and less than files of 64 bits can hold."""
+
 
 def require(condition: bool, key: str, expected: str, got: Any) -> None:
     """Raise a ConfigError that names the key, unless the condition holds."""
     if not condition:
-        raise ConfigError(f"{key}: expected {expected}, got {got!r}.", key)
+        raise ConfigError(f"{key}: expected {expected}, got {_shown(got)}.", key)
+
+
+def _shown(value: Any) -> str:
+    """Write a value; of numbers that are too long to be written, Python raises."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a value of type {type(value).__name__} too long to be written"
 
 
 def require_number(key: str, value: Any, low: float, high: float, *, above: bool = False) -> None:
@@ -22,9 +33,10 @@ def require_number(key: str, value: Any, low: float, high: float, *, above: bool
 
 
 def require_count(key: str, value: Any, minimum: int = 1) -> None:
-    """Require an integer of at least ``minimum``."""
+    """Require an integer of at least ``minimum``, and at most ``MOST``."""
     good = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
     require(good, key, f"an integer of at least {minimum}", value)
+    require(value <= MOST, key, f"an integer of at most {MOST}", value)
 
 
 def is_json(value: Any) -> bool:

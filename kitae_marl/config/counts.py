@@ -6,13 +6,15 @@ import re
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from kitae_marl.config.checks import require
+from kitae_marl.config.checks import MOST, require
 from kitae_marl.errors import ConfigError
 
 NEWEST = 3
 """Checkpoints kept where nothing else is said, the newest ones."""
 EVERY = "every:"
 """What begins a setting that says at which distance checkpoints are kept for good."""
+LONGEST = 100
+"""Characters of the longest number that is read: Python writes none of thousands of digits."""
 _COUNT = re.compile(r"([+-]?[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?)([kKmMgGbB]?)")
 _TIMES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
@@ -27,10 +29,11 @@ def read_count(text: str) -> int:
         >>> read_count("500k"), read_count("1e6"), read_count("2.5M"), read_count("20_480")
         (500000, 1000000, 2500000, 20480)
     """
-    match = _COUNT.fullmatch(text.strip())
+    match = _COUNT.fullmatch(text.strip()) if len(text) <= LONGEST else None
     number = Decimal(match[1].replace("_", "")) * _TIMES[match[2].lower()] if match else None
     if number is None or number != number.to_integral_value():
-        raise ValueError(f"expected a whole number such as 20480, 500k, 5M or 1e6, got {text!r}")
+        got = repr(text) if len(text) <= LONGEST else f"{len(text)} characters"
+        raise ValueError(f"expected a whole number such as 20480, 500k, 5M or 1e6, got {got}")
     return int(number)
 
 
@@ -83,13 +86,14 @@ def read_keep(keep: Any) -> Kept:
         >>> read_keep("all"), read_keep(5), read_keep("every:500k")
         (Kept(newest=None, every=None), Kept(newest=5, every=None), Kept(newest=3, every=500000))
     """
-    text = str(keep)
+    huge = isinstance(keep, int) and keep > MOST  # which Python may not even write
+    text = "" if huge else str(keep)
     try:
         number = read_count(text.removeprefix(EVERY)) if text != "all" else 1
     except ValueError:
         number = 0
     expected = "'all', a number of checkpoints from 1 on, or 'every:500k' (environment steps)"
-    require(number > 0 and not isinstance(keep, bool), "keep", expected, keep)
+    require(0 < number <= MOST and not isinstance(keep, bool), "keep", expected, keep)
     if text == "all":
         return Kept(None)
     return Kept(every=number) if text.startswith(EVERY) else Kept(number)

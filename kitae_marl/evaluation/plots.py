@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,6 +54,15 @@ def _new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+@contextmanager
+def _texts_as_they_are() -> Iterator[None]:
+    """Let no text be taken for a formula: names of agents and of runs may hold any sign."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"text.parse_math": False}):
+        yield
+
+
 def _save(figure: Figure, out: Path) -> None:
     """Write a figure, whole or not at all."""
     with replacing(out) as temporary:
@@ -98,16 +108,17 @@ def plot_curves(
         ValueError, ImportError: as ``check_out``.
     """
     check_out(out)
-    lines = [part for line in caption for part in textwrap.wrap(line, WIDTH)]
-    figure = _new_figure(7.5, 1 + 4 * len(panels) + 0.16 * len(lines))
-    rows = figure.subplots(len(panels), squeeze=False, sharex=True)[:, 0]
-    for axes, panel in zip(rows, panels, strict=True):
-        _draw_panel(axes, panel, band, smooth)
-        axes.tick_params(labelbottom=True)  # which a shared axis has in its last row alone
-    figure.suptitle(title)
-    if lines:
-        figure.supxlabel("\n".join(lines), fontsize="small")
-    _save(figure, out)
+    with _texts_as_they_are():
+        lines = [part for line in caption for part in textwrap.wrap(line, WIDTH)]
+        figure = _new_figure(7.5, 1 + 4 * len(panels) + 0.16 * len(lines))
+        rows = figure.subplots(len(panels), squeeze=False, sharex=True)[:, 0]
+        for axes, panel in zip(rows, panels, strict=True):
+            _draw_panel(axes, panel, band, smooth)
+            axes.tick_params(labelbottom=True)  # which a shared axis has in its last row alone
+        figure.suptitle(title)
+        if lines:
+            figure.supxlabel("\n".join(lines), fontsize="small")
+        _save(figure, out)
 
 
 def _draw_panel(axes: Axes, panel: Panel, band: str, smooth: int) -> None:
@@ -177,30 +188,31 @@ def plot_comparison(out: Path, names: Sequence[str], result: Mapping[str, Any]) 
         ValueError, ImportError: as ``check_out``.
     """
     check_out(out)
-    rows = {tag: row for tag, row in result["returns"].items() if tag != "team"}
-    figure = _new_figure(9, 1.8 + 0.45 * len(rows))
-    left, right = figure.subplots(1, 2, sharey=True)
-    places = np.arange(len(rows))
-    for side, name, color, shift in zip("ab", names, COLORS, (-0.14, 0.14), strict=False):
-        points = [row[f"iqm_{side}"] for row in rows.values()]
-        _draw_intervals(left, places + shift, points, color, name)
-    improvements = [row["probability_of_improvement"] for row in rows.values()]
-    _draw_intervals(right, places, improvements, "0.2", None)
-    right.axvline(0.5, color="0.5", linestyle="--", linewidth=1)
-    right.set_xlim(-0.03, 1.03)
-    right.set_xlabel(f"P({names[0]} > {names[1]})")
-    left.set_xlabel("IQM of the return per episode")
-    left.set_yticks(places, list(rows))
-    left.invert_yaxis()
-    left.legend(fontsize="small")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    words = f"{result['definition']}; 95 % intervals {result['spread']}"
-    if result.get("warning"):
-        words += f"; {result['warning']}"
-    figure.suptitle(result["env_id"])
-    figure.supxlabel(textwrap.fill(words, 110), fontsize="small")
-    _save(figure, out)
+    with _texts_as_they_are():
+        rows = {tag: row for tag, row in result["returns"].items() if tag != "team"}
+        figure = _new_figure(9, 1.8 + 0.45 * len(rows))
+        left, right = figure.subplots(1, 2, sharey=True)
+        places = np.arange(len(rows))
+        for side, name, color, shift in zip("ab", names, COLORS, (-0.14, 0.14), strict=False):
+            points = [row[f"iqm_{side}"] for row in rows.values()]
+            _draw_intervals(left, places + shift, points, color, name)
+        improvements = [row["probability_of_improvement"] for row in rows.values()]
+        _draw_intervals(right, places, improvements, "0.2", None)
+        right.axvline(0.5, color="0.5", linestyle="--", linewidth=1)
+        right.set_xlim(-0.03, 1.03)
+        right.set_xlabel(f"P({names[0]} > {names[1]})")
+        left.set_xlabel("IQM of the return per episode")
+        left.set_yticks(places, list(rows))
+        left.invert_yaxis()
+        left.legend(fontsize="small")
+        for axes in (left, right):
+            axes.grid(alpha=0.3)
+        words = f"{result['definition']}; 95 % intervals {result['spread']}"
+        if result.get("warning"):
+            words += f"; {result['warning']}"
+        figure.suptitle(result["env_id"])
+        figure.supxlabel(textwrap.fill(words, 110), fontsize="small")
+        _save(figure, out)
 
 
 def _draw_intervals(

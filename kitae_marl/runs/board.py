@@ -76,5 +76,7 @@ class BoardFile:
 
 
 def _plain(value: Any) -> bool | float | str:
-    """Return a setting as the table of hyperparameters can hold it."""
+    """Return a setting as the table of hyperparameters can hold it: integers are of 64 bits."""
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return str(value)
     return value if isinstance(value, bool | int | float | str) else json.dumps(value)

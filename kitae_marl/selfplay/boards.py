@@ -94,7 +94,8 @@ def _throws(seen: Seen) -> str:
 def _numbers(seen: Seen) -> str:
     """Show a short observation as it is, and of a long one its size."""
     if isinstance(seen.observation, Mapping | tuple):
-        return f"you see {seen.observation}"
+        with np.printoptions(threshold=MOST_SHOWN, precision=2, suppress=True):
+            return f"you see {seen.observation}"
     values = np.asarray(seen.observation)
     if values.size > MOST_SHOWN:
         return f"you see {' x '.join(map(str, values.shape))} numbers"

@@ -190,10 +190,11 @@ class HumanGame:
         return Position(agent, without_mask(seen), mask)
 
     def allowed(self, position: Position) -> list[int]:
-        """Return the actions that may be taken in a position."""
+        """Return the actions that may be taken in a position; all where a mask forbids each."""
         space: Any = self._env.action_space(position.agent)
         first, n = self._first[position.agent], int(space.n)
-        mask = np.ones(n, bool) if position.mask is None else position.mask
+        free = position.mask is None or not np.any(position.mask)
+        mask = np.ones(n, bool) if free else position.mask
         return [first + int(i) for i in np.flatnonzero(mask)]
 
     def thoughts(self, position: Position) -> Thoughts | None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from kitae_marl.config.run import FROZEN
-from kitae_marl.errors import CheckpointCorruptError
+from kitae_marl.errors import CheckpointCorruptError, UnsafePathError
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.folders import run_path
-from kitae_marl.runs.store.search import find_run, split_step
+from kitae_marl.runs.store.search import find_run, hint_at_step, split_step
 from kitae_marl.runs.store.seats import SeatCopy, state_digest
 from kitae_marl.selfplay.seats import frozen, matches, with_seats
 
@@ -119,6 +119,9 @@ class Opponents:
 def _named(name: str, runs_dir: str | Path) -> Path:
     """Return the folder of the run that a seat names."""
     path = Path(runs_dir)
-    for part in name.split("/", 1):
-        path = run_path(path, part)
+    try:
+        for part in name.split("/", 1):
+            path = run_path(path, part)
+    except UnsafePathError as error:
+        raise UnsafePathError(f"{error}{hint_at_step(name)}") from None
     return path

@@ -195,6 +195,17 @@ class TestPlot:
         assert [curve["name"] for curve in result["curves"]] == ["other"]
         assert "rate: left out seed_0, seed_1 of many" in text
 
+    def test_of_a_pattern_metrics_without_a_value_are_left_out(self, call, folder):
+        table = folder / "other" / "metrics.csv"
+        before = table.read_text()
+        table.write_text("step,none,rate\n1,nan,0.5\n")
+        try:
+            result, text = call("plot", "other", "--metric", "*", "--out", "curve.png")
+        finally:
+            table.write_text(before)
+        assert [curve["iqm"] for curve in result["curves"]] == [[0.5]]
+        assert "none: left out other of other" in text
+
     def test_no_lines_where_training_plays_all_sides(self, call):
         result, _ = call("plot", "board", "--out", "curve.svg", "--metric", "return/player_1")
         assert result["references"] == {}

@@ -106,7 +106,10 @@ BAD = [
     ("env_steps", 0),
     ("env_steps", 10**12),
     ("save_every", "often"),
+    ("save_every", 10**19),
+    ("max_episode_steps", 10**19),
     ("keep", 0),
+    ("keep", 10**19),
     ("keep", "some"),
     ("keep", True),
     ("keep", "every:1k"),
@@ -176,7 +179,15 @@ def test_whole_numbers_may_be_floats():
     assert Config.from_json(config.to_json()) == config
 
 
-@pytest.mark.parametrize("text", ["", "k", "1.5", "1e-3", "5 M", "1e999", "0x10", "5MM", "five"])
+@pytest.mark.parametrize("key", ["save_every", "keep", "env_steps", "seed"])
+def test_a_number_that_python_does_not_write_is_named(key):
+    with pytest.raises(ConfigError, match=f"{key}: expected .*, got a value of type int too long"):
+        Config(**{key: 10**5000})
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 5000, "", "k", "1.5", "1e-3", "5 M", "1e999", "0x10", "5MM", "five"]
+)
 def test_what_is_no_whole_number(text):
     with pytest.raises(ValueError, match="expected a whole number such as"):
         read_count(text)

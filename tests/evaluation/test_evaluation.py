@@ -544,6 +544,13 @@ class TestPictures:
         ):
             assert f"<!-- {shown}" in svg or shown in svg
 
+    def test_names_are_no_formulas(self, tmp_path):
+        table = write_metrics(tmp_path / "a", "step,return/mean\n1,2.0\n")
+        curve = make_curve("$a_{$", [table], "return/mean")
+        panel = Panel([curve], "return/$^{$", "$_$", {"$}$": 1.0})
+        plot_curves(tmp_path / "c.svg", [panel], title="$$_{$", caption=["$x_{$"])
+        assert "$a_{$" in (tmp_path / "c.svg").read_text()
+
     def test_a_comparison_with_single_values(self, tmp_path):
         nothing = {"estimate": 0.5, "low": float("nan"), "high": float("nan")}
         names = ("probability_of_improvement", "iqm_a", "iqm_b", "iqm_difference")

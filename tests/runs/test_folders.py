@@ -175,6 +175,28 @@ def test_find_by_path_and_by_name(tmp_path):
         search.find_run("../x", tmp_path / "x")
 
 
+@pytest.mark.parametrize(
+    ("text", "run", "step"),
+    [
+        ("x@64", "x", 64),
+        ("x@50k", "x", 50_000),
+        ("x@1e5", "x", 100_000),
+        ("x@best", "x", "best"),
+        ("x@y@best", "x@y", "best"),
+        ("x@" + "9" * 5000, None, None),
+        ("x@1.5", None, None),
+        ("x@newest", None, None),
+        ("x@", None, None),
+        ("@64", None, None),
+    ],
+)
+def test_a_checkpoint_is_named_as_after_step(tmp_path, text, run, step):
+    assert search.split_step(text) == (run or text, step)
+    if run is None:
+        with pytest.raises(NoCheckpointError, match="Behind an @ stands an environment step, such"):
+            search.find_run(text, tmp_path)
+
+
 def test_write_is_whole_or_not_at_all(tmp_path):
     path = tmp_path / "summary.json"
     files.write_text(path, "old")

@@ -13,7 +13,7 @@ from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
 from kitae_marl.runs import board, terminal
 from kitae_marl.runs import logger as module
-from kitae_marl.runs.board import FLUSH_SECONDS
+from kitae_marl.runs.board import FLUSH_SECONDS, BoardFile
 from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.store.metrics import MetricsFile
 from kitae_marl.runs.terminal import PlainDisplay, make_display, say, say_error
@@ -99,6 +99,13 @@ class TestLogger:
         (file,) = (tmp_path / "logs").iterdir()
         assert b'"learning_rate": 0.4' in file.read_bytes()
         assert b"ppo.learning_rate" in file.read_bytes()
+
+    def test_settings_that_no_64_bits_hold_are_shown_as_text(self, tmp_path):
+        board = BoardFile(tmp_path / "logs", 0)
+        board.describe({"own.large": 10**30, "own.list": [1]}, "{}")
+        board.close()
+        (file,) = (tmp_path / "logs").iterdir()
+        assert str(10**30).encode() in file.read_bytes()
 
     def test_returns_are_averaged_over_the_last_episodes(self):
         logger = make(None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from broken_games import BOX, MASKED, sees
 from pettingzoo import ParallelEnv
 from run_folders import write_run
 
@@ -233,6 +235,60 @@ def test_the_keyboard_is_asked_where_no_moves_are_given(capsys, monkeypatch):
 
     monkeypatch.setattr("builtins.input", ended)
     assert told(capsys, "play", TICTACTOE)[1]["state"] == "ended by you"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (b"\xff\xfe\n", "xff"),
+        (b"9" * 5000 + b"\n", "9' ..."),
+        ("\N{ARABIC-INDIC DIGIT FOUR}\n".encode(), "got '"),
+        (b"\n", "got ''"),
+        (b"", "nothing more is said"),
+    ],
+)
+def test_what_is_no_move_is_said_and_the_game_goes_on(capsys, monkeypatch, said, shown):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(said + b"4\nq\n" * bool(said))))
+    text, result = told(capsys, "play", TICTACTOE)
+    assert shown in text
+    assert (result["moves"] or [{}])[0] == ({"player_1": 4} if said else {})
+
+
+def test_without_any_input_the_game_ends(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    text, result = told(capsys, "play", TICTACTOE)
+    assert text.endswith("nothing more is said, which ends the game")
+    assert result["state"] == "ended by you"
+
+
+def test_the_first_of_two_people_takes_back_what_was_just_said(capsys):
+    both = ["--seat", "player_0", "player_1", "--moves", "rock,u,paper,scissors,q"]
+    _, result = told(capsys, "play", "classic/rps-v2", *both)
+    assert result["moves"] == [{"player_0": 1, "player_1": 2}]
+
+
+def masked(mask: Any) -> tuple[Any, Any]:
+    return MASKED, {"observation": np.zeros(BOX.shape, np.float32), "action_mask": mask}
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "allowed"),
+    [
+        (*masked(np.array([0, 1, 0], np.int8)), [1]),
+        (*masked(np.zeros(3, np.int8)), [0, 1, 2]),
+        (gym.spaces.Dict(x=gym.spaces.Box(0, 255, (500,), np.uint8)), None, [0, 1, 2]),
+    ],
+)
+def test_dicts_with_and_without_masks_are_played(space, value, allowed):
+    """A mask that forbids all is no mask, as for the networks; what is long is drawn short."""
+    value = {"x": np.zeros(500, np.uint8)} if value is None else value
+    env = SubProcVecParallelEnv([sees(space, value)], n_workers=0)
+    game = HumanGame(env, {"a_1": PolicySeat(random_policy(env))})
+    (position, _) = game.positions()
+    assert game.allowed(position) == allowed
+    assert len(drawing_of("own").draw(Seen(position.observation, True, ()))) < 400
+    game.play({"a_0": allowed[0]})
+    env.close()
 
 
 BAD = [

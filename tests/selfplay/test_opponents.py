@@ -143,7 +143,7 @@ def test_a_checkpoint_that_is_not_there_is_named(folder, capsys, seat):
         main(["train", TICTACTOE, "--run", "two", *SMALL, *told, "--env-steps", "32"])
     assert ended.value.code == 2
     error = json.loads(capsys.readouterr().out.strip().splitlines()[-1])["error"]
-    assert ("65" if seat == "both@65" else "letters, digits") in error
+    assert ("65" if seat == "both@65" else "Behind an @ stands an environment step") in error
 
 
 def test_a_step_is_given_once(folder):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +12,7 @@ import numpy as np
 from kitae_marl.cli.commands.loading import GameSetup, open_game, require_trust
 from kitae_marl.cli.options.human import Play
 from kitae_marl.config.run import Config
-from kitae_marl.errors import ConfigError
+from kitae_marl.errors import ConfigError, printable
 from kitae_marl.runs.own_code import truster
 from kitae_marl.runs.store.contents import read_config
 from kitae_marl.runs.store.search import find_run, split_step
@@ -31,6 +34,10 @@ h  this list
 q  end the game"""
 MOST_LISTED = 12
 """Moves that are listed by name or number; of more their count is told."""
+MOST_NAMED = 400
+"""Moves that are listed to a person who named none of them; of more the first ones are."""
+MOST_SHOWN = 80
+"""Characters that are shown of what is no move."""
 
 
 def play(options: Play) -> dict[str, Any]:
@@ -142,16 +149,18 @@ class _Terminal:
 
     def play(self) -> dict[str, Any]:
         """Play to the end, or until the person ends it."""
+        if isinstance(sys.stdin, io.TextIOWrapper):  # what is no text is no move, and no more
+            sys.stdin.reconfigure(errors="backslashreplace")
         people = ", ".join(self._game.people)
         say(f"you are {people}, {self._opponent} plays the others; h lists what can be said")
         while not self._game.over:
             moves: dict[str, int] = {}
             for position in self._game.positions():
                 if position.agent in self._game.people:
-                    answer = self._ask(position)
+                    answer = self._ask(position, begun=bool(moves))
                     if answer is None:
                         return self._result("ended by you")
-                    if answer == "again":  # a move was taken back
+                    if answer == "again":  # a move was taken back, or one of this very step
                         moves = {}
                         break
                     moves[position.agent] = int(answer)
@@ -175,21 +184,27 @@ class _Terminal:
             said = self._in_words(position, thoughts)
             say(f"{agent}: {self._label(position, taken[agent])}" + (f"  ({said})" if said else ""))
 
-    def _ask(self, position: Position) -> str | None:
-        """Ask a person until there is a move; None: the game ends; ``again``: it went back."""
+    def _ask(self, position: Position, *, begun: bool) -> str | None:
+        """Ask a person until there is a move; None: the game ends; ``again``: it went back.
+
+        ``begun`` says that somebody has said a move of this step already, which can be taken back.
+        """
         say(self._drawn(position))
         allowed = self._game.allowed(position)
         names = {self._label(position, action): action for action in allowed}
-        listed = ", ".join(
+        numbers = {str(action): action for action in allowed}
+        shown = [
             name if name == str(action) else f"{action} {name}" for name, action in names.items()
-        )
+        ]
+        more = f" ... ({len(shown)} moves)" if len(shown) > MOST_NAMED else ""
+        listed = ", ".join(shown[:MOST_NAMED]) + more
         told = listed if len(allowed) <= MOST_LISTED else f"{len(allowed)} moves are allowed"
         while True:
             said = self._hear(f"{position.agent} ({told}): ")
             if said in ("q", None):
                 return None
             if said == "u":
-                if self._game.take_back():
+                if begun or self._game.take_back():
                     return "again"
                 say("there is nothing to take back")
             elif said == "?":
@@ -197,23 +212,26 @@ class _Terminal:
                 say(self._in_words(position, thoughts) or f"{self._opponent} keeps that to itself")
             elif said == "h":
                 say(HELP)
-            elif said in names:
-                return str(names[said])
-            elif said.isdecimal() and int(said) in allowed:
-                return said
+            elif said in names or said in numbers:
+                return str(names.get(said, numbers.get(said)))
             else:
-                say(f"expected one of {listed}, or ?, u, h, q; got {said!r}")
+                got = repr(said) if len(said) <= MOST_SHOWN else f"{said[:MOST_SHOWN]!r} ..."
+                say(f"expected one of {listed}, or ?, u, h, q; got {got}")
 
     def _hear(self, prompt: str) -> str | None:
         """Return what the person says next; None at the end of what can be read."""
+        said = None
         if self._given is not None:
             said = next(self._given, None)
             say(f"{prompt}{'' if said is None else said.strip()}")
-            return said and said.strip()
-        try:
-            return input(prompt).strip()
-        except EOFError:
-            return None
+        elif sys.stdin is not None:  # as it is where standard input was closed
+            with suppress(EOFError):
+                said = input(printable(prompt))
+            if said is None or not sys.stdin.isatty():  # nobody has ended the line of the prompt
+                say(said or "")
+        if said is None:
+            say("nothing more is said, which ends the game")
+        return None if said is None else said.strip()
 
     def _drawn(self, position: Position) -> str:
         """Draw what an agent sees."""

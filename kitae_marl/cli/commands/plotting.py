@@ -95,10 +95,12 @@ def _panels(
             curve for column in columns for curve in _curves(gathered, column, options, named=named)
         ]
         if not curves:
-            read_column(gathered[0].paths[0], first)  # which says what is missing
+            continue
         tag = first.removeprefix("return/")
         lines = {} if named else {who: row[tag] for who, row in known.items() if tag in row}
         panels.append(Panel(curves, name if named else first, choice.definition, lines))
+    if not panels:
+        read_column(gathered[0].paths[0], choices[0].columns[0])  # which says what is missing
     return panels
 
 

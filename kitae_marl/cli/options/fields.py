@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from kitae_marl.config.counts import read_count
+from kitae_marl.config.counts import LONGEST, read_count
 from kitae_marl.config.learner import Sharing
 
 __all__ = [
@@ -63,7 +63,13 @@ def _step(text: list[str]) -> int | Literal["best"] | None:
     try:
         return read_count(text[0])
     except ValueError:
-        raise ValueError(f"expected an environment step or best, got {text[0]!r}") from None
+        raise ValueError(f"expected an environment step or best, got {text[0][:99]!r}") from None
+
+
+def _keep(text: list[str]) -> int | str:
+    """Read which checkpoints stay; the config says what is wrong with it."""
+    number = text[0].isdecimal() and len(text[0]) <= LONGEST
+    return int(text[0]) if number else text[0]
 
 
 Step = Annotated[
@@ -81,7 +87,7 @@ KeepSetting = Annotated[
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="all|N|every:N",
-        instance_from_str=lambda text: int(text[0]) if text[0].isdecimal() else text[0],
+        instance_from_str=_keep,
         is_instance=lambda value: isinstance(value, int | str),
         str_from_instance=lambda value: [str(value)],
     ),

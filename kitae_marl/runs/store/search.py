@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from pathlib import Path
 from typing import Literal
 
+from kitae_marl.config.counts import read_count
 from kitae_marl.errors import NoCheckpointError
 from kitae_marl.runs.store.contents import CONFIG_FILE
 from kitae_marl.runs.store.folders import NAME, member
@@ -75,16 +75,22 @@ def split_step(run: str | Path) -> tuple[str | Path, int | Literal["best"] | Non
 
     Returns:
         The run by path or name, and the environment step, or ``"best"``, that stands behind its
-        last ``@``; None where there is none, or the whole is the path of a folder.
+        last ``@``, written as after ``--step``; None where there is none, or the whole is the path
+        of a folder.
 
     Example:
         >>> split_step("crosses@20480"), split_step("crosses@best"), split_step("crosses")
         (('crosses', 20480), ('crosses', 'best'), ('crosses', None))
     """
-    found = re.fullmatch(r"(.+)@([0-9]+|best)", str(run))
-    if found is None or os.path.isdir(run):
+    name, _, step = str(run).rpartition("@")
+    if not name or os.path.isdir(run):
         return run, None
-    return found[1], "best" if found[2] == "best" else int(found[2])
+    if step == "best":
+        return name, "best"
+    try:
+        return name, read_count(step)
+    except ValueError:  # a name with an @ in it, or a slip, of which is said what it lacks
+        return run, None
 
 
 def _what_is_there(run: str | Path, runs_dir: str | Path) -> str:
@@ -98,7 +104,14 @@ def _what_is_there(run: str | Path, runs_dir: str | Path) -> str:
                 f"`kitae-marl runs --runs-dir {folder}` shows them."
             )
     listed = ", ".join(runs_in(Path(runs_dir))) or "none"
-    return f"no run at {str(run)!r}; runs in {runs_dir}: {listed}."
+    return f"no run at {str(run)!r}; runs in {runs_dir}: {listed}.{hint_at_step(run)}"
+
+
+def hint_at_step(run: str | Path) -> str:
+    """Say what stands behind an ``@``, where a run that was not found has one."""
+    if "@" not in str(run):
+        return ""
+    return " Behind an @ stands an environment step, such as 204800 or 200k, or best."
 
 
 def runs_in(folder: Path) -> list[str]:
