@@ -28,6 +28,7 @@ SMALL = {
     "compiled_connect_four": "--env-steps 2048 --n-envs 64 --episodes 4",
     "custom_environment": "--env-steps 2048 --episodes 8",
     "custom_game": "--env-steps 8192",
+    "tournament": "--env-steps 2048 --n-envs 64 --games 4",
     "play_against_it": "--env-steps 2048 --n-envs 64 --moves 0,u,1,2,3,4,5,6,7,8",
 }
 """Options that follow those of a script's commands, and count in their place."""
