@@ -443,4 +443,6 @@ def say_result(summary: Mapping[str, Any]) -> None:
         )
     if rates := summary.get("win_rates"):
         shown = ", ".join(f"{name} {rate:.0%}" for name, rate in rates.items() if name != "mean")
-        say(f"won against the random policy, most probable actions: {shown}")
+        step = summary.get("win_rates_step", summary["env_steps"])
+        then = "" if step == summary["env_steps"] else f", at step {step}"
+        say(f"won against the random policy, most probable actions{then}: {shown}")

@@ -223,12 +223,16 @@ class AfterUpdate:
         hooks: what is called.
         logger: the run's.
         checkpointer: what saves it; None keeps nothing.
+
+    Attributes:
+        measured: environment step at which win rates were measured last; None: never.
     """
 
     def __init__(
         self, agent: Run, hooks: Hooks, logger: Logger, checkpointer: RunCheckpointer | None
     ) -> None:
         self.checkpointer = checkpointer
+        self.measured: int | None = None
         self._hooks, self._logger = hooks, logger
         self._evaluated = agent.env_steps
         best = checkpointer.best() if checkpointer is not None and hooks.evaluate else None
@@ -261,6 +265,7 @@ class AfterUpdate:
         if self._hooks.win_rates is not None and self._logger.zero_sum:
             rates = self._hooks.win_rates(agent, now, last=last)
             if rates:
+                self.measured = now
                 self._logger.add_row(now, dict(rates))
                 name = f"{WIN_RATE}mean"
                 if not self._judges:

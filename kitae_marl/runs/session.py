@@ -289,8 +289,10 @@ class Session:
         for k in range(len(self._agents)) if runs is None else runs:
             path = self._paths[k]
             summary = _summary(self._agents[k], self._loggers[k], wall, self._start)
-            keeper = self._followers[k].checkpointer
-            best = keeper and keeper.best()
+            follower = self._followers[k]
+            if follower.measured is not None:
+                summary["win_rates_step"] = follower.measured
+            best = follower.checkpointer and follower.checkpointer.best()
             summaries.append(summary if best is None else {**summary, "best": best._asdict()})
             if path is not None:
                 _write_summary(path, summaries[-1])

@@ -244,6 +244,7 @@ class TestEvaluations:
         assert metrics == ["win_rate/mean", "elo", "elo"]
         AfterUpdate(agent, hooks, logger, keeper).end(agent)  # of a run that goes on
         assert keeper.best() == Best(0, "elo", 1000.0)
+        assert follower.measured == 3 * config.n_envs
         env.close()
 
     def test_numbers_of_numpy_are_numbers(self, tmp_path):

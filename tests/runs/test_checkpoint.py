@@ -416,6 +416,14 @@ class TestWhichStay:
             keeper.write(make_state(step))
         assert keeper.steps() == kept
 
+    def test_none_of_the_multiples_is_left_out(self, tmp_path):
+        """Saves come where updates end; one of the best comes between them."""
+        keeper = RunCheckpointer(tmp_path, save_every=10, num_envs=1, keep=read_keep("every:10"))
+        keeper.save_best(4, Saved(4), "score", 1.0)
+        saved = [step for step in (4, 9, 14, 18, 23, 29, 31) if keeper.save(step, Saved(step))]
+        assert saved == [14, 23, 31]
+        assert keeper.steps() == [4, 14, 23, 31]
+
     def test_the_best_stays_until_another_is_as_good(self, tmp_path):
         keeper = RunCheckpointer(tmp_path, save_every=1, num_envs=2, keep=read_keep(1))
         with pytest.raises(NoCheckpointError, match="--eval-every"):

@@ -156,7 +156,7 @@ def _result(summary: dict[str, Any], path: Path, **more: Any) -> dict[str, Any]:
     if best := summary.get("best"):
         more["best"] = best
     if rates := summary.get("win_rates"):
-        more["win_rates"] = rates
+        more["win_rates"], more["win_rates_step"] = rates, summary.get("win_rates_step")
     return {**kept, **more, "returns": returns, "run_dir": str(path)}
 
 

@@ -92,13 +92,14 @@ class RunCheckpointer:
         self.keep = keep
         self.on_failure = on_failure
         self._failures = 0
-        self._tried_step = -1  # that of the last save, also of one that failed
+        self._tried_step = -1  # that of the last save that was due, also of one that failed
         self.manifest: dict[str, Any] = {}
 
     def save(self, step: int, agent: Any) -> bool:
         """Save the agent's run state if ``save_every`` environment steps have passed.
 
-        Where the disk refuses there is a warning, and the next try after as many steps.
+        Where the first at or after each multiple is kept, that one is saved, too. Where the disk
+        refuses there is a warning, and the next try after as many steps.
 
         Args:
             step: joint steps done, as the loops count them.
@@ -110,9 +111,12 @@ class RunCheckpointer:
         env_step = step * self.num_envs
         if self._tried_step < 0:  # those of later steps are damaged, or the run would be there
             self._tried_step = max((old for old in self.steps() if old < env_step), default=0)
-        if env_step - self._tried_step < self.save_every:
+        every = self.keep.every
+        passed = every is not None and env_step // every > self._tried_step // every
+        if env_step - self._tried_step < self.save_every and not passed:
             return False
-        return self._try_to_write(env_step, agent) is not None
+        self._tried_step = env_step
+        return self._try_to_write(agent) is not None
 
     def save_best(self, step: int, agent: Any, metric: str, value: float) -> bool:
         """Save the agent's run state if no evaluation before was better; it stays while it is best.
@@ -130,7 +134,7 @@ class RunCheckpointer:
         # One of a later step is of what the run has gone back behind.
         if best and best.env_step <= env_step and not best.is_beaten(metric, value):
             return False
-        if self._try_to_write(env_step, agent) is None:
+        if self._try_to_write(agent) is None:
             return False
         try:
             write_best(self.folder, Best(env_step, metric, value))
@@ -165,9 +169,8 @@ class RunCheckpointer:
             )
         return best.env_step
 
-    def _try_to_write(self, env_step: int, agent: Any) -> Path | None:
+    def _try_to_write(self, agent: Any) -> Path | None:
         """Save the agent's run state; where the disk refuses, warn and return None."""
-        self._tried_step = env_step
         try:
             return self.write(agent.run_state())
         except CheckpointWriteError as error:
@@ -201,7 +204,6 @@ class RunCheckpointer:
             except (OSError, ValueError, RuntimeError) as error:  # TensorStore raises all of them
                 self._remove_incomplete()
                 raise CheckpointWriteError(self._refusal(run_state, error), str(target)) from error
-        self._tried_step = step
         complete = self._by_step()
         self._remove_others(complete, step)
         return complete[step]
