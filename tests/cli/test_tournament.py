@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.contents import write_config, write_groups
 from kitae_marl.runs.store.folders import create_run
+from kitae_marl.runs.store.sets import write_set
 from kitae_marl.selfplay.opponents import Opponents
 from kitae_marl.vector.make import make_vec_env
 
@@ -85,6 +87,15 @@ def test_runs_may_sample(call):
     assert result["sample"]
     assert result["repeated"] == []
     assert "sampled as in training" in out
+
+
+def test_a_set_of_seeds_is_as_many_players(call, folder):
+    for seed in (0, 1):
+        shutil.copytree(folder / "runs" / "a", folder / "runs" / "set" / f"seed_{seed}")
+    write_set(folder / "runs" / "set", [0, 1])
+    _, result = call("set@32", "random")
+    shutil.rmtree(folder / "runs" / "set")
+    assert set(result["players"]) == {"set/seed_0@32", "set/seed_1@32", "random"}
 
 
 def test_without_a_run_the_game_is_named(call):
