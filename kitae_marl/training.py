@@ -210,19 +210,22 @@ def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
     own: dict[str, Any] = {k: v for k, v in settings.items() if k in fields}
     rest = {k: v for k, v in settings.items() if k not in fields}
     algo = own.get("algo", config.algo)
-    if algo not in DECLARED:  # of a module that is still to be imported, and then checks its own
+    if not isinstance(algo, str) or algo not in DECLARED:
+        # Of a module that is still to be imported, and then checks its own; or no name at all.
         if rest:
             own["own"] = {**(own.get("own", config.own) or {}), **rest}
         return dataclasses.replace(config, **own)
     section = DECLARED[algo].settings.SECTION
     known = {field.name for field in dataclasses.fields(DECLARED[algo].settings)}
-    for name in rest.keys() - known:
-        near = difflib.get_close_matches(name, sorted(fields | known), 1)
+    given = own.get(section)
+    named = rest.keys() | (given.keys() if isinstance(given, Mapping) else ())
+    for name in named - known:
+        near = difflib.get_close_matches(str(name), sorted(fields | known), 1)
         hint = f"did you mean {near[0]}?" if near else "help(kitae_marl.Config) lists them."
         raise ConfigError(
             f"{name}: expected a setting of the run or of {algo}, got none; {hint}", name
         )
-    base, given = getattr(config, section), own.get(section)
+    base = getattr(config, section)
     if isinstance(given, Mapping):
         rest = {**given, **rest}
     elif given is not None:

@@ -67,6 +67,14 @@ def test_what_cannot_be_is_said_before_anything_is_made(trained, tmp_path):
         train(GAME, trained.run_dir)
     with pytest.raises(ConfigError, match=r"learning_rat: .* did you mean learning_rate"):
         train(GAME, tmp_path / "x", learning_rat=1.0)
+    with pytest.raises(ConfigError, match=r"gama: .* did you mean gamma"):
+        train(GAME, tmp_path / "x", ppo={"gama": 1.0})
+    with pytest.raises(ConfigError, match=r"algo: expected one of"):
+        train(GAME, tmp_path / "x", algo=["ippo"])
+    with pytest.raises(ValueError, match=r"evaluate_every as .* got 1\.5"):
+        train(GAME, tmp_path / "x", evaluate_every=1.5)
+    with pytest.raises(TypeError, match=r"expected a kitae_marl\.Config, got dict"):
+        Agent.load(trained.run_dir, config=cast(Any, {}))
     with pytest.raises(ConfigError, match=r"ppo\.gamma"):
         train(GAME, tmp_path / "x", gamma=2.0)
     with pytest.raises(ConfigError, match="trains on"):

@@ -60,6 +60,8 @@ class Evaluation:
     marks: dict[str, np.ndarray] | None = None
 
     def __repr__(self) -> str:
+        if not self.returns or not self.n_episodes:
+            return "Evaluation(0 episodes)"
         values = {tag: float(np.mean(of_episode)) for tag, of_episode in self.values().items()}
         told = ", ".join(f"{tag} {value:.2f}" for tag, value in values.items())
         return f"Evaluation({self.n_episodes} episodes; mean returns: {told})"

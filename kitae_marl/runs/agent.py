@@ -60,12 +60,7 @@ class Agent:
     """
 
     def __init__(self, env: AgentSpaces, config: Config | None = None) -> None:
-        config = Config() if config is None else config
-        if not isinstance(config, Config):
-            raise TypeError(
-                f"expected a kitae_marl.Config, got {type(config).__name__}; settings of an "
-                "algorithm go into its fields, such as Config(ppo=PPOConfig(...))."
-            )
+        config = Config() if config is None else _checked(config)
         config = dataclasses.replace(config)  # checked anew: its algorithm may be registered by now
         groups = learning_groups(env, config)
         self._setup(list(env.possible_agents), groups, config)
@@ -488,7 +483,18 @@ class Agent:
             raise ValueError(f"expected one step, got step={step!r} and {run}@{named}.")
         step = named if step is None else step
         path = find_run(run)
+        config = contents.read_config(path) if config is None else _checked(config)
         agent = cls.__new__(cls)
-        agent._setup(*contents.read_groups(path), config or contents.read_config(path))
+        agent._setup(*contents.read_groups(path), config)
         agent.load_checkpoint(path, step)
         return agent
+
+
+def _checked(config: Any) -> Config:
+    """Return a config; raise a TypeError for anything else."""
+    if isinstance(config, Config):
+        return config
+    raise TypeError(
+        f"expected a kitae_marl.Config, got {type(config).__name__}; settings of an algorithm go "
+        "into its fields, such as Config(ppo=PPOConfig(...))."
+    )

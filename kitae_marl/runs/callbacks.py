@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kitae_marl.config.counts import whole
 from kitae_marl.errors import OWN_CODE, ConfigError, UnknownEnvironmentError
 from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.returns import RETURN, WIN_RATE, adds_up_to_zero
@@ -122,7 +123,7 @@ def make_hooks(
         return Hooks(tuple(callbacks))
     if not callable(evaluate):
         raise TypeError(f"expected evaluate as a function of the agent, got {evaluate!r}.")
-    every = evaluate_every
+    every = whole(evaluate_every)
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ValueError(
             f"expected evaluate_every as environment steps between two evaluations, an integer of "

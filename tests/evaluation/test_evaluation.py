@@ -592,3 +592,5 @@ def test_an_evaluation_shows_its_means():
     shown = repr(Evaluation(returns, np.array([3, 4]), {"g": ("a", "b")}))
     told = "a 1.50, b 0.50, mean 1.00, team 2.00"
     assert shown == f"Evaluation(2 episodes; mean returns: {told})"
+    for nothing in ({}, {"a": np.zeros(0)}):
+        assert repr(Evaluation(nothing, np.zeros(0), {})) == "Evaluation(0 episodes)"

@@ -326,6 +326,22 @@ class TestDamage:
         keeper.write(make_state(24))
         assert same(keeper.restore(make_state(0)), make_state(24))
 
+    @pytest.mark.parametrize("kind", ["file", "link"])
+    def test_what_stands_in_the_place_of_a_checkpoint_gives_way(self, copy, kind):
+        if kind == "file":
+            (copy / "step_24").write_text("no checkpoint")
+        else:
+            (copy / "step_24").symlink_to(copy / "nowhere")
+        keeper = checkpoints(copy)
+        keeper.write(make_state(24))
+        assert same(keeper.restore(make_state(0)), make_state(24))
+
+    @pytest.mark.parametrize("step", ["newest", True, 1.5, [], b"best", float("nan")])
+    def test_what_is_no_step_is_named(self, copy, step):
+        with pytest.raises(ValueError, match="expected an environment step or 'best', got"):
+            checkpoints(copy).restore(make_state(0), step)
+        assert checkpoints(copy).step_of(np.int64(16)) == checkpoints(copy).step_of(16.0) == 16
+
     def test_empty_or_half_written_newest_ones_are_passed_over_with_a_word(self, copy, pair):
         (copy / "step_24").mkdir()
         shutil.copytree(pair / "step_16" / "state", copy / "step_32" / "state")
@@ -449,7 +465,11 @@ class TestWhichStay:
         assert keeper.save_best(2, Saved(2), "score", 0.5)
         assert keeper.best() == Best(2, "score", 0.5)
 
-    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"env_step": 1, "metric": 2, "value": 3}'])
+    HUGE = f'{{"env_step": 1, "metric": "score", "value": {10**400}}}'
+
+    @pytest.mark.parametrize(
+        "text", ["", "[]", "{}", '{"env_step": 1, "metric": 2, "value": 3}', HUGE]
+    )
     def test_a_damaged_note_of_the_best_is_none(self, tmp_path, text):
         keeper = write(tmp_path, 1)
         (tmp_path / "best.json").write_text(text)

@@ -49,7 +49,11 @@ def read_best(folder: Path) -> Best | None:
     step, metric, value = data.get("env_step"), data.get("metric"), data.get("value")
     if type(step) is not int or not isinstance(metric, str) or not isinstance(value, int | float):
         return None
-    return Best(step, metric, float(value)) if math.isfinite(value) else None
+    try:
+        value = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return Best(step, metric, value) if math.isfinite(value) else None
 
 
 def write_best(folder: Path, best: Best) -> None:

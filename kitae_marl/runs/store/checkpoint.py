@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from kitae_marl.config.counts import NEWEST, Kept
+from kitae_marl.config.counts import NEWEST, Kept, whole
 from kitae_marl.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -154,10 +154,11 @@ class RunCheckpointer:
 
         Raises:
             NoCheckpointError: for ``best`` where no evaluation during training has named one.
-            ValueError: for another text.
+            ValueError: for anything else.
         """
-        if not isinstance(step, str):
-            return step
+        step = whole(step)
+        if isinstance(step, int | np.integer) and not isinstance(step, bool):
+            return int(step)
         if step != BEST:
             raise ValueError(f"expected an environment step or {BEST!r}, got {step!r}.")
         best = self.best()
@@ -232,7 +233,9 @@ class RunCheckpointer:
             manifest=ocp.args.JsonSave(manifest),
             **{name: ocp.args.StandardSave(part) for name, part in parts.items()},
         )
-        if target.exists():
+        if target.is_symlink() or target.is_file():  # no checkpoint, and in the way of one
+            target.unlink()
+        elif target.exists():
             shutil.rmtree(target)
         with _quiet(), _checkpointer() as checkpointer:
             checkpointer.save(target, args=arguments)

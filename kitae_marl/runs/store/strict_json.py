@@ -37,5 +37,7 @@ def read_json(path: Path) -> Any:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: expected at most {MAX_CONFIG_BYTES} bytes, got more.")
         return json.loads(path.read_text(encoding="utf-8"))
+    except ConfigError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: expected a file in JSON: {error}") from None
