@@ -193,8 +193,9 @@ class HumanGame:
         """Return the actions that may be taken in a position; all where a mask forbids each."""
         space: Any = self._env.action_space(position.agent)
         first, n = self._first[position.agent], int(space.n)
-        free = position.mask is None or not np.any(position.mask)
-        mask = np.ones(n, bool) if free else position.mask
+        mask = position.mask
+        if mask is None or not np.any(mask):
+            mask = np.ones(n, bool)
         return [first + int(i) for i in np.flatnonzero(mask)]
 
     def thoughts(self, position: Position) -> Thoughts | None:
