@@ -408,9 +408,11 @@ def opponents_of(config: Config, paths: Sequence[Path | None], task: Task) -> Op
     copies: dict[str, SeatCopy | None] = {}
     for path in reversed(paths if task.resume else []):
         if path is not None and contents.is_run(path):
-            own = contents.read_config(path).seats.items() & config.seats.items()
-            found = seat_copies(path, dict(own))
-            copies |= {p: copy for p, copy in found.items() if copy or p not in copies}
+            own, seats = contents.read_config(path).seats.values(), config.seats
+            for pattern, copy in seat_copies(path, seats).items():
+                # Of a run of its own that it keeps no copy of, it was begun by an earlier version.
+                if copy or (seats[pattern] in own and pattern not in copies):
+                    copies[pattern] = copy
     trust = truster(task.allow_import)
     return Opponents(config.seats, task.runs_dir, copies=copies, trust=trust)
 

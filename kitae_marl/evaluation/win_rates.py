@@ -26,6 +26,8 @@ SHARE = 0.05
 """Share of the time since training began that measurements may take."""
 FIRST = 0.5
 """Seconds that the first measurement is expected to take."""
+SHORT = 10.0
+"""Seconds that the measurement at the end of a run may take, whatever share of its time that is."""
 PARTS = 20
 """Measurements of one run, at most, and one more at its end."""
 
@@ -58,7 +60,8 @@ class WinRates:
         before = self._measured.get(seed, 0)
         allowed = SHARE * (time.monotonic() - self._began)
         due = env_step - before >= total / PARTS or (last and env_step > before)
-        if not due or self._spent + self._expected > allowed:
+        affordable = self._spent + self._expected <= allowed
+        if not due or not (affordable or (last and before and self._expected <= SHORT)):
             return {}
         self._measured[seed] = env_step
         started = time.monotonic()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import gymnasium as gym
+import jax
 import numpy as np
 
 from kitae_marl.data.stacking import map_leaves, mask_in, without_mask
@@ -46,7 +47,13 @@ class Thoughts(NamedTuple):
 
 
 class SeatPlayer(Protocol):
-    """Who plays the seats that no person has."""
+    """Who plays the seats that no person has.
+
+    Attributes:
+        remembers: whether what it thinks depends on what it saw before.
+    """
+
+    remembers: bool
 
     def actions(
         self, seen: tuple[Any, dict[str, Any]], positions: list[Position]
@@ -81,6 +88,8 @@ class TrainedSeat:
         write_arrays(agent, file)
         file.seek(0)
         self._policy, self._sample = ExportedPolicy(file), sample
+        memory = agent.algorithm.carry(agent.groups, agent.config)(1)
+        self.remembers = bool(jax.tree.leaves(memory))
         self._chance = np.random.default_rng(seed)
 
     def actions(
@@ -116,7 +125,7 @@ class PolicySeat:
     """
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        self._policy, self.remembers = policy, True
 
     def actions(
         self, seen: tuple[Any, dict[str, Any]], positions: list[Position]
@@ -199,9 +208,13 @@ class HumanGame:
         return [first + int(i) for i in np.flatnonzero(mask)]
 
     def thoughts(self, position: Position) -> Thoughts | None:
-        """Return what the agents that play think of a position; None where they do not say."""
+        """Return what the agents that play think of a position; None where they do not say.
+
+        Of a person's position those say nothing who would have to remember the ones before.
+        """
         own = self._seats.get(position.agent)
-        seats = [own] if own else {id(player): player for player in self._seats.values()}.values()
+        others = {id(player): player for player in self._seats.values() if not player.remembers}
+        seats = [own] if own else others.values()
         return next((found for player in seats if (found := player.thoughts(position))), None)
 
     def play(self, moves: Mapping[str, int]) -> dict[str, int]:

@@ -12,6 +12,7 @@ import pytest
 from kitae_marl.cli.main import main
 from kitae_marl.config.run import Config
 from kitae_marl.runs.store import sets
+from kitae_marl.runs.store.contents import read_summary
 from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import list_runs
 
@@ -177,3 +178,15 @@ def test_the_table(tmp_path, capsys):
     ]
     main(["runs", "--runs-dir", str(tmp_path / "none")])
     assert "no runs in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"best": {"metric": "x"}}, {"best": 3}, {"win_rates": []}, {"win_rates": {"a": None}},
+     {"compile_s": "1"}, {"win_rates_step": None}],
+)  # fmt: skip
+def test_a_summary_with_a_part_of_another_kind_is_none(tmp_path, part):
+    assert read_summary(make_run(tmp_path / "a", **part)) == {}
+    best = {"metric": "win_rate/mean", "value": 0.5, "env_step": 64}
+    whole = {"best": best, "win_rates": {"a": 0.5}, "compile_s": 1.5}
+    assert read_summary(make_run(tmp_path / "b", **whole))["best"] == best

@@ -119,8 +119,8 @@ def test_thoughts_are_those_of_the_policy_that_plays(runs, run):
     while not game.over:
         (position,) = game.positions()
         if position.agent == "player_2":
-            thoughts = game.thoughts(position)  # a hint: the agent knows this seat, too
-            assert thoughts is not None
+            hint = game.thoughts(position)  # the agent knows this seat, too
+            assert (hint is None) == (run == "memory")  # but has not watched it
             game.play({"player_2": game.allowed(position)[0]})
             game.take_back()
             game.play({"player_2": game.allowed(position)[-1]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,8 +15,11 @@ import pytest
 from kitae_marl.cli.main import main
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
+from kitae_marl.runs.store.contents import read_config
 from kitae_marl.runs.store.seats import read_copies, state_digest
 from kitae_marl.selfplay.opponents import Opponents
+from kitae_marl.training import Task, opponents_of
+from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 TICTACTOE = "classic/tictactoe-v3"
@@ -134,6 +138,18 @@ def test_a_seat_may_name_a_checkpoint(folder, capsys):
     assert earlier["against"] == "both@64"
     main(["train", TICTACTOE, "--run", "tuned", "--init", "both@64", *SMALL, "--env-steps", "32"])
     assert json.loads((folder / "tuned" / "init.json").read_text())["env_step"] == 64
+
+
+def test_a_copy_is_met_again_under_whatever_pattern(folder):
+    """What a text meant at first it means to the end of the run; RUN@STEP names another."""
+    let_both_go_on()
+    before = read_copies(folder / "one")["frozen:both"].sha256
+    task = Task(runs_dir=folder, resume=True)
+    config = dataclasses.replace(read_config(folder / "one"), seats={"player_[1]": "frozen:both"})
+    opponents = opponents_of(config, [folder / "one"], task)
+    assert opponents is not None
+    opponents.seat(CompiledVecParallelEnv(TICTACTOE, 1)).close()
+    assert state_digest(opponents.loaded["frozen:both"].run_state()) == before
 
 
 @pytest.mark.parametrize("seat", ["both@65", "both@", "bo@th"])

@@ -140,6 +140,8 @@ def groups_from_json(data: Any) -> tuple[list[str], tuple[GroupSpec, ...]]:
     return possible_agents, groups
 
 
+SOMETIMES = ("compile_s", "win_rates_step")
+"""Numbers of a summary that older runs, or games without sides, have not."""
 COUNTS = ("env_steps", "agent_steps", "wall_s", "env_steps_per_s", "agent_steps_per_s")
 """The numbers of a summary."""
 
@@ -153,7 +155,14 @@ def read_summary(path: Path) -> dict[str, Any]:
     if not isinstance(summary, dict) or not isinstance(summary.get("returns"), dict):
         return {}
     numbers = [summary.get(name) for name in COUNTS] + list(summary["returns"].values())
+    numbers += [summary[name] for name in SOMETIMES if name in summary]
+    none = {"metric": "", "value": 0.0, "env_step": 0}
+    rates, best = summary.get("win_rates", {}), summary.get("best", none)
+    if not isinstance(rates, dict) or not isinstance(best, dict) or best.keys() != none.keys():
+        return {}
+    numbers += [*rates.values(), best["value"], best["env_step"]]
     sound = all(type(number) in (int, float) for number in numbers)
+    sound = sound and isinstance(best["metric"], str)
     return summary if sound and type(summary.get("complete")) is bool else {}
 
 
