@@ -291,6 +291,15 @@ def test_dicts_with_and_without_masks_are_played(space, value, allowed):
     env.close()
 
 
+def test_scripted_players_sit_too(capsys):
+    _, result = told(capsys, "play", TICTACTOE, "bot:one_ply", "--moves", "0,1,q")
+    threat = [next(iter(taken.values())) for taken in result["moves"]]
+    assert threat[3] == 2 or threat[1] == 2  # it blocks the first row
+    with pytest.raises(SystemExit):
+        main(["play", TICTACTOE, "bot:deep", "--moves", "0"])
+    assert "there are bot:first" in capsys.readouterr().err
+
+
 BAD = [
     (["play", TICTACTOE, "nobody"], "no run at 'nobody'"),
     (["play", FOUR, "both"], "expected a run of classic/connect_four-v3, got both"),

@@ -65,7 +65,7 @@ def play(options: Play) -> dict[str, Any]:
 def _setup(options: Play) -> GameSetup:
     """Return the game, as the run was trained in it where there is a run."""
     env_id = parse_id(options.id).text  # by which it is drawn
-    if options.opponent == "random":
+    if not _is_run(options):
         return GameSetup(env_id, options.env_kwargs, {}, None, {}, ())
     run, _ = split_step(options.opponent)
     config: Config = read_config(find_run(run, options.runs_dir))
@@ -80,11 +80,18 @@ def _setup(options: Play) -> GameSetup:
     return GameSetup(env_id, kwargs, {}, config.max_episode_steps, {}, config.wrap)
 
 
+def _is_run(options: Play) -> bool:
+    """Whether the opponent is a run: neither random nor a scripted player."""
+    from kitae_marl.players.scripted.bots import BOT
+
+    return options.opponent != "random" and not options.opponent.startswith(BOT)
+
+
 def _agent(options: Play) -> Agent | None:
     """Load the run that plays, if it is one."""
     from kitae_marl.runs.agent import Agent
 
-    if options.opponent == "random":
+    if not _is_run(options):
         return None
     run, step = split_step(options.opponent)
     path = find_run(run, options.runs_dir)
@@ -110,11 +117,16 @@ def _player(
     """Return who plays the other seats."""
     from kitae_marl.data.groups import require_spaces
     from kitae_marl.players.policies import random_policy
+    from kitae_marl.players.scripted.bots import bot_named
     from kitae_marl.selfplay.human import PolicySeat, TrainedSeat
     from kitae_marl.selfplay.seats import only, policy_for
 
-    if agent is None:
+    if agent is None and options.opponent == "random":
         return PolicySeat(random_policy(env, options.seed))
+    if agent is None:
+        env_id = parse_id(options.id).text
+        bot = bot_named(options.opponent, env_id, options.env_kwargs)
+        return PolicySeat(bot.make(env, options.seed))
     missing = [name for name in seats if name not in agent.possible_agents]
     if missing:
         raise ConfigError(

@@ -15,7 +15,8 @@ class Play:
     id: Positional[GameId]
     """Id of a game whose actions are numbers, such as classic/connect_four-v3."""
     opponent: Positional[str] = "random"
-    """Who plays the other seats: a run by path or name, ``RUN@STEP``, or ``random``."""
+    """Who plays the other seats: a run by path or name, ``RUN@STEP``, ``random``, or a
+    scripted player, ``bot:NAME``."""
     seat: tuple[str, ...] = ()
     """Agents that you play, such as player_1; the first of the game if not given. With all of them
     named people play each other."""
