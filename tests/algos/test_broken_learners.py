@@ -16,7 +16,7 @@ from kitae_marl.algos import ALGORITHMS
 from kitae_marl.errors import EnvError
 from kitae_marl.types import Experience
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 QUICK = ("done_for_terminated", "movers_sign_flipped")
 
 
@@ -88,6 +88,7 @@ def filled(kind: str, rewards: bool) -> Any:
     return change
 
 
+@pytest.mark.usefixtures("usual_fusions")
 @pytest.mark.parametrize(
     ("name", "algo", "settings"),
     [

@@ -9,7 +9,7 @@ import pytest
 from probe_checks import GRU, faults, make_agent, teach
 from probe_games import BROKEN, CENTRAL_PROBES, MEMORY_PROBES, PROBES, Probe
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 ALL = {**PROBES, **MEMORY_PROBES, **CENTRAL_PROBES}
 MEMORIES: dict[str, dict[str, Any]] = {"feed-forward": {}, "gru": GRU}
 SHARING = {"shared": True, "independent": False}

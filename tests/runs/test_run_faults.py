@@ -663,6 +663,7 @@ class TestNobodyReads:
     ):
         said: list[str] = []
         agent = Agent(make_env(), CONFIG)
+        contents.write_config(tmp_path, CONFIG)
 
         def learn(self: session.Session) -> None:
             agent.learned(agent.state, steps * LENGTH, ())

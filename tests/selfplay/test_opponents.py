@@ -21,7 +21,7 @@ from kitae_marl.selfplay.opponents import Opponents
 from kitae_marl.training import Task, opponents_of
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 TICTACTOE = "classic/tictactoe-v3"
 SMALL = ["--n-envs", "4", "--ppo.n-steps", "8", "--ppo.hidden-sizes", "8", "--json"]
 SMALL += ["--ppo.n-minibatches", "2", "--ppo.n-epochs", "1"]
