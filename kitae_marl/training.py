@@ -410,7 +410,7 @@ def opponents_of(config: Config, paths: Sequence[Path | None], task: Task) -> Op
         if path is not None and contents.is_run(path):
             own, seats = contents.read_config(path).seats.values(), config.seats
             for pattern, copy in seat_copies(path, seats).items():
-                # Of a run of its own that it keeps no copy of, it was begun by an earlier version.
+                # Runs of earlier versions keep no copies: their opponents play as they are now.
                 if copy or (seats[pattern] in own and pattern not in copies):
                     copies[pattern] = copy
     trust = truster(task.allow_import)

@@ -133,11 +133,6 @@ def _parse_one(options: type, name: str, args: list[str], default: Any = None) -
     return parsed
 
 
-def _is_given(args: list[str], option: str) -> bool:
-    """Whether an option stands among arguments."""
-    return any(arg == option or arg.startswith(f"{option}=") for arg in args)
-
-
 def _value_of(args: list[str], option: str) -> str | None:
     """Return what an option is given, if it stands among arguments; its last value counts."""
     found = None
@@ -217,7 +212,7 @@ def _require_asked(stored: Config, args: list[str], allow_import: bool) -> None:
     named = [*stored.modules, *(str(value) for value in own.values())]
     code = {
         "env_id": [stored.env_id] if imports_code(stored.env_id) else [],
-        "wrap": [] if _is_given(args, "--wrap") else imports_wrappers(stored.wrap),
+        "wrap": imports_wrappers(stored.wrap if _value_of(args, "--wrap") is None else ()),
         "algo": [text for text in named if ":" in text],
     }
     require_allowed({key: unasked(texts) for key, texts in code.items()}, allow_import)

@@ -244,26 +244,27 @@ def plot_tournament(out: Path, result: Mapping[str, Any]) -> None:
         ValueError, ImportError: as ``check_out``.
     """
     check_out(out)
-    rows, payoff = result["players"], result["payoff"]
-    places = [payoff["players"].index(name) for name in rows]
-    scores = np.array(payoff["score"], float)[np.ix_(places, places)]
-    size = 1.5 + 0.45 * len(rows)
-    figure = _new_figure(6 + size, 1.2 + size)
-    left, right = figure.subplots(1, 2, width_ratios=[5, size], sharey=True)
-    _draw_ratings(left, list(rows.values()))
-    left.set_xlabel(f"rating; {result['anchor'] or 'the mean of all'} is 0; 95 % intervals")
-    image = right.imshow(scores, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
-    for (i, j), score in np.ndenumerate(scores):
-        if not np.isnan(score):
-            dark = abs(score - 0.5) > 0.35
-            color = "white" if dark else "black"
-            right.text(j, i, f"{score:.2f}", ha="center", va="center", color=color, fontsize=8)
-    right.set_xticks(range(len(rows)), list(rows), rotation=45, ha="right")
-    right.set_xlabel("mean score of the row against the column")
-    left.set_yticks(range(len(rows)), list(rows))
-    figure.colorbar(image, ax=right)
-    figure.suptitle(result["env_id"])
-    _save(figure, out)
+    with _texts_as_they_are():
+        rows, payoff = result["players"], result["payoff"]
+        places = [payoff["players"].index(name) for name in rows]
+        scores = np.array(payoff["score"], float)[np.ix_(places, places)]
+        size = 1.5 + 0.45 * len(rows)
+        figure = _new_figure(6 + size, 1.2 + size)
+        left, right = figure.subplots(1, 2, width_ratios=[5, size], sharey=True)
+        _draw_ratings(left, list(rows.values()))
+        left.set_xlabel(f"rating; {result['anchor'] or 'the mean of all'} is 0; 95 % intervals")
+        image = right.imshow(scores, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
+        for (i, j), score in np.ndenumerate(scores):
+            if not np.isnan(score):
+                dark = abs(score - 0.5) > 0.35
+                color = "white" if dark else "black"
+                right.text(j, i, f"{score:.2f}", ha="center", va="center", color=color, fontsize=8)
+        right.set_xticks(range(len(rows)), list(rows), rotation=45, ha="right")
+        right.set_xlabel("mean score of the row against the column")
+        left.set_yticks(range(len(rows)), list(rows))
+        figure.colorbar(image, ax=right)
+        figure.suptitle(result["env_id"])
+        _save(figure, out)
 
 
 def _draw_ratings(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:

@@ -27,6 +27,7 @@ from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer, RunState
 from kitae_marl.runs.store.search import find_run, split_step
 from kitae_marl.runs.store.seats import state_digest
+from kitae_marl.runs.terminal import counted
 from kitae_marl.types import AgentPyTree, AgentSpaces, AlgoType, Buffer, GroupSpec, TrainState
 
 
@@ -91,9 +92,8 @@ class Agent:
         self._state: Any = None
 
     def __repr__(self) -> str:
-        names, n = len(self.possible_agents), len(self.groups)
-        whom = f"{names} agent{'s' * (names != 1)} in {n} group{'s' * (n != 1)}"
-        config = self.config
+        groups, config = counted(len(self.groups), "group"), self.config
+        whom = f"{counted(len(self.possible_agents), 'agent')} in {groups}"
         return f"Agent({config.env_id}, {config.algo}, {whom}, {self.env_steps} env steps)"
 
     def begin_to_draw(self) -> None:

@@ -267,8 +267,7 @@ class Session:
 
     def _logger(self, agent: Run, path: Path | None, show: bool) -> Logger:
         """Make the logger of a run."""
-        # The folder's config says where the games run, too.
-        config = agent.config if path is None else contents.read_config(path)
+        config = _with_place(agent.config, self._env)
         return Logger(
             path,
             total_steps=config.n_joint_steps * config.n_envs,
@@ -363,15 +362,19 @@ def _describe(agent: Run, path: Path, env: Any) -> None:
 
     The summary of an earlier end goes: from here on it may be untrue.
     """
-    compiled = env.game is not None
-    config = dataclasses.replace(
-        agent.config,
-        backend="compiled" if compiled else "python",
-        n_workers=None if compiled else agent.config.n_workers,
-    )
     (path / "summary.json").unlink(missing_ok=True)
     contents.write_groups(path, agent.possible_agents, agent.groups)
-    contents.write_config(path, config)
+    contents.write_config(path, _with_place(agent.config, env))
+
+
+def _with_place(config: Config, env: Any) -> Config:
+    """Return a config that says where the games run."""
+    compiled = env.game is not None
+    return dataclasses.replace(
+        config,
+        backend="compiled" if compiled else "python",
+        n_workers=None if compiled else config.n_workers,
+    )
 
 
 @contextmanager

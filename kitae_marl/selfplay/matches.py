@@ -18,7 +18,7 @@ from kitae_marl.evaluation.playing import evaluate, sides_of
 from kitae_marl.evaluation.results import Evaluation
 from kitae_marl.players.policies import seated
 from kitae_marl.selfplay.ratings import PlayedGame
-from kitae_marl.selfplay.seat_takers import GameOnTable, SeatTaker, SomePlayer, seat_taker
+from kitae_marl.selfplay.seat_takers import NamedGame, SeatTaker, SomePlayer, seat_taker
 from kitae_marl.vector.make import make_vec_env
 from kitae_marl.vector.protocol import VecParallelEnv
 
@@ -108,18 +108,18 @@ def play_match(
     """
     names = [player if isinstance(player, str) else name for player, name in ((a, "a"), (b, "b"))]
     with_names = list(zip(names, (a, b), strict=True))
-    table = Table(game, n_games, seed, sample, n_workers, runs_dir, env_kwargs)
+    arena = Arena(game, n_games, seed, sample, n_workers, runs_dir, env_kwargs)
     try:
-        return table.play(*(table.seat_taker(name, player) for name, player in with_names))
+        return arena.play(*(arena.seat_taker(name, player) for name, player in with_names))
     finally:
-        table.close()
+        arena.close()
 
 
-class Table:
+class Arena:
     """Where matches are played: one vector of games, and how to play them.
 
     Args:
-        game: as for ``play_match``, as all others.
+        game: as for ``play_match``, as all others; or a vector of which is said what it is.
 
     Raises:
         ValueError: if the game has no two sides.
@@ -127,7 +127,7 @@ class Table:
 
     def __init__(
         self,
-        game: str | VecParallelEnv,
+        game: str | VecParallelEnv | NamedGame,
         n_games: int,
         seed: int,
         sample: bool,
@@ -138,13 +138,14 @@ class Table:
         if not isinstance(n_games, int) or n_games < 1:
             raise ValueError(f"games: expected a whole number, at least 1, got {n_games!r}.")
         self._n_games, self._sample, self._runs_dir = n_games, sample, runs_dir
-        self._id, self._kwargs = game if isinstance(game, str) else None, env_kwargs
         self._seeds = np.random.SeedSequence(seed)
+        self._owns = isinstance(game, str)
         if isinstance(game, str):
             n_envs = min(N_ENVS, (n_games + 1) // 2)
-            self._env = make_vec_env(game, n_envs, n_workers=n_workers, **env_kwargs)
-        else:
-            self._env = game
+            env = make_vec_env(game, n_envs, n_workers=n_workers, **env_kwargs)
+            game = NamedGame(env, game, env_kwargs)
+        self._game = game if isinstance(game, NamedGame) else NamedGame(game, None, {})
+        self._env, self._id = self._game.env, self._game.env_id
         try:
             self._sides = self._two_sides()
         except ValueError:
@@ -153,7 +154,7 @@ class Table:
 
     def close(self) -> None:
         """Close the games, if they were made here."""
-        if self._id is not None:
+        if self._owns:
             self._env.close()
 
     def _two_sides(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -170,8 +171,8 @@ class Table:
 
     def seat_taker(self, name: str, player: SomePlayer) -> SeatTaker:
         """Return a player who can take either seat, made sure to know both."""
-        game = GameOnTable(self._env, self._id, self._kwargs)
-        return seat_taker(name, player, game, sample=self._sample, runs_dir=self._runs_dir)
+        how = {"sample": self._sample, "runs_dir": self._runs_dir}
+        return seat_taker(name, player, self._game, **how)
 
     def play(self, a: SeatTaker, b: SeatTaker) -> Match:
         """Play one match."""

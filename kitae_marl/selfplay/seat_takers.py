@@ -23,7 +23,7 @@ SomePlayer = str | Path | Agent | Player | Frozen | Policy
 ``frozen(...)``, or a function ``(observations, infos) -> actions``."""
 
 
-class GameOnTable(NamedTuple):
+class NamedGame(NamedTuple):
     """A game that is to be played.
 
     Attributes:
@@ -50,7 +50,7 @@ class SeatTaker(NamedTuple):
 
 
 def seat_taker(
-    name: str, player: SomePlayer, game: GameOnTable, *, sample: bool, runs_dir: str | Path
+    name: str, player: SomePlayer, game: NamedGame, *, sample: bool, runs_dir: str | Path
 ) -> SeatTaker:
     """Return a player who can take either seat of a game.
 

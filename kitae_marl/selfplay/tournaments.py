@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kitae_marl.errors import ConfigError
-from kitae_marl.selfplay.matches import COMPARED, Compared, Match, Table
+from kitae_marl.selfplay.matches import COMPARED, Arena, Compared, Match
 from kitae_marl.selfplay.ratings import ANCHOR, Payoff, Ratings, payoff, ratings
-from kitae_marl.selfplay.seat_takers import SomePlayer
+from kitae_marl.selfplay.seat_takers import NamedGame, SomePlayer
 from kitae_marl.vector.protocol import VecParallelEnv
 
 
@@ -46,7 +46,7 @@ class Tournament(NamedTuple):
 
 def tournament(
     players: Sequence[SomePlayer] | Mapping[str, SomePlayer],
-    game: str | VecParallelEnv,
+    game: str | VecParallelEnv | NamedGame,
     games: int = 400,
     *,
     seed: int = 0,
@@ -61,8 +61,8 @@ def tournament(
 
     Args:
         players: as for :func:`play_match`; by name where they are no texts. Two or more.
-        game: as for ``play_match``, as ``seed``, ``sample``, ``n_workers``, ``runs_dir`` and
-            ``env_kwargs``.
+        game: as for ``play_match``, or a vector with its id, for bots; likewise ``seed``,
+            ``sample``, ``n_workers``, ``runs_dir`` and ``env_kwargs``.
         games: games of each pair, half of them from each seat; at least 2.
         anchor: who is rated 0, as for :func:`ratings`.
         report: called with each match when it has been played.
@@ -82,15 +82,15 @@ def tournament(
         raise ValueError(f"games: expected a whole number, at least 2, got {games!r}.")
     if anchor not in (None, ANCHOR, *named):
         raise ValueError(f"anchor: expected one of {list(named)} or None, got {anchor!r}.")
-    table = Table(game, games, seed, sample, n_workers, runs_dir, env_kwargs)
+    arena = Arena(game, games, seed, sample, n_workers, runs_dir, env_kwargs)
     matches: list[Match] = []
     try:
-        takers = [table.seat_taker(name, player) for name, player in named.items()]
+        takers = [arena.seat_taker(name, player) for name, player in named.items()]
         for pair in combinations(takers, 2):
-            matches.append(table.play(*pair))
+            matches.append(arena.play(*pair))
             report(matches[-1])
     finally:
-        table.close()
+        arena.close()
     counted = [played for match in matches for played in match.independent()]
     compared: Compared = "wins" if all(m.compared == "wins" for m in matches) else "returns"
     return Tournament(matches, ratings(counted, anchor=anchor), payoff(counted), compared)

@@ -41,7 +41,7 @@ MOST_SHOWN = 80
 
 
 def play(options: Play) -> dict[str, Any]:
-    """Play one game against a run or the random policy."""
+    """Play one game against a run, a scripted player or the random policy."""
     from kitae_marl.selfplay.boards import drawing_of
     from kitae_marl.selfplay.human import HumanGame
 
@@ -116,17 +116,14 @@ def _player(
 ) -> SeatPlayer:
     """Return who plays the other seats."""
     from kitae_marl.data.groups import require_spaces
-    from kitae_marl.players.policies import random_policy
-    from kitae_marl.players.scripted.bots import bot_named
     from kitae_marl.selfplay.human import PolicySeat, TrainedSeat
+    from kitae_marl.selfplay.seat_takers import NamedGame, seat_taker
     from kitae_marl.selfplay.seats import only, policy_for
 
-    if agent is None and options.opponent == "random":
-        return PolicySeat(random_policy(env, options.seed))
     if agent is None:
-        env_id = parse_id(options.id).text
-        bot = bot_named(options.opponent, env_id, options.env_kwargs)
-        return PolicySeat(bot.make(env, options.seed))
+        name, game = options.opponent, NamedGame(env, parse_id(options.id).text, options.env_kwargs)
+        taker = seat_taker(name, name, game, sample=options.sample, runs_dir=options.runs_dir)
+        return PolicySeat(taker.policy(seats, options.seed))
     missing = [name for name in seats if name not in agent.possible_agents]
     if missing:
         raise ConfigError(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from kitae_marl.selfplay.matches import Match
     from kitae_marl.selfplay.seat_takers import SomePlayer
     from kitae_marl.selfplay.tournaments import Tournament as Result
-    from kitae_marl.vector.protocol import VecParallelEnv
 
 
 class _Run(NamedTuple):
@@ -37,6 +36,7 @@ class _Run(NamedTuple):
 def tournament(options: Tournament) -> dict[str, Any]:
     """Let all players meet all others."""
     from kitae_marl.selfplay.matches import COMPARED, N_ENVS
+    from kitae_marl.selfplay.seat_takers import NamedGame
     from kitae_marl.selfplay.tournaments import tournament as play
 
     players = _players(options)
@@ -51,7 +51,7 @@ def tournament(options: Tournament) -> dict[str, Any]:
         allow_import=options.allow_import,
     )
     try:
-        loaded = {name: _loaded(one, game, env, options) for name, one in players.items()}
+        loaded = {name: _loaded(one) for name, one in players.items()}
         how = "actions sampled as in training" if options.sample else "most probable actions"
         say(
             f"{counted(len(loaded), 'player')} on {game}: {options.games} games of each pair, half "
@@ -59,7 +59,7 @@ def tournament(options: Tournament) -> dict[str, Any]:
         )
         result = play(
             loaded,
-            env,
+            NamedGame(env, game.env_id, game.env_kwargs),
             options.games,
             seed=options.seed,
             sample=options.sample,
@@ -160,18 +160,11 @@ def _check(options: Tournament, players: dict[str, str | _Run], game: GameSetup)
                 )
 
 
-def _loaded(
-    player: str | _Run, game: GameSetup, env: VecParallelEnv, options: Tournament
-) -> SomePlayer:
-    """Load a player."""
-    from kitae_marl.players.scripted.bots import bot_named
+def _loaded(player: str | _Run) -> SomePlayer:
+    """Load a run; all others are known by their names."""
     from kitae_marl.runs.agent import Agent
 
-    if isinstance(player, _Run):
-        return Agent.load(player.path, step=player.step)
-    if player == "random":
-        return player
-    return bot_named(player, game.env_id, game.env_kwargs).make(env, options.seed)
+    return Agent.load(player.path, step=player.step) if isinstance(player, _Run) else player
 
 
 def _say_match(match: Match) -> None:

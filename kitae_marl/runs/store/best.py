@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.store.files import write_text
@@ -41,9 +41,13 @@ class Best(NamedTuple):
 def read_best(folder: Path) -> Best | None:
     """Return the best evaluation that a folder of checkpoints tells of; None without one."""
     try:
-        data = read_json(folder / BEST_FILE)
+        return as_best(read_json(folder / BEST_FILE))
     except ConfigError:
         return None
+
+
+def as_best(data: Any) -> Best | None:
+    """Return the best evaluation that was read as JSON; None where it is none."""
     if not isinstance(data, dict):
         return None
     step, metric, value = data.get("env_step"), data.get("metric"), data.get("value")

@@ -18,6 +18,7 @@ from typing import Any
 from kitae_marl.config.run import Config
 from kitae_marl.data.space_json import space_from_json, space_to_json
 from kitae_marl.errors import ConfigError, UnsafePathError
+from kitae_marl.runs.store.best import as_best
 from kitae_marl.runs.store.files import write_text
 from kitae_marl.runs.store.metrics import METRICS_FILE
 from kitae_marl.runs.store.strict_json import json_text, read_json
@@ -156,13 +157,10 @@ def read_summary(path: Path) -> dict[str, Any]:
         return {}
     numbers = [summary.get(name) for name in COUNTS] + list(summary["returns"].values())
     numbers += [summary[name] for name in SOMETIMES if name in summary]
-    none = {"metric": "", "value": 0.0, "env_step": 0}
-    rates, best = summary.get("win_rates", {}), summary.get("best", none)
-    if not isinstance(rates, dict) or not isinstance(best, dict) or best.keys() != none.keys():
+    rates = summary.get("win_rates", {})
+    if not isinstance(rates, dict) or ("best" in summary and as_best(summary["best"]) is None):
         return {}
-    numbers += [*rates.values(), best["value"], best["env_step"]]
-    sound = all(type(number) in (int, float) for number in numbers)
-    sound = sound and isinstance(best["metric"], str)
+    sound = all(type(number) in (int, float) for number in [*numbers, *rates.values()])
     return summary if sound and type(summary.get("complete")) is bool else {}
 
 
