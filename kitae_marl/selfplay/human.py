@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium as gym
 import jax
@@ -46,6 +46,7 @@ class Thoughts(NamedTuple):
     value: float | None
 
 
+@runtime_checkable
 class SeatPlayer(Protocol):
     """Who plays the seats that no person has.
 
@@ -84,6 +85,8 @@ class TrainedSeat:
     """
 
     def __init__(self, agent: Agent, *, sample: bool = False, seed: int = 0) -> None:
+        if not isinstance(agent, Agent):
+            raise TypeError(f"expected a trained kitae_marl.Agent, got {type(agent).__name__}.")
         file = io.BytesIO()
         write_arrays(agent, file)
         file.seek(0)
@@ -154,7 +157,8 @@ class HumanGame:
         taken: the actions of each joint step so far, of those who acted.
 
     Raises:
-        ConfigError: if an agent's actions are not Discrete, or there is more than one environment.
+        ConfigError: if an agent's actions are not Discrete, there is more than one environment, or
+            a seat is no agent's or has no player.
     """
 
     def __init__(
@@ -166,6 +170,12 @@ class HumanGame:
             raise ConfigError(
                 f"expected one environment of Discrete actions, which a person can name, got "
                 f"{env.num_envs} and {other or spaces}; `kitae-marl watch` films any game."
+            )
+        unknown = [agent for agent in seats if agent not in spaces]
+        if unknown or not all(isinstance(player, SeatPlayer) for player in seats.values()):
+            raise ConfigError(
+                f"expected players such as TrainedSeat(agent) for agents of {list(spaces)}, got "
+                f"{dict(seats)}."
             )
         self._env, self._seats, self._seed = env, seats, seed
         self.people = [agent for agent in env.possible_agents if agent not in seats]

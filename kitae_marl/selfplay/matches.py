@@ -19,6 +19,7 @@ from kitae_marl.evaluation.results import Evaluation
 from kitae_marl.players.policies import seated
 from kitae_marl.selfplay.ratings import PlayedGame
 from kitae_marl.selfplay.seat_takers import NamedGame, SeatTaker, SomePlayer, seat_taker
+from kitae_marl.vector.adapters.as_parallel import require_vector
 from kitae_marl.vector.make import make_vec_env
 from kitae_marl.vector.protocol import VecParallelEnv
 
@@ -97,6 +98,7 @@ def play_match(
     Raises:
         ConfigError: for a bot that there is not, and a player who does not know all seats.
         NoCheckpointError: for a run that there is not.
+        TypeError: for what is no player, and no game.
         ValueError: for a game without two sides, or in which a win means nothing.
 
     Example:
@@ -138,13 +140,16 @@ class Arena:
         if not isinstance(n_games, int) or n_games < 1:
             raise ValueError(f"games: expected a whole number, at least 1, got {n_games!r}.")
         self._n_games, self._sample, self._runs_dir = n_games, sample, runs_dir
+        if not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed: expected a whole number, at least 0, got {seed!r}.")
         self._seeds = np.random.SeedSequence(seed)
         self._owns = isinstance(game, str)
         if isinstance(game, str):
             n_envs = min(N_ENVS, (n_games + 1) // 2)
             env = make_vec_env(game, n_envs, n_workers=n_workers, **env_kwargs)
             game = NamedGame(env, game, env_kwargs)
-        self._game = game if isinstance(game, NamedGame) else NamedGame(game, None, {})
+        named = isinstance(game, NamedGame)
+        self._game = game if named else NamedGame(require_vector(game), None, {})
         self._env, self._id = self._game.env, self._game.env_id
         try:
             self._sides = self._two_sides()

@@ -187,6 +187,7 @@ def ratings(games: Iterable[PlayedGame | Sequence[Any]], *, anchor: str | None =
         ValueError: for games that are no such records, fewer than two players, an anchor that did
             not play, and players who are connected by no chain of games, so that nothing says how
             strong they are beside each other.
+        TypeError: if there are no games to go through.
 
     Example:
         >>> games = [PlayedGame("strong", "random", 1.0)] * 9
@@ -224,6 +225,8 @@ def ratings(games: Iterable[PlayedGame | Sequence[Any]], *, anchor: str | None =
 
 def _count(games: Iterable[PlayedGame | Sequence[Any]]) -> tuple[tuple[str, ...], Counts]:
     """Count wins, draws and losses of the first, by who sat first and who second."""
+    if not isinstance(games, Iterable):
+        raise TypeError(f"expected games, records such as PlayedGame, got {games!r}.")
     indices: dict[str, int] = {}
     outcomes: dict[tuple[int, int], list[int]] = {}
     for number, game in enumerate(games):

@@ -166,6 +166,14 @@ def test_observations_of_parts_need_no_mask():
     assert game.position("a").observation == {"x": 2}
 
 
+@pytest.mark.parametrize("seats", [{"nobody": PolicySeat(print)}, {"player_1": None}])
+def test_seats_of_nobody_or_without_a_player_are_named(seats):
+    with pytest.raises(ConfigError, match="expected players such as TrainedSeat"):
+        HumanGame(make_vec_env(TICTACTOE, 1, n_workers=0), seats)
+    with pytest.raises(TypeError, match=r"expected a trained kitae_marl\.Agent, got str"):
+        TrainedSeat("both")
+
+
 def test_games_of_other_actions_are_refused():
     with pytest.raises(ConfigError, match="expected one environment of Discrete actions"):
         sit("gymnasium:Pendulum-v1")

@@ -13,7 +13,7 @@ from kitae_marl.errors import ConfigError, NoCheckpointError
 from kitae_marl.players.scripted.bots import bot_named, bots_of
 from kitae_marl.runs.agent import Agent
 from kitae_marl.selfplay.matches import Match, play_match
-from kitae_marl.selfplay.ratings import PlayedGame
+from kitae_marl.selfplay.ratings import PlayedGame, ratings
 from kitae_marl.selfplay.seats import frozen
 from kitae_marl.selfplay.tournaments import tournament
 from kitae_marl.vector.make import make_vec_env
@@ -172,3 +172,12 @@ def test_bots_have_names():
 def test_the_centre_of_connect_four_is_preferred():
     match = play_match("bot:centre", "random", "classic/connect_four-v3", 12)
     assert scores_of(match, "bot:centre") >= 11
+
+
+def test_what_is_no_game_and_no_seed_is_named():
+    with pytest.raises(TypeError, match="vector"):
+        tournament(["random", "bot:first"], None)
+    with pytest.raises(ValueError, match="seed: expected a whole number, at least 0, got -1"):
+        tournament(["random", "bot:first"], "classic/tictactoe-v3", 4, seed=-1)
+    with pytest.raises(TypeError, match="expected games"):
+        ratings(None)
