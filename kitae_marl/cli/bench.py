@@ -234,7 +234,7 @@ def bench_compiled(options: Bench) -> dict[str, Any]:
         Env steps per second, CPU microseconds per env step over all threads (medians of the
         repeats), and seconds until the first call is done, which compile.
     """
-    from kitae_marl.loops.chunks import CompiledLoop
+    from kitae_marl.loops.program import CompiledLoop
     from kitae_marl.runs.agent import Agent
     from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 

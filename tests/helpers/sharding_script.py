@@ -19,7 +19,7 @@ if len(sys.argv) > 3:
 import numpy as np
 
 from kitae_marl import Agent, Config, PPOConfig, train_many
-from kitae_marl.loops.chunks import CompiledLoop
+from kitae_marl.loops.program import CompiledLoop
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 PPO = PPOConfig(n_steps=26, n_epochs=2, n_minibatches=2, hidden_sizes=(8,))

@@ -15,10 +15,11 @@ from kitae_marl import Agent, Config, PPOConfig
 from kitae_marl.config.run import differing, with_traced
 from kitae_marl.errors import ConfigError
 from kitae_marl.loops import compiling, devices, long_calls
-from kitae_marl.loops.chunks import CompiledLoop, train_in_chunks
+from kitae_marl.loops.chunks import train_in_chunks
 from kitae_marl.loops.compiled import chunk_factory, rollout_factory, start_loop
 from kitae_marl.loops.compiling import n_bytes, program_bytes
 from kitae_marl.loops.long_calls import LongCall
+from kitae_marl.loops.program import CompiledLoop
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quickest_compilation")

@@ -18,7 +18,7 @@ from kitae_marl.data.stacking import map_leaves, starts
 from kitae_marl.evaluation.export import export_policy
 from kitae_marl.evaluation.exported_policy import Policy
 from kitae_marl.loops import chunks
-from kitae_marl.loops.chunks import CompiledLoop
+from kitae_marl.loops.program import CompiledLoop
 
 GRU = {"gru_size": 6, "chunk_length": 4}
 ALL = {

@@ -16,7 +16,7 @@ from small_games import LENGTH, Clock
 from kitae_marl import Agent, Config, PPOConfig, evaluate, frozen, make_vec_env, with_seats
 from kitae_marl.cli.main import main
 from kitae_marl.errors import NoCheckpointError, UnsafePathError
-from kitae_marl.loops.chunks import CompiledLoop
+from kitae_marl.loops.program import CompiledLoop
 from kitae_marl.selfplay.opponents import Opponents
 from kitae_marl.selfplay.seats import policy_for
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
