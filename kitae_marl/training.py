@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # JAX takes seconds to import: it is, while the workers start
     from kitae_marl.runs.callbacks import Callback, Hooks
     from kitae_marl.runs.many import Trained
     from kitae_marl.runs.store.seats import SeatCopy
-    from kitae_marl.selfplay.opponents import Opponents
+    from kitae_marl.selfplay.seat_filler import SeatFiller
     from kitae_marl.vector.protocol import VecParallelEnv
 
 EVALUATION_EPISODES = 32
@@ -145,7 +145,7 @@ def train(
     config = _config_of(config_or_id, settings, path, task)
     if path is not None and not resume:
         folders.require_free(path, overwrite=overwrite)
-    trained, film = train_run(config, path, opponents_of(config, [path], task), task)
+    trained, film = train_run(config, path, seat_filler_of(config, [path], task), task)
     if show:
         say_result(trained.summary)
         if path is not None:
@@ -239,7 +239,7 @@ def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
 
 
 def train_run(
-    config: Config, path: Path | None, seats: Opponents | None, task: Task
+    config: Config, path: Path | None, seats: SeatFiller | None, task: Task
 ) -> tuple[Trained, bool]:
     """Train one run, or go on with it.
 
@@ -289,7 +289,7 @@ def train_run(
 
 
 @contextmanager
-def hooks_of(config: Config, seats: Opponents | None, task: Task) -> Iterator[Hooks]:
+def hooks_of(config: Config, seats: SeatFiller | None, task: Task) -> Iterator[Hooks]:
     """Yield what is called meanwhile; environments to evaluate in are closed after it."""
     from kitae_marl.evaluation.win_rates import WinRates
     from kitae_marl.runs.callbacks import make_hooks
@@ -389,7 +389,7 @@ def is_compiled(config: Config, refused: Callable[[str], None] = lambda why: Non
     return not config.needs_python and twin_serves(config.env_id, config.env_kwargs, refused)
 
 
-def opponents_of(config: Config, paths: Sequence[Path | None], task: Task) -> Opponents | None:
+def seat_filler_of(config: Config, paths: Sequence[Path | None], task: Task) -> SeatFiller | None:
     """Say who plays the seats that a config gives away; None where there are none.
 
     Runs that go on meet the copies that they keep, and so do runs that join their set.
@@ -401,7 +401,7 @@ def opponents_of(config: Config, paths: Sequence[Path | None], task: Task) -> Op
     """
     if not config.seats:
         return None
-    from kitae_marl.selfplay.opponents import Opponents
+    from kitae_marl.selfplay.seat_filler import SeatFiller
 
     played = ", ".join(f"{pattern}: {seat}" for pattern, seat in config.seats.items())
     task.say(f"seats, played by others and not trained: {played}")
@@ -414,7 +414,7 @@ def opponents_of(config: Config, paths: Sequence[Path | None], task: Task) -> Op
                 if copy or (seats[pattern] in own and pattern not in copies):
                     copies[pattern] = copy
     trust = truster(task.allow_import)
-    return Opponents(config.seats, task.runs_dir, copies=copies, trust=trust)
+    return SeatFiller(config.seats, task.runs_dir, copies=copies, trust=trust)
 
 
 def _begin_with(agent: Agent, init: str | Path | Agent, task: Task) -> None:

@@ -18,7 +18,7 @@ from kitae_marl.runs.store.contents import write_config, write_groups
 from kitae_marl.runs.store.files import write_text
 from kitae_marl.runs.store.folders import create_run
 from kitae_marl.runs.store.sets import write_set
-from kitae_marl.selfplay.opponents import Opponents
+from kitae_marl.selfplay.seat_filler import SeatFiller
 from kitae_marl.vector.make import make_vec_env
 
 GAME = "mpe/simple_spread-v3"
@@ -47,7 +47,7 @@ def make_run(path: Path, env_id: str, seed: int, gamma: float = 0.9, **settings:
     """Save an agent that has learned nothing, with metrics as if it had."""
     ppo = PPOConfig(hidden_sizes=(4,), gamma=gamma)
     config = Config(env_id=env_id, seed=seed, ppo=ppo, **settings)
-    env = Opponents(config.seats, path.parent).seat(make_vec_env(env_id, 1, n_workers=0))
+    env = SeatFiller(config.seats, path.parent).seat(make_vec_env(env_id, 1, n_workers=0))
     agent = Agent(env, config)
     env.close()
     create_run(path)

@@ -20,7 +20,7 @@ from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.contents import write_config, write_groups
 from kitae_marl.runs.store.folders import create_run
 from kitae_marl.runs.store.sets import write_set
-from kitae_marl.selfplay.opponents import Opponents
+from kitae_marl.selfplay.seat_filler import SeatFiller
 from kitae_marl.vector.make import make_vec_env
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -41,7 +41,7 @@ def folder(tmp_path_factory) -> Path:
 def make_run(path: Path, env_id: str, **settings: Any) -> None:
     """Save an agent that has learned nothing, and another one 32 steps later."""
     config = Config(env_id=env_id, n_envs=1, ppo=PPOConfig(hidden_sizes=(4,)), **settings)
-    env = Opponents(config.seats, path.parent).seat(make_vec_env(env_id, 1, n_workers=0))
+    env = SeatFiller(config.seats, path.parent).seat(make_vec_env(env_id, 1, n_workers=0))
     agent = Agent(env, config)
     env.close()
     create_run(path)

@@ -17,7 +17,7 @@ from kitae_marl import Agent, Config, PPOConfig, evaluate, frozen, make_vec_env,
 from kitae_marl.cli.main import main
 from kitae_marl.errors import NoCheckpointError, UnsafePathError
 from kitae_marl.loops.program import CompiledLoop
-from kitae_marl.selfplay.opponents import Opponents
+from kitae_marl.selfplay.seat_filler import SeatFiller
 from kitae_marl.selfplay.seats import policy_for
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 from kitae_marl.vector.protocol import VecParallelEnv
@@ -356,22 +356,22 @@ class TestConfig:
         runs = tmp_path / "runs"
         agent = Agent(CompiledVecParallelEnv(TICTACTOE, N_ENVS), config(n_updates=1))
         agent.train(CompiledVecParallelEnv(TICTACTOE, N_ENVS), runs / "first", show=False)
-        env = Opponents({"player_2": "frozen:first"}, runs).seat(
+        env = SeatFiller({"player_2": "frozen:first"}, runs).seat(
             CompiledVecParallelEnv(TICTACTOE, N_ENVS)
         )
         assert env.possible_agents == ["player_1"]
         for bad in ("../runs/first", str(runs / "first"), "first/../first", ".", "a/b/c"):
             closed = CompiledVecParallelEnv(TICTACTOE, N_ENVS)
             with pytest.raises(UnsafePathError):
-                Opponents({"player_2": f"frozen:{bad}"}, runs).seat(closed)
+                SeatFiller({"player_2": f"frozen:{bad}"}, runs).seat(closed)
             assert closed.closed
         (runs / "link").symlink_to(tmp_path)
         with pytest.raises(UnsafePathError, match="leads outside"):
-            Opponents({"player_2": "frozen:link"}, runs).seat(
+            SeatFiller({"player_2": "frozen:link"}, runs).seat(
                 CompiledVecParallelEnv(TICTACTOE, N_ENVS)
             )
         with pytest.raises(NoCheckpointError):
-            Opponents({"player_2": "frozen:x"}, Path(runs)).seat(
+            SeatFiller({"player_2": "frozen:x"}, Path(runs)).seat(
                 CompiledVecParallelEnv(TICTACTOE, N_ENVS)
             )
 

@@ -193,10 +193,10 @@ def open_game(
     )
     if not game.seats:
         return env
-    from kitae_marl.selfplay.opponents import Opponents
+    from kitae_marl.selfplay.seat_filler import SeatFiller
 
     trust = truster(allow_import)
-    return Opponents(game.seats, runs_dir, copies=game.copies, trust=trust).seat(env)
+    return SeatFiller(game.seats, runs_dir, copies=game.copies, trust=trust).seat(env)
 
 
 def checkpoint_step(path: Path, step: Step) -> int | None:

@@ -29,13 +29,13 @@ from kitae_marl.training import (
     hooks_of,
     is_compiled,
     make_env,
-    opponents_of,
     say_result,
+    seat_filler_of,
     train_run,
 )
 
 if TYPE_CHECKING:
-    from kitae_marl.selfplay.opponents import Opponents
+    from kitae_marl.selfplay.seat_filler import SeatFiller
 
 
 def train(options: Train) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def train(options: Train) -> dict[str, Any]:
     if options.seeds > 1 or (options.resumes and sets.is_set(path)):
         return train_set(options, path)
     config, task = options.config(), _task(options)
-    seats = opponents_of(config, [path], task)
+    seats = seat_filler_of(config, [path], task)
     result = _train_run(config, path, seats, _with_callbacks(task, options))
     film = result.pop("film", True)
     _say_where_to_look(options, path, _tagged(result["returns"]), film=film)
@@ -126,7 +126,7 @@ def _with_callbacks(task: Task, options: Train) -> Task:
     return dataclasses.replace(task, callbacks=made)
 
 
-def _train_run(config: Config, path: Path, seats: Opponents | None, task: Task) -> dict[str, Any]:
+def _train_run(config: Config, path: Path, seats: SeatFiller | None, task: Task) -> dict[str, Any]:
     """Train one run, or go on with it; return the JSON of its result."""
     (agent, summary, _), film = train_run(config, path, seats, task)
     started = psutil.Process().create_time()
@@ -179,7 +179,7 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
             folders.create_run(path, overwrite=options.overwrite)
         sets.write_set(path, seeds)
         config, task = options.config(), _task(options)
-        opponents = opponents_of(config, [folders.member(path, seed) for seed in seeds], task)
+        opponents = seat_filler_of(config, [folders.member(path, seed) for seed in seeds], task)
         train_all = in_one_program if is_compiled(config) else one_after_another
         results = train_all(options, path, seeds, opponents)
     tags = {tag for result in results.values() for tag in result["returns"]}
@@ -203,7 +203,7 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
 
 
 def in_one_program(
-    options: Train, path: Path, seeds: list[int], seats: Opponents | None
+    options: Train, path: Path, seeds: list[int], seats: SeatFiller | None
 ) -> dict[int, dict[str, Any]]:
     """Train the runs of a set in one compiled program; return the result of each by its seed."""
     from kitae_marl.runs.many import train_runs
@@ -226,7 +226,7 @@ def in_one_program(
 
 
 def one_after_another(
-    options: Train, path: Path, seeds: list[int], seats: Opponents | None
+    options: Train, path: Path, seeds: list[int], seats: SeatFiller | None
 ) -> dict[int, dict[str, Any]]:
     """Train the runs of a set in turn; return the result of each by its seed."""
     from kitae_marl.runs import session

@@ -17,8 +17,8 @@ from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.contents import read_config
 from kitae_marl.runs.store.seats import read_copies, state_digest
-from kitae_marl.selfplay.opponents import Opponents
-from kitae_marl.training import Task, opponents_of
+from kitae_marl.selfplay.seat_filler import SeatFiller
+from kitae_marl.training import Task, seat_filler_of
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quickest_compilation")
@@ -98,7 +98,7 @@ def test_a_copy_and_the_run_that_it_is_of_are_two_players(folder):
     let_both_go_on()
     copies = {"player_1": read_copies(folder / "one")["frozen:both"]}
     seats = {"player_2": "frozen:both", "player_1": "frozen:both"}
-    opponents = Opponents(seats, folder, copies=copies)
+    opponents = SeatFiller(seats, folder, copies=copies)
     played = {pattern: opponents._load(pattern, text).env_steps for pattern, text in seats.items()}
     assert played == {"player_2": 128, "player_1": 64}
 
@@ -146,7 +146,7 @@ def test_a_copy_is_met_again_under_whatever_pattern(folder):
     before = read_copies(folder / "one")["frozen:both"].sha256
     task = Task(runs_dir=folder, resume=True)
     config = dataclasses.replace(read_config(folder / "one"), seats={"player_[1]": "frozen:both"})
-    opponents = opponents_of(config, [folder / "one"], task)
+    opponents = seat_filler_of(config, [folder / "one"], task)
     assert opponents is not None
     opponents.seat(CompiledVecParallelEnv(TICTACTOE, 1)).close()
     assert state_digest(opponents.loaded["frozen:both"].run_state()) == before

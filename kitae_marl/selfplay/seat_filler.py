@@ -20,7 +20,7 @@ from kitae_marl.runs.store.seats import SeatCopy, state_digest
 from kitae_marl.selfplay.seats import frozen, matches, with_seats
 
 
-class Opponents:
+class SeatFiller:
     """Who plays the seats of a run, each trained agent loaded once and where it is needed.
 
     Args:
