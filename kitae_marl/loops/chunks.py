@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import jax
+
 from kitae_marl.errors import TrainingDivergedError
 from kitae_marl.loops import compiling, devices
 from kitae_marl.loops.clock import COMPILE, PROGRAM, REST, Clock

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import gymnasium as gym
-import numpy as np
-
 from kitae_marl.data.groups import group_specs
 from kitae_marl.data.stacking import AgentDict, stack, unstack
 from kitae_marl.types import AgentPyTree, GroupSpec, Policy
-from kitae_marl.vector.protocol import OwnVector, Seeds, Step, VecParallelEnv
+from kitae_marl.vector.adapters.around import VectorAround
+from kitae_marl.vector.protocol import Step, VecParallelEnv
 
 
 class HostSeat(NamedTuple):
@@ -28,7 +26,7 @@ class HostSeat(NamedTuple):
     start: Callable[[int], Policy]
 
 
-class SeatedVecParallelEnv(OwnVector):
+class SeatedVecParallelEnv(VectorAround):
     """The same environments with fewer agents: the others have seats, whose policies act.
 
     It speaks the protocol of :class:`kitae_marl.VecParallelEnv`, for the agents that are
@@ -46,7 +44,7 @@ class SeatedVecParallelEnv(OwnVector):
     """
 
     def __init__(self, env: VecParallelEnv, seats: Iterable[HostSeat]) -> None:
-        self._env = env
+        super().__init__(env)
         self._seats = tuple(seats)
         seated = {agent for seat in self._seats for agent in seat.agents}
         self.possible_agents = [a for a in env.possible_agents if a not in seated]
@@ -54,38 +52,10 @@ class SeatedVecParallelEnv(OwnVector):
         self._seat_groups = self._grouped([a for a in env.possible_agents if a in seated])
         self._policies: list[Policy] = []
         self._seen: tuple[AgentPyTree, dict[str, Any]] = {}, {}
-        self.num_envs, self.metadata = env.num_envs, env.metadata
-        self.with_state, self.closed = env.with_state, env.closed
-        self._seeds = Seeds(env.num_envs)
 
     def _grouped(self, agents: list[str]) -> tuple[GroupSpec, ...]:
         """Group agents of the game."""
         return group_specs(agents, self._env.observation_space, self._env.action_space)
-
-    # ``game`` stays None, also around compiled games: training would step it without the seats.
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The environment's own."""
-        return self._env.metrics
-
-    @property
-    def worker_pids(self) -> list[int]:
-        """The environment's own."""
-        return self._env.worker_pids
-
-    @property
-    def state_space(self) -> gym.Space | None:
-        """Space of one environment's global state, None where the game has none."""
-        return self._env.state_space
-
-    def observation_space(self, agent: str) -> gym.Space:
-        """Return the space of one agent's observation in one environment."""
-        return self._env.observation_space(agent)
-
-    def action_space(self, agent: str) -> gym.Space:
-        """Return the space of one agent's action in one environment."""
-        return self._env.action_space(agent)
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -99,10 +69,6 @@ class SeatedVecParallelEnv(OwnVector):
         self._policies = [seat.start(self._seeds.beside(i)) for i, seat in enumerate(self._seats)]
         self._seen = observations, infos
         return self._kept(observations), self._infos(infos)
-
-    def set_options(self, options: dict[str, Any] | None) -> None:
-        """Give every episode that begins from now on these options, if the environments can."""
-        self._env.set_options(options)
 
     def step_async(self, actions: Mapping[str, Any]) -> None:
         """Ask the seats for their actions and begin a step.
@@ -149,16 +115,3 @@ class SeatedVecParallelEnv(OwnVector):
             kept["episode"] = {name: self._kept(values) for name, values in episode.items()}
             kept["episode"]["seat_return"] = returns
         return kept
-
-    def state(self) -> np.ndarray:
-        """Return the global states ``[E, ...]``."""
-        return self._env.state()
-
-    def render(self, env_index: int = 0) -> np.ndarray:
-        """Return a frame ``[H, W, 3]`` of one environment."""
-        return self._env.render(env_index)
-
-    def close(self) -> None:
-        """Close the environments."""
-        self.closed = True
-        self._env.close()
