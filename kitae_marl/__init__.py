@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for type checkers and editors; a test holds this beside the table below
     from kitae_marl.algos import register as register
     from kitae_marl.config.learner import LearnerConfig as LearnerConfig
+    from kitae_marl.config.opponents import Opponents as Opponents
     from kitae_marl.config.ppo import PPOConfig as PPOConfig
     from kitae_marl.config.run import Config as Config
     from kitae_marl.evaluation import Evaluation as Evaluation
@@ -28,7 +29,9 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this beside the
     from kitae_marl.runs.agent import Agent as Agent
     from kitae_marl.runs.callbacks import Callback as Callback
     from kitae_marl.runs.many import train_many as train_many
+    from kitae_marl.selfplay.league import League as League
     from kitae_marl.selfplay.matches import play_match as play_match
+    from kitae_marl.selfplay.matchmaking import MemberRecord as MemberRecord
     from kitae_marl.selfplay.ratings import PlayedGame as PlayedGame
     from kitae_marl.selfplay.ratings import payoff as payoff
     from kitae_marl.selfplay.ratings import ratings as ratings
@@ -53,6 +56,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "algos": ("register",),
     "config.learner": ("LearnerConfig",),
+    "config.opponents": ("Opponents",),
     "config.ppo": ("PPOConfig",),
     "config.run": ("Config",),
     "evaluation": (
@@ -65,6 +69,8 @@ _NAMES = {
     "runs.agent": ("Agent",),
     "runs.callbacks": ("Callback",),
     "runs.many": ("train_many",),
+    "selfplay.league": ("League",),
+    "selfplay.matchmaking": ("MemberRecord",),
     "selfplay.matches": ("play_match",),
     "selfplay.ratings": ("PlayedGame", "payoff", "ratings"),
     "selfplay.seats": ("frozen", "with_seats"),

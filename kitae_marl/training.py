@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kitae_marl.config.learner import DECLARED, LearnerConfig
+from kitae_marl.config.opponents import FROZEN, Opponents, imports_opponents
 from kitae_marl.config.run import Config
 from kitae_marl.config.wrapping import imports_wrappers
 from kitae_marl.errors import ConfigError
@@ -71,6 +72,9 @@ class Task:
     """Environment steps between two evaluations; None: never."""
     evaluate_episodes: int = EVALUATION_EPISODES
     """Whole episodes of one evaluation that is not ``evaluate``."""
+    opponents: Opponents | None = None
+    """Who plays the other seats, functions included, which a config cannot hold; None: those of
+    the config."""
     show: bool = True
     """Whether to print progress and what came of it."""
 
@@ -131,7 +135,9 @@ def train(
     path = None if run_dir is None else Path(run_dir)
     if path is not None and resume and not contents.is_run(path):
         path = find_run(path)  # by its name, as wherever a run is loaded
+    live = Opponents.of(settings["opponents"]) if settings.get("opponents") else None  # pyright: ignore[reportArgumentType] - checked there
     task = Task(
+        opponents=live,
         runs_dir=Path("runs") if path is None else path.parent,
         resume=resume,
         overwrite=overwrite,
@@ -179,8 +185,11 @@ def _config_of(
     elif task.resume and path is not None:
         truster(task.allow_import)(path)
         config = contents.read_config(path)
-        stored = () if "wrap" in settings else config.wrap
-        require_allowed({"wrap": imports_wrappers(stored)}, task.allow_import, f"the run {path}")
+        stored = {
+            "wrap": imports_wrappers(() if "wrap" in settings else config.wrap),
+            "opponents": imports_opponents({} if "opponents" in settings else config.opponents),
+        }
+        require_allowed(stored, task.allow_import, f"the run {path}")
         if config.env_id != config_or_id:
             raise ConfigError(
                 f"env_id: the run {path} trains on {config.env_id}, got {config_or_id}; give its "
@@ -261,8 +270,11 @@ def train_run(
 
             if seats:
                 env = seats.seat(env)
-                hooks = hooks._replace(opponents=seats.loaded)
             agent = Agent(env, config)
+            if config.opponents:
+                env, hooks = _opposed(env, agent, seats, task, hooks)
+            if seats:
+                hooks = hooks._replace(opponents=seats.loaded)
             if task.init is not None:
                 _begin_with(agent, task.init, task)
             place = "compiled" if config.backend == "compiled" else "in Python"
@@ -288,6 +300,20 @@ def train_run(
     return Trained(agent, summary, path), "rgb_array" in modes or "ansi" in modes
 
 
+def _opposed(
+    env: VecParallelEnv, agent: Agent, seats: SeatFiller | None, task: Task, hooks: Hooks
+) -> tuple[VecParallelEnv, Hooks]:
+    """Let opponents play in some environments of a run."""
+    from kitae_marl.selfplay.opposing import oppose
+
+    settings = task.opponents or agent.config.others
+    assert settings is not None  # the config names some
+    env, pool = oppose(env, agent, settings, seats)
+    shown = ", ".join(f"{name} {share:g}" for name, share in settings.shares.items())
+    task.say(f"opponents, by share of the environments: {shown}")
+    return env, hooks._replace(opposition=pool)
+
+
 @contextmanager
 def hooks_of(config: Config, seats: SeatFiller | None, task: Task) -> Iterator[Hooks]:
     """Yield what is called meanwhile; environments to evaluate in are closed after it."""
@@ -305,7 +331,7 @@ def hooks_of(config: Config, seats: SeatFiller | None, task: Task) -> Iterator[H
         evaluate = evaluation_of(env, n_episodes)
     try:
         hooks = make_hooks(task.callbacks, evaluate, task.evaluate_every)
-        yield hooks if seats else hooks._replace(win_rates=rates)
+        yield hooks if config.seats else hooks._replace(win_rates=rates)
     finally:
         rates.close()
         if env is not None:
@@ -399,22 +425,25 @@ def seat_filler_of(config: Config, paths: Sequence[Path | None], task: Task) -> 
         paths: folders of the runs.
         task: what else is asked.
     """
-    if not config.seats:
+    frozen = [name for name in config.opponents if name.startswith(FROZEN)]
+    if not config.seats and not frozen:
         return None
     from kitae_marl.selfplay.seat_filler import SeatFiller
 
-    played = ", ".join(f"{pattern}: {seat}" for pattern, seat in config.seats.items())
-    task.say(f"seats, played by others and not trained: {played}")
+    if config.seats:
+        played = ", ".join(f"{pattern}: {seat}" for pattern, seat in config.seats.items())
+        task.say(f"seats, played by others and not trained: {played}")
+    named = {**config.seats, **{name: name for name in frozen}}
     copies: dict[str, SeatCopy | None] = {}
     for path in reversed(paths if task.resume else []):
         if path is not None and contents.is_run(path):
-            own, seats = contents.read_config(path).seats.values(), config.seats
-            for pattern, copy in seat_copies(path, seats).items():
+            own = contents.read_config(path).seats.values()
+            for pattern, copy in seat_copies(path, named).items():
                 # Runs of earlier versions keep no copies: their opponents play as they are now.
-                if copy or (seats[pattern] in own and pattern not in copies):
+                if copy or (named[pattern] in own and pattern not in copies):
                     copies[pattern] = copy
     trust = truster(task.allow_import)
-    return SeatFiller(config.seats, task.runs_dir, copies=copies, trust=trust)
+    return SeatFiller(config.seats, task.runs_dir, others=frozen, copies=copies, trust=trust)
 
 
 def _begin_with(agent: Agent, init: str | Path | Agent, task: Task) -> None:

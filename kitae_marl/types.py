@@ -252,6 +252,86 @@ class Checkpointer(Protocol):
         ...
 
 
+class Seating(NamedTuple):
+    """Who plays in which environment from here on.
+
+    Attributes:
+        names: opponent in each environment ``[E]``; empty where the learner plays all seats.
+        team: number of the learner's team, int32 ``[E]``; -1 where it plays all seats.
+        slots: members of the pool, one for each of its slots.
+        states: their acting states.
+    """
+
+    names: list[str]
+    team: Any
+    slots: list[str]
+    states: list[Any]
+
+
+class Result(NamedTuple):
+    """Games of one environment, or of some, against one opponent; see ``runs.store.league.Games``.
+
+    Attributes:
+        opponent: its name.
+        team: number of the learner's team.
+    """
+
+    opponent: str
+    team: int
+    games: int
+    wins: int
+    draws: int
+    own: float
+    others: float
+    unbalanced: int
+
+
+class Table(Protocol):
+    """Environments at which a learner meets opponents, as each driver has them.
+
+    Attributes:
+        goes_on: whether games go on that were running when a checkpoint was saved.
+    """
+
+    goes_on: bool
+
+    def results(self) -> list[Result]:
+        """Return what came of the games since this was asked last."""
+        ...
+
+    def sit(self, seating: Seating) -> None:
+        """Say who sat where in the games that go on, before anybody is seated anew."""
+        ...
+
+    def seat(self, seating: Seating, *, anew: bool) -> None:
+        """Give opponents their seats; with ``anew`` their games begin, else they go on."""
+        ...
+
+
+class Opposition(Protocol):
+    """Who plays against a learner while it is trained: called by the loops between updates."""
+
+    def keep(self, path: Any, checkpointer: Any, logger: Any) -> None:
+        """Say where games and snapshots are kept, and who is told of them; None keeps nothing."""
+        ...
+
+    def begin(self, step: int, agent: Any, table: Table) -> None:
+        """Seat opponents before the first step after the joint step ``step``."""
+        ...
+
+    def until_due(self, step: int) -> int:
+        """Return the joint steps until :meth:`after` is to be called; at least 1."""
+        ...
+
+    def after(self, step: int, agent: Any, table: Table) -> None:
+        """Count games, take snapshots and seat opponents anew where that is due."""
+        ...
+
+    def end(self, step: int, agent: Any, table: Table) -> None:
+        """Count the games since the last time; training ends here."""
+        ...
+
+
 class Buffer(Protocol):
     """Where the loop on the host stores what it collects; ``RolloutBuffer`` is one."""
 

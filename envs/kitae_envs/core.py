@@ -124,6 +124,20 @@ class Game(abc.ABC):
         other.data = data
         return other
 
+    def start_batch(self, key: jax.Array, n_envs: int) -> tuple[State, TimeStep]:
+        """Start ``n_envs`` episodes; see :func:`reset_batch`."""
+        return reset_batch(self, key, n_envs)
+
+    def step_batch(
+        self, key: jax.Array, state: State, action: ByGroup, first: int | jax.Array = 0
+    ) -> tuple[State, TimeStep]:
+        """Play one joint step in every environment; see :func:`step_batch`.
+
+        Games whose environments depend on each other, such as those that share opponents, have
+        their own.
+        """
+        return step_batch(self, key, state, action, first)
+
     # --- final ------------------------------------------------------------------------------
 
     def init(self, key: jax.Array) -> tuple[State, TimeStep]:

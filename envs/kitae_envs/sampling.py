@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kitae_envs.core import ByGroup, Game, TimeStep
+from kitae_envs.core import ByGroup, Game, TimeStep, View
 
 
-def sample_actions(game: Game, key: jax.Array, step: TimeStep) -> ByGroup:
+def sample_actions(game: Game, key: jax.Array, step: TimeStep | View) -> ByGroup:
     """Draw uniformly random legal actions for a batch.
 
     Args:
         game: the game.
         key: for the draw.
-        step: the batch's TimeStep, for its masks.
+        step: the batch's TimeStep, or what its agents see, for its masks.
 
     Returns:
         ``{group: [E, A, ...]}``; rows without a legal action hold 0.

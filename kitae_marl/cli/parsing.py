@@ -24,6 +24,7 @@ from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate
 from kitae_marl.cli.options.showing import Export, Plot, Watch
 from kitae_marl.cli.options.tournament import Tournament
 from kitae_marl.cli.options.training import Runs, Train
+from kitae_marl.config.opponents import imports_opponents
 from kitae_marl.config.run import Config
 from kitae_marl.config.wrapping import imports_wrappers
 from kitae_marl.errors import ConfigError
@@ -214,5 +215,8 @@ def _require_asked(stored: Config, args: list[str], allow_import: bool) -> None:
         "env_id": [stored.env_id] if imports_code(stored.env_id) else [],
         "wrap": imports_wrappers(stored.wrap if _value_of(args, "--wrap") is None else ()),
         "algo": [text for text in named if ":" in text],
+        "opponents": imports_opponents(
+            stored.opponents if _value_of(args, "--opponents") is None else {}
+        ),
     }
     require_allowed({key: unasked(texts) for key, texts in code.items()}, allow_import)

@@ -13,6 +13,8 @@ from kitae_marl.config.checks import is_json, require, require_count
 from kitae_marl.config.counts import NEWEST, read_keep, require_reached, whole
 from kitae_marl.config.described import described
 from kitae_marl.config.learner import DECLARED, LearnerConfig
+from kitae_marl.config.opponents import FROZEN as FROZEN
+from kitae_marl.config.opponents import Opponents
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.wrapping import require_wrappers
 from kitae_marl.errors import ConfigError
@@ -20,10 +22,6 @@ from kitae_marl.errors import ConfigError
 MAX_CONFIG_BYTES = 1_000_000
 MAX_ENVS = 1 << 20
 """Environments side by side, each with a seed of its own."""
-FROZEN = "frozen:"
-"""What a seat of a trained agent begins with, before the name of its run."""
-
-
 SECTIONS: dict[str, type[LearnerConfig]] = {PPOConfig.SECTION: PPOConfig}
 """Fields of the Config that hold the settings of one family of algorithms each."""
 
@@ -67,6 +65,9 @@ class Config:
     seats: dict[str, str] = field(default_factory=dict)
     """Who plays the agents that do not learn: ``random`` or ``frozen:RUN`` by pattern of names,
     with RUN the name of a run in the runs folder; ``frozen:RUN@STEP`` names its checkpoint."""
+    opponents: dict[str, Any] = field(default_factory=dict)
+    """Who plays the other seats in which share of the environments: ``{"latest": 0.5, "pool":
+    0.5}``, with settings of the pool beside them; ``kitae_marl.Opponents`` explains both."""
     groups: dict[str, Any] = field(default_factory=dict)
     """Agents that are stacked together and may share a network, by the group's name: a list of
     names and patterns, ``{"team": ["alice", "bob"], "rest": ["p_*_red"]}``. The others are grouped
@@ -105,6 +106,7 @@ class Config:
             f"'random' or '{FROZEN}RUN' by pattern",
             self.seats,
         )
+        self._check_opponents()
         expected = "a list of names or patterns by name of the group"
         require(_is_grouping(self.groups), "groups", expected, self.groups)
         require(isinstance(self.ppo, PPOConfig), "ppo", "a PPOConfig", self.ppo)
@@ -129,6 +131,19 @@ class Config:
             f"false with {self.algo}, whose critic sees more than the actor",
             self.ppo.shared_trunk,
         )
+
+    def _check_opponents(self) -> None:
+        """Check who plays the other seats, and keep it as a dict, as JSON has it."""
+        others = Opponents.of(self.opponents)
+        object.__setattr__(self, "opponents", {} if others is None else others.to_dict())
+        storable = is_json(self.opponents)
+        require(storable, "opponents", "values as in JSON, functions as module:name", others)
+        require(not (others and self.seats), "seats", "nothing beside opponents", self.seats)
+
+    @property
+    def others(self) -> Opponents | None:
+        """Who plays the other seats; None: the learner, or those of ``seats``."""
+        return Opponents.of(self.opponents)
 
     def _check_vector(self) -> None:
         """Check what says how games in Python are stepped."""

@@ -12,6 +12,8 @@ EVALUATE = 3
 """Sampling actions to play; the step counts such calls of one agent."""
 ENVIRONMENT = 4
 """Chance inside compiled games; the step counts joint steps."""
+REMATCH = 5
+"""First states of games that begin against new opponents; the step counts joint steps."""
 
 
 def key_for(root: jax.Array, purpose: int | jax.Array, step: int | jax.Array) -> jax.Array:

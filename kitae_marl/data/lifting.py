@@ -146,6 +146,11 @@ def remember(act: Callable[..., Any]) -> Callable[..., Any]:
     return remembering
 
 
+def stacked(trees: Sequence[Any]) -> Any:
+    """Stack the leaves of equal trees along a new first axis, as NumPy arrays."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
 def behind(flag: Array, x: Array) -> Array:
     """Give a flag of leading axes as many axes as ``x`` has.
 

@@ -16,8 +16,9 @@ from kitae_marl.loops.clock import COMPILE, PROGRAM, REST, Clock
 from kitae_marl.loops.compiled import MAX_CHUNK
 from kitae_marl.loops.long_calls import GivenUpError, LongCall
 from kitae_marl.loops.metrics import count_skipped, log_compiled
+from kitae_marl.loops.opposed import CompiledTable
 from kitae_marl.loops.program import CompiledLoop
-from kitae_marl.types import Checkpointer, Run, RunWriter
+from kitae_marl.types import Checkpointer, Opposition, Run, RunWriter
 
 CHUNK_SECONDS = 1.0
 """About how long a chunk takes; logs and checkpoints are written between two of them."""
@@ -33,6 +34,7 @@ def train_in_chunks(
     start_step: int,
     checkpointers: Sequence[Checkpointer | None],
     writers: Sequence[RunWriter | None],
+    opposition: Opposition | None = None,
 ) -> None:
     """Run chunks of the compiled loop, about a second each; log, save and stop between them.
 
@@ -45,6 +47,7 @@ def train_in_chunks(
         start_step: the first joint step, the same for all runs.
         checkpointers: their ``save(step, agent)`` is called between chunks.
         writers: get the means of the finished episodes, and the metrics, of every update.
+        opposition: who plays against the one run, where the game is an ``OpposedGame``.
 
     Raises:
         TrainingDivergedError: after 10 updates in a row of a run that were not finite; other runs
@@ -71,9 +74,15 @@ def train_in_chunks(
     _say_memory(loop, writers[0])
     runs = [_Results(*run) for run in zip(agents, checkpointers, writers, strict=True)]
     step, n_updates = start_step - 1, 1
+    table = None
+    if opposition is not None:
+        table = CompiledTable(loop, env.game, agents[0].groups)
+        opposition.begin(step, agents[0], table)
     while step + loop.n_steps <= n_env_steps and not all(run.diverged for run in runs):
         clock = time.perf_counter()
         left = (n_env_steps - step) // loop.n_steps
+        if opposition is not None:
+            left = min(left, max(1, opposition.until_due(step) // loop.n_steps))
         n_updates, stop = devices.agree(min(n_updates, MAX_CHUNK, left), is_stopping())
         if stop:
             break
@@ -87,8 +96,12 @@ def train_in_chunks(
         for run, own, state, game in zip(runs, metrics, loop.states(), loop.games(), strict=True):
             run.take(own, n_updates, step, loop.n_steps, state, game, seconds)
         step += n_updates * loop.n_steps
+        if table is not None and opposition is not None:
+            opposition.after(step, agents[0], table)
         per_update = (time.perf_counter() - clock) / n_updates
         n_updates = max(1, int(CHUNK_SECONDS / per_update))
+    if table is not None and opposition is not None:
+        opposition.end(step, agents[0], table)
     diverged = [number for number, run in enumerate(runs) if run.diverged]
     for number in diverged:
         raise TrainingDivergedError(str(runs[number].diverged), runs=tuple(diverged))

@@ -8,12 +8,11 @@ jittable; the host runs it in chunks of whole updates and logs, saves and stops 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from kitae_envs.core import Game, TimeStep, reset_batch, step_batch
+from kitae_envs.core import Game, TimeStep
 
 from kitae_marl.config.run import Config
 from kitae_marl.data.keys import ENVIRONMENT, EXPLORE, key_for
@@ -101,7 +100,7 @@ def start_loop(
     Returns:
         The loop's state before its first step.
     """
-    games, step = reset_batch(game, key_for(game_key, ENVIRONMENT, 0), n_envs)
+    games, step = game.start_batch(key_for(game_key, ENVIRONMENT, 0), n_envs)
     step = _regrouped(step, game, groups)
     return LoopState(
         state=state,
@@ -230,7 +229,7 @@ def _joint_step(
         view["active"],
     )
     own = {group.name: group.agents for group in groups}
-    advance = over_environments(partial(step_batch, game))
+    advance = over_environments(game.step_batch)
     games, step = advance(chance, loop.game, regroup(action, own, game.groups))
     step = _regrouped(step, game, groups)
     experience = Experience(

@@ -12,6 +12,7 @@ import numpy as np
 from kitae_envs.core import Game
 
 from kitae_marl.config.run import differing, with_traced
+from kitae_marl.data.keys import REMATCH, key_for
 from kitae_marl.loops import compiling, devices
 from kitae_marl.loops.compiled import LoopState, chunk_factory, rollout_factory, start_loop
 from kitae_marl.loops.compiling import Once
@@ -41,6 +42,7 @@ class CompiledLoop:
         data: ``Game.data`` that the next chunk is given: other data of the same shapes, such as
             other opponents, need no other program.
         n_steps: joint steps of one update.
+        goes_on: whether the games are those of a checkpoint, and not new ones.
         rollout_bytes: memory that the rollouts take which there are at a time.
         program_bytes: memory that the program needs on one device, the rollout and what ``run``
             copies included.
@@ -76,13 +78,14 @@ class CompiledLoop:
         traced = {n: jnp.asarray(x) for n, x in differing([a.config for a in agents]).items()}
         replicated = None if self._mesh is None else devices.replicated(self._mesh)
         self._traced = devices.place(traced, replicated)
-        self.data = devices.place(game.data, replicated)
+        self._replicated = replicated
+        self.data = self.placed(game.data)
         starting = self._compile(start, run, jax.eval_shape(self._stack, shapes), stopping)
         compiling.require_memory(self.program_bytes, config)
         inputs = [(a.state, *own) for a, own in zip(agents, keys, strict=True)]
-        self.loop: LoopState = starting(*devices.place(self._stack(inputs), replicated))
-        if start_step > 1:
-            self._continue(agents)
+        self._start = starting
+        self.loop: LoopState = starting(*self.placed(self._stack(inputs)))
+        self.goes_on = start_step > 1 and self._continue(agents)
 
     @property
     def _n_devices(self) -> int:
@@ -134,16 +137,41 @@ class CompiledLoop:
             self.program_bytes += compiling.n_bytes(rest)  # their copy, see ``run``
         return first
 
-    def _continue(self, agents: Sequence[Run]) -> None:
-        """Take over the games of the agents' checkpoints; the steps are counted on in any case."""
-        saved = []
+    @property
+    def rest_places(self) -> LoopState | None:
+        """Where the arrays of the loop lie, its ``state`` left out; None: on the one device."""
+        return None if self._places is None else self._places._replace(state=())
+
+    def placed(self, tree: Any) -> Any:
+        """Lay arrays where every device holds them whole."""
+        return devices.place(tree, self._replicated)
+
+    def whole(self, tree: Any) -> Any:
+        """Bring arrays of the loop together on one device."""
+        return devices.whole(tree, self._mesh)
+
+    def fresh(self) -> LoopState:
+        """Return the loop as it would be if all games of the one run began now."""
+        loop = self.loop
+        key = key_for(loop.game_key, REMATCH, loop.step)
+        return self._start(loop.state, loop.root_key, key)
+
+    def _continue(self, agents: Sequence[Run]) -> bool:
+        """Take over the games of the agents' checkpoints; the steps are counted on in any case.
+
+        Returns:
+            Whether all checkpoints held games.
+        """
+        saved, goes_on = [], True
         for agent, new in zip(agents, self.games(), strict=True):
             old = agent.saved_game(new)
             counted = {**new, "step": np.asarray(agent.learned_step, np.uint32)}
             saved.append(counted if old is None else old)
+            goes_on &= old is not None
         games = self._stack(saved)
         places = self._places and {name: getattr(self._places, name) for name in games}
         self.loop = self.loop._replace(**devices.place(games, places))
+        return goes_on
 
     def states(self) -> list[Any]:
         """Return ``{group: TrainState}`` of each run."""

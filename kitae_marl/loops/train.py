@@ -38,6 +38,7 @@ from kitae_marl.types import (
     HasAlgorithm,
     IAgent,
     LearnsInside,
+    Opposition,
     Recurrent,
     RunWriter,
     Stoppable,
@@ -84,6 +85,7 @@ def vectorized_train(
     start_step: int = 1,
     checkpointer: Checkpointer | None = None,
     writer: Writer | None = None,
+    opposition: Opposition | None = None,
 ) -> None:
     """Train an agent on a vector of environments; the environment is closed at the end.
 
@@ -108,6 +110,8 @@ def vectorized_train(
         writer: gets the returns of finished episodes and, after every update, the metrics that
             ``agent.update`` returns; where it has ``flush_step(step)``, that is called then. A
             ``types.RunWriter`` gets the returns of compiled games as the means of an update.
+        opposition: who plays against the agent, where the environments have seats for opponents;
+            asked between updates.
 
     Raises:
         ValueError: if ``start_step`` is not in ``[1, n_env_steps + 1]`` or the algorithm is of
@@ -130,10 +134,26 @@ def vectorized_train(
 
             run: Any = agent  # a Run, as what learns inside is
             train_in_chunks(
-                [seed], [run], vec_env, n_env_steps, start_step, [checkpointer], [run_writer]
+                [seed],
+                [run],
+                vec_env,
+                n_env_steps,
+                start_step,
+                [checkpointer],
+                [run_writer],
+                opposition,
             )
         else:
-            _train(seed, agent, vec_env, n_env_steps, start_step, checkpointer, run_writer)
+            _train(
+                seed,
+                agent,
+                vec_env,
+                n_env_steps,
+                start_step,
+                checkpointer,
+                run_writer,
+                opposition,
+            )
     finally:
         if isinstance(closing, Closing):
             closing.close()
@@ -156,6 +176,7 @@ def _train(
     start_step: int,
     checkpointer: Checkpointer | None,
     writer: RunWriter | None,
+    opposition: Opposition | None,
 ) -> None:
     """Step, store and update until the end or until the agent is told to stop."""
     buffer: Buffer = agent.make_buffer(env.num_envs)
@@ -170,12 +191,15 @@ def _train(
     recurrent = agent if isinstance(agent, Recurrent) else None
     explore = FirstAnnounced(agent.explore, "the policy", writer)
     update = FirstAnnounced(agent.update, "the update", writer)
-    clock, skipped = Clock(), 0
+    clock, skipped, learned = Clock(), 0, start_step - 1
+    table: Any = env  # one that has seats, where there are opponents
+    if opposition is not None:
+        opposition.begin(learned, agent, table)
     observations, infos = env.reset(seed=first_seed(seed, start_step))
     clock.lap(GAMES)
     for step in range(start_step, n_env_steps + 1):
         if stoppable is not None and stoppable.stopping:
-            return
+            break
         global_step = step * env.num_envs
         carry = () if recurrent is None else recurrent.carry
         actions, extras = explore(observations, infos)
@@ -202,7 +226,12 @@ def _train(
             skipped = count_skipped(metrics, skipped, global_step)
             if checkpointer is not None and not skipped:
                 checkpointer.save(step, agent)
+            learned = step
+            if opposition is not None:
+                opposition.after(step, agent, table)
             clock.lap(REST)  # which the next row says: this one is written
+    if opposition is not None:
+        opposition.end(learned, agent, table)
 
 
 def first_seed(seed: int, start_step: int) -> int:

@@ -65,11 +65,11 @@ class FirstLegal:
         if self._vector:
             masks = infos.get("action_mask")
             if masks is None:
-                return self._first
+                return self._of_rows(infos)
             chosen = {
                 a: best_scored(self._spaces[a], mask, self._first[a]) for a, mask in masks.items()
             }
-            return {**self._first, **chosen}
+            return {**self._of_rows(infos), **chosen}
         actions = {}
         for agent, observation in observations.items():
             mask = mask_in(observation)
@@ -81,6 +81,17 @@ class FirstLegal:
                 action = best_scored(self._spaces[agent], mask, self._first[agent])
                 actions[agent] = map_leaves(_plain, action)
         return actions
+
+    def _of_rows(self, infos: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the first actions, in as many environments as were observed."""
+        active = infos.get("active")
+        if not active:
+            return self._first
+        n_envs = len(next(iter(active.values())))
+        return {
+            agent: map_leaves(lambda leaf: leaf[:n_envs], action)
+            for agent, action in self._first.items()
+        }
 
 
 def random_policy(env: VecParallelEnv, seed: int = 0) -> Policy:

@@ -12,6 +12,8 @@ RETURN = "return/"
 """Start of the names of returns: of each agent, ``mean``, ``team``, and ``group/<group>``."""
 WIN_RATE = "win_rate/"
 """Start of the names of win rates against the random policy: of each agent, and ``mean``."""
+RATING = "league/rating"
+"""The learner's rating among its opponents; with ``_low`` and ``_high``, its interval."""
 AT_MOST = 4
 """Sides that a line shows."""
 
@@ -57,6 +59,9 @@ def headline(means: Mapping[str, float], metrics: Mapping[str, float]) -> str:
         >>> means = {"return/mean": 0.0, "return/a": 0.25, "return/b": -0.25}
         >>> headline(means, {"win_rate/mean": 0.9})
         'wins 90% against random  return a 0.25, b -0.25'
+        >>> rating = {RATING: 700.0, f"{RATING}_low": 650.0, f"{RATING}_high": 751.0}
+        >>> headline(means, {"win_rate/mean": 0.9, **rating})
+        'rating 700 (650 .. 751)  wins 90% against random'
     """
     mean = means.get("return/mean")
     if mean is None:
@@ -64,6 +69,9 @@ def headline(means: Mapping[str, float], metrics: Mapping[str, float]) -> str:
     if adds_up_to_zero(means):
         rate = win_rates(metrics).get("mean")
         wins = "" if rate is None else f"wins {rate:.0%} against random  "
+        if RATING in metrics:
+            low, high = metrics[f"{RATING}_low"], metrics[f"{RATING}_high"]
+            return f"rating {metrics[RATING]:.0f} ({low:.0f} .. {high:.0f})  {wins.rstrip()}"
         return f"{wins}return {_listed(by_agent(means))}"
     start = f"{RETURN}group/"
     groups = {tag.removeprefix(start): x for tag, x in means.items() if tag.startswith(start)}

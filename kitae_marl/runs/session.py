@@ -172,6 +172,9 @@ class Session:
             AfterUpdate(agent, hooks, logger, path and _checkpointer(agent, path, logger))
             for agent, path, logger in zip(agents, paths, self._loggers, strict=True)
         ]
+        self._opposition = hooks.opposition
+        if self._opposition is not None:
+            self._opposition.keep(paths[0], self._followers[0].checkpointer, self._loggers[0])
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end, save, and return the summary of each run."""
@@ -263,6 +266,7 @@ class Session:
             start_step=start,
             checkpointer=self._followers[0],
             writer=self._loggers[0],
+            opposition=self._opposition,
         )
 
     def _logger(self, agent: Run, path: Path | None, show: bool) -> Logger:

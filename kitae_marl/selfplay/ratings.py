@@ -161,12 +161,16 @@ def payoff(games: Iterable[PlayedGame | Sequence[Any]]) -> Payoff:
         >>> table.players, table.score[0, 1].item(), table.games[0, 1].item()
         (('a', 'b'), 0.75, 2)
     """
-    names, counts = _count(games)
+    return scores(*_count(games))
+
+
+def scores(names: Sequence[str], counts: Counts) -> Payoff:
+    """Return mean scores by counts of games; see :func:`payoff`."""
     won = counts.wins + counts.losses.T + (counts.draws + counts.draws.T) / 2
     n_games = (counts.total + counts.total.T).astype(np.int64)
     np.fill_diagonal(n_games, 0)
     score = np.where(n_games > 0, won / np.maximum(n_games, 1), np.nan)
-    return Payoff(names, score, n_games)
+    return Payoff(tuple(names), score, n_games)
 
 
 def ratings(games: Iterable[PlayedGame | Sequence[Any]], *, anchor: str | None = ANCHOR) -> Ratings:
@@ -197,7 +201,11 @@ def ratings(games: Iterable[PlayedGame | Sequence[Any]], *, anchor: str | None =
         >>> table.anchor, row.wins, row.losses, row.low < row.rating < row.high
         ('random', 9, 1, True)
     """
-    names, counts = _count(games)
+    return rate(*_count(games), anchor)
+
+
+def rate(names: Sequence[str], counts: Counts, anchor: str | None = ANCHOR) -> Ratings:
+    """Rate players by counts of the games they have played; see :func:`ratings`."""
     if len(names) < 2:
         raise ValueError(f"expected games of two players or more, got those of {list(names)}.")
     _require_connected(names, counts)

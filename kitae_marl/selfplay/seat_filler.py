@@ -7,7 +7,7 @@ run's folder, and the run is evaluated, filmed and gone on with against that cop
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class SeatFiller:
         seats: ``"random"``, ``"frozen:RUN"`` or ``"frozen:RUN@STEP"`` by pattern of names.
         runs_dir: where a RUN is looked for, by its name (``x``, of a set ``x/seed_0``) alone: a
             text that may come from a run folder leads nowhere else.
+        others: trained agents beside those of seats, likewise ``"frozen:RUN"``, for :meth:`load`.
         copies: what the run keeps of its own seats, by pattern: a copy, or None where it keeps none
             and the RUN plays as it is now, with a warning. Patterns that are not in it are those
             of others than the run.
@@ -42,11 +43,12 @@ class SeatFiller:
         seats: Mapping[str, str],
         runs_dir: str | Path,
         *,
+        others: Sequence[str] = (),
         copies: Mapping[str, SeatCopy | None] | None = None,
         trust: Callable[[Path], None] = lambda run: None,
     ) -> None:
         self._seats, self._runs_dir, self._trust = seats, runs_dir, trust
-        self._copies = copies or {}
+        self._copies, self._others = copies or {}, {name: name for name in others}
         self._by_source: dict[str | Path, Agent] = {}
         self.loaded: dict[str, Agent] = {}
 
@@ -78,6 +80,10 @@ class SeatFiller:
         if not text.startswith(FROZEN):
             return text
         return frozen(self._load(pattern, text))
+
+    def load(self, name: str) -> Agent:
+        """Return one of the trained agents beside those of seats; errors are those of ``seat``."""
+        return self._load(name, self._others[name])
 
     def _load(self, pattern: str, text: str) -> Agent:
         """Load the agent of a seat, once: of the run's copy, or of the run that is named."""

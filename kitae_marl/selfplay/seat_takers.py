@@ -84,7 +84,7 @@ def seat_taker(
     if isinstance(player, Frozen):
         player, sample = player
     if isinstance(player, Agent | Player):
-        trained = _for_both_seats(name, player.player(), env)
+        trained = known_to_all_seats(name, player.player(), env)
         return SeatTaker(
             name, lambda agents, seed: policy_for(trained, agents, sample=sample, seed=seed)
         )
@@ -96,7 +96,7 @@ def seat_taker(
     )
 
 
-def _for_both_seats(name: str, player: Player, env: VecParallelEnv) -> Player:
+def known_to_all_seats(name: str, player: Player, env: VecParallelEnv) -> Player:
     """Return a trained player who knows all agents of the game."""
     agents = list(env.possible_agents)
     if set(player.possible_agents) < set(agents):

@@ -180,7 +180,8 @@ def train_set(options: Train, path: Path) -> dict[str, Any]:
         sets.write_set(path, seeds)
         config, task = options.config(), _task(options)
         opponents = seat_filler_of(config, [folders.member(path, seed) for seed in seeds], task)
-        train_all = in_one_program if is_compiled(config) else one_after_another
+        together = is_compiled(config) and not config.opponents  # which each run has its own of
+        train_all = in_one_program if together else one_after_another
         results = train_all(options, path, seeds, opponents)
     tags = {tag for result in results.values() for tag in result["returns"]}
     returns = {

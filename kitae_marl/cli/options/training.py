@@ -36,6 +36,10 @@ class Train(Config):
     seats: JsonObject = field(default_factory=dict)
     """Who plays the agents that do not learn: ``{"adversary_*": "random", "agent_1": "frozen:X"}``,
     with X the name of a run in the runs folder."""
+    opponents: JsonObject = field(default_factory=dict)
+    """Who plays the other seats in which share of the environments, with settings of the pool
+    beside them: ``{"latest": 0.5, "pool": 0.4, "random": 0.1, "matchmaking": "pfsp"}``. Others are
+    ``frozen:RUN`` and ``bot:NAME``; help(kitae_marl.Opponents) explains the settings."""
     groups: JsonObject = field(default_factory=dict)
     """Agents that are to share a network, by name of their group: ``{"team": ["alice", "bob"]}``,
     by name or by pattern (``"*_red"``); all others by spaces and name before a number."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from kitae_marl.config.opponents import BOT as BOT
 from kitae_marl.errors import ConfigError
 from kitae_marl.players.policies import FirstLegal
 from kitae_marl.players.scripted.board_bots import (
@@ -15,9 +16,6 @@ from kitae_marl.players.scripted.board_bots import (
 from kitae_marl.players.scripted.oracles import oracle_for
 from kitae_marl.types import Policy
 from kitae_marl.vector.protocol import VecParallelEnv
-
-BOT = "bot:"
-"""What stands before the name of a scripted player."""
 
 
 class Bot(NamedTuple):

@@ -75,6 +75,8 @@ class RunCheckpointer:
 
     Attributes:
         manifest: what the checkpoint that was last read says of itself.
+        pinned: environment steps of checkpoints that stay beside those of ``keep``: the snapshots
+            that a run plays against.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class RunCheckpointer:
         self.num_envs = num_envs
         self.keep = keep
         self.on_failure = on_failure
+        self.pinned: set[int] = set()
         self._failures = 0
         self._tried_step = -1  # that of the last save that was due, also of one that failed
         self.manifest: dict[str, Any] = {}
@@ -211,7 +214,7 @@ class RunCheckpointer:
 
     def _remove_others(self, complete: dict[int, Path], step: int) -> None:
         """Remove the checkpoints that need not stay, and those after this step."""
-        kept = self.keep.of([old for old in complete if old <= step])
+        kept = self.keep.of([old for old in complete if old <= step]) | self.pinned
         best = read_best(self.folder)
         if best is not None and best.env_step > step:
             forget_best(self.folder)
@@ -296,6 +299,11 @@ class RunCheckpointer:
         """Environment steps of the complete checkpoints, in ascending order."""
         return list(self._by_step())
 
+    def oldest_of_newest(self) -> int:
+        """Return the environment step of the oldest of those that stay as the newest; 0 if none."""
+        steps = self.steps()
+        return steps[-min(len(steps), self.keep.newest or len(steps))] if steps else 0
+
     def latest(self) -> int | None:
         """Environment step of the newest complete checkpoint, None without one."""
         return max(self._by_step(), default=None)
@@ -348,6 +356,19 @@ class RunCheckpointer:
                 warnings.warn(f"{error} The next older checkpoint is tried.", stacklevel=2)
         why = f": {half}" if half else ""
         raise NoCheckpointError(f"no readable checkpoint in {self.folder}{why}.", str(self.folder))
+
+    def restore_state(self, agent: Any, step: int) -> Any:
+        """Read what learning had changed at the checkpoint of an environment step.
+
+        Args:
+            agent: whose ``run_state()`` has the same structure, shapes and dtypes.
+            step: environment step of the checkpoint.
+
+        Raises:
+            NoCheckpointError, CheckpointCorruptError: as ``restore``.
+        """
+        template = jax.tree.map(np.asarray, agent.run_state()._replace(game=()))
+        return self._read(template, step).state
 
     def _read(self, template: RunState, step: int) -> RunState:
         """Read and verify one checkpoint."""

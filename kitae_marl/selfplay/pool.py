@@ -1,0 +1,372 @@
+"""This file keeps the pool of a run while it is trained: snapshots, games, and who plays next.
+
+Everything is decided between two updates, every ``rematch_every`` of them: games since the last
+time are counted, a snapshot is taken if that is due, and members are drawn for the slots. What is
+decided follows from the games on disk, the step and the seed alone, so a run that goes on decides
+as it would have. A snapshot is a checkpoint of the run that stays as long as it is in the pool.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from kitae_marl.config.opponents import LATEST, POOL, Opponents
+from kitae_marl.errors import CheckpointError
+from kitae_marl.runs.logger import Logger
+from kitae_marl.runs.returns import RATING
+from kitae_marl.runs.store.checkpoint import RunCheckpointer
+from kitae_marl.runs.store.league import (
+    STEP_NAME,
+    Games,
+    LeagueFile,
+    Recorded,
+    games_event,
+    leave_event,
+    member_event,
+    seats_event,
+)
+from kitae_marl.selfplay.league import learner_rating
+from kitae_marl.selfplay.matchmaking import Matchmaking, MemberRecord, chances, draw, leaving
+from kitae_marl.types import Result, Run, Seating, Table
+
+MATCHES = 5
+"""Beside the seed and the number of the draw: what the chance of matchmaking is derived from."""
+HALVING = 8
+"""Draws after which games count half, where matchmaking asks for scores."""
+PRIOR = 2.0
+"""Games that count as played before, half of them won."""
+SNAPSHOTS = 32
+"""Snapshots of a run where nothing else is said."""
+SHARE = 0.03
+"""Share of the time that ratings may take while the run is trained."""
+
+
+class Places(NamedTuple):
+    """Which environments belong to whom.
+
+    Attributes:
+        rows: environments of each opponent in the part of one device, ``latest`` first.
+        n_parts: such parts.
+        n_slots: slots of the pool in a part, each with as many environments.
+        teams: agents that one player plays, by name of the team.
+    """
+
+    rows: dict[str, int]
+    n_parts: int
+    n_slots: int
+    teams: dict[str, tuple[str, ...]]
+
+    def names(self, slots: Sequence[str]) -> list[str]:
+        """Return who plays in each environment, with these members in the slots."""
+        names: list[str] = []
+        for opponent, n in self.rows.items():
+            if opponent == POOL:
+                names += [member for member in slots for _ in range(n // self.n_slots)]
+            else:
+                names += ["" if opponent == LATEST else opponent] * n
+        return names * self.n_parts
+
+    def team(self, rematch: int) -> np.ndarray:
+        """Return the learner's team in each environment; they change with each draw."""
+        numbers = np.arange(sum(self.rows.values()))
+        team = (numbers + rematch) % len(self.teams)
+        team[: self.rows.get(LATEST, 0)] = -1
+        return np.tile(team, self.n_parts).astype(np.int32)
+
+
+class Scores:
+    """What the learner scores against each opponent, games halving with time."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3))
+        self._unbalanced = False
+
+    def add(self, games: Sequence[Games]) -> None:
+        """Count the games of one draw."""
+        for sums in self._sums.values():
+            sums *= 0.5 ** (1 / HALVING)
+        for one in games:
+            self._sums[one.opponent] += one.games, one.wins + one.draws / 2, one.own
+            self._unbalanced |= one.unbalanced > 0
+
+    def records(self, members: Sequence[int]) -> list[MemberRecord]:
+        """Return the members of the pool with what the learner scores against them."""
+        names = [f"{STEP_NAME}{step}" for step in members]
+        sums = [self._sums[name] if name in self._sums else np.zeros(3) for name in names]
+        returns = [own / n for n, _, own in sums if n > 0]
+        low, high = (min(returns), max(returns)) if returns else (0.0, 0.0)
+
+        def score(n: float, won: float, own: float) -> float:
+            if self._unbalanced:  # nobody wins: returns between the lowest and the highest
+                won = n * (own / n - low) / (high - low) if n > 0 and high > low else n / 2
+            return float((won + PRIOR / 2) / (n + PRIOR))
+
+        return [
+            MemberRecord(name, step, score(*numbers), float(numbers[0]))
+            for name, step, numbers in zip(names, members, sums, strict=True)
+        ]
+
+
+class Pool:
+    """The pool of one run.
+
+    Args:
+        settings: who plays, and how the pool is kept.
+        places: which environments belong to whom.
+        matchmaking: how members are chosen.
+        n_steps: joint steps of one update.
+        env_steps: environment steps of the whole run.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        settings: Opponents,
+        places: Places,
+        matchmaking: Matchmaking,
+        *,
+        n_steps: int,
+        env_steps: int,
+        seed: int,
+    ) -> None:
+        self._settings, self._places, self._matchmaking = settings, places, matchmaking
+        self._every = settings.rematch_every * n_steps
+        self._snapshot_every = settings.snapshot_every
+        if self._snapshot_every is None and settings.snapshot_win_rate is None:
+            self._snapshot_every = max(1, env_steps // SNAPSHOTS)
+        self._seed = seed
+        self._has_pool = POOL in places.rows
+        self._recorded = Recorded([], {}, [], [])
+        self._states: dict[int, Any] = {}
+        self._scores = Scores()
+        self._file: LeagueFile | None = None
+        self._checkpointer: RunCheckpointer | None = None
+        self._logger: Logger | None = None
+        self._rated, self._began = 0.0, time.monotonic()
+
+    def keep(self, path: Path | None, checkpointer: RunCheckpointer | None, logger: Logger) -> None:
+        """Say where games and snapshots are kept, and who is told of them; None keeps nothing."""
+        self._file = None if path is None else LeagueFile(path)
+        self._checkpointer, self._logger = checkpointer, logger
+
+    def begin(self, step: int, agent: Run, table: Table) -> None:
+        """Take over what the run has on disk, and seat opponents."""
+        now = step * agent.config.n_envs
+        if self._file is not None:
+            self._file.begin(now, again=table.goes_on)
+            self._recorded = self._file.read()
+        self._load(agent)
+        for games in _by_step(self._recorded.games):
+            self._scores.add(games)
+        if table.goes_on and self._recorded.seats:
+            since, slots = self._recorded.seats[-1]
+            rematch = since // agent.config.n_envs // self._every
+            if step % self._every:
+                self._seat(rematch, slots, table, anew=False)
+            else:  # the checkpoint is older than what was decided at this step
+                table.sit(self._seating(rematch, slots, []))
+                self.after(step, agent, table)
+        else:
+            if self._has_pool and (not step or not self._states):
+                self._take_snapshot(now, agent)
+            self._rematch(step, now, table)
+
+    def _load(self, agent: Run) -> None:
+        """Load the members of the pool; one that cannot be read leaves it, with a warning."""
+        for member in list(self._recorded.pool):
+            try:
+                if self._checkpointer is None:
+                    raise CheckpointError(f"nothing keeps the snapshot of step {member}.")
+                state = self._checkpointer.restore_state(agent, member)
+            except CheckpointError as error:
+                warnings.warn(
+                    f"the snapshot of step {member} leaves the pool: {error}", stacklevel=2
+                )
+                self._write([leave_event(agent.env_steps, member)])
+                self._recorded.left[member] = agent.env_steps
+                continue
+            self._states[member] = _acting(agent, state)
+        self._pin()
+
+    def until_due(self, step: int) -> int:
+        """Return the joint steps until members are drawn again."""
+        return self._every - step % self._every
+
+    def after(self, step: int, agent: Run, table: Table) -> None:
+        """Count, take a snapshot and draw, where that is due after the joint step ``step``."""
+        if step % self._every:
+            return
+        now = step * agent.config.n_envs
+        self._count(now, table)
+        if self._has_pool and self._is_snapshot_due(now):
+            self._take_snapshot(now, agent)
+            self._rate(now)
+        self._rematch(step, now, table)
+
+    def end(self, step: int, agent: Run, table: Table) -> None:
+        """Count the last games and rate the learner."""
+        now = step * agent.config.n_envs
+        self._count(now, table)
+        self._rate(now, last=True)
+
+    def _count(self, now: int, table: Table) -> None:
+        """Write what came of the games since the last draw, and log it."""
+        games = _added_up(now, table.results(), list(self._places.teams))
+        self._write(map(games_event, games))
+        self._recorded.games.extend(games)
+        if games:
+            self._scores.add(games)
+        if self._logger is not None and games:
+            self._logger.add_row(now, _metrics(games))
+
+    def _is_snapshot_due(self, now: int) -> bool:
+        """Whether so many steps have passed, or so many games were won, since the last snapshot."""
+        last = self._recorded.members[-1] if self._recorded.members else 0
+        every, rate = self._snapshot_every, self._settings.snapshot_win_rate
+        if now <= last:
+            return False
+        if every is not None and now // every > last // every:
+            return True
+        if rate is None:
+            return False
+        games = [g for g in self._recorded.games if g.step > last and _is_snapshot(g.opponent)]
+        n = sum(g.games for g in games)
+        won = sum(g.wins + g.draws / 2 for g in games)
+        return n >= self._settings.min_games and won >= rate * n
+
+    def _take_snapshot(self, now: int, agent: Run) -> None:
+        """Let the learner as it is now come into the pool; one leaves it where it is full."""
+        events = []
+        pool = [*self._recorded.pool, now]
+        while len(pool) > self._settings.pool_size:
+            records = self._scores.records(pool)
+            gone = leaving(self._settings.eviction, records, self._settings.pinned)
+            if gone is None:
+                warnings.warn(
+                    f"the pool holds {len(pool)} pinned snapshots, more than its size of "
+                    f"{self._settings.pool_size}.",
+                    stacklevel=2,
+                )
+                break
+            pool.remove(gone.env_step)
+            events.append(leave_event(now, gone.env_step))
+            self._recorded.left[gone.env_step] = now
+            del self._states[gone.env_step]
+        self._recorded.members.append(now)
+        self._pin()  # before it is saved: what has left may go only once this one is there
+        if self._checkpointer is not None:
+            self._checkpointer.write(agent.run_state())
+        self._states[now] = _acting(agent, agent.state)
+        self._write([*events, member_event(now)])
+
+    def _pin(self) -> None:
+        """Let the checkpoints stay that a run may need which goes on from one of the newest."""
+        if self._checkpointer is None:
+            return
+        recorded, oldest = self._recorded, self._checkpointer.oldest_of_newest()
+        gone = {member for member, at in recorded.left.items() if at <= oldest}
+        self._checkpointer.pinned = set(recorded.members) - gone
+
+    def _rematch(self, step: int, now: int, table: Table) -> None:
+        """Draw who plays in the slots, and seat them."""
+        number, slots = step // self._every, []
+        if self._has_pool:
+            records = self._scores.records(self._recorded.pool)
+            chance = chances(self._matchmaking, records)
+            generator = np.random.default_rng((self._seed, MATCHES, number))
+            n_slots = self._places.n_slots
+            slots = [records[i].name for i in draw(chance, n_slots, generator)]
+        self._write([seats_event(now, slots)])
+        self._recorded.seats.append((now, slots))
+        self._seat(number, slots, table, anew=True)
+
+    def _seat(self, rematch: int, slots: list[str], table: Table, *, anew: bool) -> None:
+        """Seat members."""
+        states = [self._states[int(name.removeprefix(STEP_NAME))] for name in slots]
+        table.seat(self._seating(rematch, slots, states), anew=anew)
+
+    def _seating(self, rematch: int, slots: list[str], states: list[Any]) -> Seating:
+        """Return who sits where after a draw."""
+        return Seating(self._places.names(slots), self._places.team(rematch), slots, states)
+
+    def _rate(self, now: int, *, last: bool = False) -> None:
+        """Log the learner's rating, where the games say it and it does not take too long."""
+        took = self._rated > SHARE * (time.monotonic() - self._began)
+        unbalanced = any(games.unbalanced for games in self._recorded.games)
+        if self._logger is None or unbalanced or (took and not last):
+            return
+        started = time.monotonic()
+        rated = learner_rating(self._recorded)
+        self._rated += time.monotonic() - started
+        if rated is not None:
+            zero, (value, low, high) = rated
+            row = {RATING: value, f"{RATING}_low": low, f"{RATING}_high": high}
+            self._logger.add_row(now, row)
+            if last:
+                self._logger.tell(
+                    f"rated {value:.0f} ({low:.0f} .. {high:.0f}) by the games of its league, "
+                    f"where {zero} is 0"
+                )
+
+    def _write(self, events: Any) -> None:
+        """Keep events, where anything is kept."""
+        if self._file is not None:
+            self._file.append(events)
+
+
+def _acting(agent: Run, state: Any) -> Any:
+    """Return copies of what acting reads of a state, as NumPy arrays."""
+    return jax.tree.map(np.array, agent.algorithm.acting(state))
+
+
+def _is_snapshot(name: str) -> bool:
+    """Whether an opponent is a snapshot of the run."""
+    return name.startswith(STEP_NAME)
+
+
+def _by_step(games: Sequence[Games]) -> list[list[Games]]:
+    """Part games by the step at which they were counted."""
+    parts: dict[int, list[Games]] = defaultdict(list)
+    for one in games:
+        parts[one.step].append(one)
+    return list(parts.values())
+
+
+def _added_up(now: int, results: Sequence[Result], teams: Sequence[str]) -> list[Games]:
+    """Add up what came of the games, by opponent and team; those of nobody are left out."""
+    sums: dict[tuple[str, int], np.ndarray] = defaultdict(lambda: np.zeros(6))
+    for result in results:
+        if result.games and result.opponent:
+            sums[result.opponent, result.team] += result[2:]
+    found = []
+    for (opponent, team), (games, wins, draws, own, others, unbalanced) in sorted(sums.items()):
+        played, own, others = round(games), float(own), float(others)
+        counts = round(wins), round(draws), own, others, round(unbalanced)
+        found.append(Games(now, opponent, teams[team], team == 0, played, *counts))
+    return found
+
+
+def _metrics(games: Sequence[Games]) -> dict[str, float]:
+    """Say what came of the games against the pool and against each other opponent."""
+    parts: dict[str, list[Games]] = defaultdict(list)
+    for one in games:
+        parts[POOL if _is_snapshot(one.opponent) else one.opponent].append(one)
+    metrics = {}
+    for name, part in parts.items():
+        n = sum(one.games for one in part)
+        if not any(one.unbalanced for one in part):
+            metrics[f"league/win_rate/{name}"] = sum(one.wins for one in part) / n
+            metrics[f"league/draws/{name}"] = sum(one.draws for one in part) / n
+        for team in {one.team for one in part}:
+            of = [one for one in part if one.team == team]
+            mean = sum(one.own for one in of) / sum(one.games for one in of)
+            metrics[f"league/return/{team}/{name}"] = mean
+    return dict(sorted(metrics.items()))
