@@ -16,6 +16,7 @@ from kitae_envs.sampling import sample_actions
 
 from kitae_marl.cli.options.games import Bench
 from kitae_marl.config.run import Config
+from kitae_marl.errors import ConfigError
 from kitae_marl.vector.options import n_cores
 
 
@@ -135,6 +136,7 @@ def _config(options: Bench) -> Config:
         env_kwargs=options.env_kwargs,
         seed=options.seed,
         n_envs=options.n_envs,
+        opponents=options.opponents,
         env_steps=1_000_000_000,
     )
 
@@ -232,7 +234,8 @@ def bench_compiled(options: Bench) -> dict[str, Any]:
 
     Returns:
         Env steps per second, CPU microseconds per env step over all threads (medians of the
-        repeats), and seconds until the first call is done, which compile.
+        repeats), and seconds until the first call is done, which compile. With ``opponents`` also
+        what training against them takes, and the median of its CPU time beside that without.
     """
     from kitae_marl.loops.program import CompiledLoop
     from kitae_marl.runs.agent import Agent
@@ -247,24 +250,28 @@ def bench_compiled(options: Bench) -> dict[str, Any]:
         unit = config.rollout_size
     else:
         run, unit = random_steps(env.game, options.n_envs, options.seed), options.n_envs
+    run(1)
+    compile_s = time.perf_counter() - clock
+    against = opposed_updates(config) if options.opponents else None
 
-    def measured(n: int) -> int:
+    def measured(run: Callable[[int], Any], n: int) -> int:
         run(n)
         return n * unit
 
-    run(1)
-    compile_s = time.perf_counter() - clock
-    speeds, n = Speeds(), 1
+    speeds, opposed, n = Speeds(), Speeds(), 1
     while len(speeds.steps_per_s) < options.repeats:
         clock = time.perf_counter()
-        speeds.measure(partial(measured, n))
+        speeds.measure(partial(measured, run, n))
         wall = time.perf_counter() - clock
+        if against is not None:
+            opposed.measure(partial(measured, against, n))
         # One call is to last about as long as was asked for; with training at most 64 updates.
         if wall < options.seconds / 2 and (not options.train or n < 64):
-            speeds = Speeds()
+            speeds, opposed = Speeds(), Speeds()
             n = min(2 * n, 64) if options.train else 2 * n
     steps, cpu = speeds.medians()
     return {
+        **({} if against is None else _beside(speeds, opposed)),
         "env_steps_per_s": round(steps, 1),
         "cpu_us_per_env_step": round(cpu, 3),
         "compile_s": round(compile_s, 2),
@@ -272,6 +279,54 @@ def bench_compiled(options: Bench) -> dict[str, Any]:
         "n_envs": options.n_envs,
         "train": options.train,
         "device": _device(),
+    }
+
+
+def opposed_updates(config: Config) -> Callable[[int], None]:
+    """Return a function that trains so many updates against the opponents of a config."""
+    from kitae_marl.loops.opposed import CompiledTable
+    from kitae_marl.loops.program import CompiledLoop
+    from kitae_marl.runs.agent import Agent
+    from kitae_marl.selfplay.opposing import oppose
+    from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
+
+    env = CompiledVecParallelEnv(config.env_id, config.n_envs, **config.env_kwargs)
+    agent, others = Agent(env, config), config.others
+    assert others is not None  # who calls this has seen to it
+    opposing, pool = oppose(env, agent, others, None)
+    game: Any = opposing.game
+    if game is None:
+        raise ConfigError(
+            f"opponents: expected some that play inside XLA, got {sorted(others.shares)}.",
+            "opponents",
+        )
+    loop = CompiledLoop(game, [agent], [config.seed])
+    table = CompiledTable(loop, game, agent.groups)
+    pool.begin(0, agent, table)
+    step = 0
+
+    def run(n: int) -> None:
+        nonlocal step
+        while n:
+            updates = min(n, pool.until_due(step) // loop.n_steps)
+            loop.run(updates)
+            step += updates * loop.n_steps
+            n -= updates
+            pool.after(step, agent, table)
+
+    run(1)
+    return run
+
+
+def _beside(speeds: Speeds, opposed: Speeds) -> dict[str, Any]:
+    """Say what opponents cost: the median of ratios of measurements that were made in turn."""
+    ratios = [a / b for a, b in zip(opposed.cpu_us, speeds.cpu_us, strict=True)]
+    steps, cpu = opposed.medians()
+    return {
+        "opposed_env_steps_per_s": round(steps, 1),
+        "opposed_cpu_us_per_env_step": round(cpu, 3),
+        "opposed_cpu_ratio": round(statistics.median(ratios), 3),
+        "opposed_cpu_ratio_spread": [round(min(ratios), 3), round(max(ratios), 3)],
     }
 
 

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import pytest
 
-from kitae_marl import Callback, Config, Opponents, PPOConfig, train
-from kitae_marl.errors import ConfigError
+from kitae_marl import Callback, Opponents, train
 from kitae_marl.runs.store.league import LeagueFile, Recorded
 from kitae_marl.runs.store.seats import state_digest
 from kitae_marl.selfplay.league import League

@@ -80,6 +80,8 @@ def bench(options: Bench) -> dict[str, Any]:
         raise ConfigError("max_episode_steps: expected without bench compiled, whose games end.")
     if options.train and options.what != "compiled":
         raise ConfigError(f"train: expected with bench compiled only, got bench {options.what}.")
+    if options.opponents and not options.train:
+        raise ConfigError("opponents: expected with bench compiled --train only.", "opponents")
     result = benches[options.what](options)
     for name, value in result.items():
         say(f"  {name:32s} {value}")

@@ -82,6 +82,9 @@ class Bench:
     """Build our environments with PettingZoo's own chain of wrappers."""
     train: bool = False
     """With ``compiled``: the whole of training, not stepping alone."""
+    opponents: JsonObject = field(default_factory=dict)
+    """With ``compiled --train``: measured beside it in turn, training against these opponents, as
+    for ``train --opponents``."""
     seed: int = 0
     """Seed of the environments."""
     json: bool = False
