@@ -20,6 +20,7 @@ from kitae_marl.cli.options.fields import REGISTRY
 from kitae_marl.cli.options.games import Bench, Doctor, List, Verify
 from kitae_marl.cli.options.hints import require_known
 from kitae_marl.cli.options.human import Play
+from kitae_marl.cli.options.league import League
 from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate
 from kitae_marl.cli.options.showing import Export, Plot, Watch
 from kitae_marl.cli.options.tournament import Tournament
@@ -69,6 +70,7 @@ COMMANDS = {
     "brackets": Command(Brackets, "playing:brackets"),
     "watch": Command(Watch, "showing:watch"),
     "tournament": Command(Tournament, "tournament:tournament"),
+    "league": Command(League, "league:league"),
     "play": Command(Play, "human:play"),
     "plot": Command(Plot, "plotting:plot"),
     "export": Command(Export, "showing:export"),

@@ -17,6 +17,7 @@ from kitae_marl.runs.terminal import pip_install
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage as AxesImage
 
 ENDINGS = (".png", ".pdf", ".svg")
 BANDS = {
@@ -41,11 +42,11 @@ def check_out(out: Path) -> Path:
         ImportError: without matplotlib.
     """
     require_output(out, ENDINGS)
-    _new_figure(1, 1)
+    new_figure(1, 1)
     return out
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """Make an empty figure, without pyplot and its global state; sizes in inches."""
     try:
         from matplotlib.figure import Figure
@@ -55,7 +56,7 @@ def _new_figure(width: float, height: float) -> Figure:
 
 
 @contextmanager
-def _texts_as_they_are() -> Iterator[None]:
+def texts_as_they_are() -> Iterator[None]:
     """Let no text be taken for a formula: names of agents and of runs may hold any sign."""
     import matplotlib as mpl
 
@@ -63,7 +64,7 @@ def _texts_as_they_are() -> Iterator[None]:
         yield
 
 
-def _save(figure: Figure, out: Path) -> None:
+def save(figure: Figure, out: Path) -> None:
     """Write a figure, whole or not at all."""
     with replacing(out) as temporary:
         figure.savefig(temporary, dpi=150)
@@ -108,9 +109,9 @@ def plot_curves(
         ValueError, ImportError: as ``check_out``.
     """
     check_out(out)
-    with _texts_as_they_are():
+    with texts_as_they_are():
         lines = [part for line in caption for part in textwrap.wrap(line, WIDTH)]
-        figure = _new_figure(7.5, 1 + 4 * len(panels) + 0.16 * len(lines))
+        figure = new_figure(7.5, 1 + 4 * len(panels) + 0.16 * len(lines))
         rows = figure.subplots(len(panels), squeeze=False, sharex=True)[:, 0]
         for axes, panel in zip(rows, panels, strict=True):
             _draw_panel(axes, panel, band, smooth)
@@ -118,7 +119,7 @@ def plot_curves(
         figure.suptitle(title)
         if lines:
             figure.supxlabel("\n".join(lines), fontsize="small")
-        _save(figure, out)
+        save(figure, out)
 
 
 def _draw_panel(axes: Axes, panel: Panel, band: str, smooth: int) -> None:
@@ -188,16 +189,16 @@ def plot_comparison(out: Path, names: Sequence[str], result: Mapping[str, Any]) 
         ValueError, ImportError: as ``check_out``.
     """
     check_out(out)
-    with _texts_as_they_are():
+    with texts_as_they_are():
         rows = {tag: row for tag, row in result["returns"].items() if tag != "team"}
-        figure = _new_figure(9, 1.8 + 0.45 * len(rows))
+        figure = new_figure(9, 1.8 + 0.45 * len(rows))
         left, right = figure.subplots(1, 2, sharey=True)
         places = np.arange(len(rows))
         for side, name, color, shift in zip("ab", names, COLORS, (-0.14, 0.14), strict=False):
             points = [row[f"iqm_{side}"] for row in rows.values()]
-            _draw_intervals(left, places + shift, points, color, name)
+            draw_intervals(left, places + shift, points, color, name)
         improvements = [row["probability_of_improvement"] for row in rows.values()]
-        _draw_intervals(right, places, improvements, "0.2", None)
+        draw_intervals(right, places, improvements, "0.2", None)
         right.axvline(0.5, color="0.5", linestyle="--", linewidth=1)
         right.set_xlim(-0.03, 1.03)
         right.set_xlabel(f"P({names[0]} > {names[1]})")
@@ -212,10 +213,10 @@ def plot_comparison(out: Path, names: Sequence[str], result: Mapping[str, Any]) 
             words += f"; {result['warning']}"
         figure.suptitle(result["env_id"])
         figure.supxlabel(textwrap.fill(words, 110), fontsize="small")
-        _save(figure, out)
+        save(figure, out)
 
 
-def _draw_intervals(
+def draw_intervals(
     axes: Axes,
     places: np.ndarray,
     points: Sequence[Mapping[str, float]],
@@ -228,55 +229,3 @@ def _draw_intervals(
     )
     reach = np.nan_to_num(np.abs(np.stack([estimate - low, high - estimate])))
     axes.errorbar(estimate, places, xerr=reach, fmt="o", color=color, capsize=3, label=label)
-
-
-def plot_tournament(out: Path, result: Mapping[str, Any]) -> None:
-    """Draw ratings with their intervals, and the mean score of each player against each other.
-
-    An end of an interval that no game bounds is drawn to the edge of the picture.
-
-    Args:
-        out: file to write, ``.png``, ``.pdf`` or ``.svg``.
-        result: ``env_id``; ``players``, by name the rating with its ends ``low`` and ``high``, the
-            strongest first; ``anchor``; ``payoff``: ``players`` and ``score``, by row and column.
-
-    Raises:
-        ValueError, ImportError: as ``check_out``.
-    """
-    check_out(out)
-    with _texts_as_they_are():
-        rows, payoff = result["players"], result["payoff"]
-        places = [payoff["players"].index(name) for name in rows]
-        scores = np.array(payoff["score"], float)[np.ix_(places, places)]
-        size = 1.5 + 0.45 * len(rows)
-        figure = _new_figure(6 + size, 1.2 + size)
-        left, right = figure.subplots(1, 2, width_ratios=[5, size], sharey=True)
-        _draw_ratings(left, list(rows.values()))
-        left.set_xlabel(f"rating; {result['anchor'] or 'the mean of all'} is 0; 95 % intervals")
-        image = right.imshow(scores, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
-        for (i, j), score in np.ndenumerate(scores):
-            if not np.isnan(score):
-                dark = abs(score - 0.5) > 0.35
-                color = "white" if dark else "black"
-                right.text(j, i, f"{score:.2f}", ha="center", va="center", color=color, fontsize=8)
-        right.set_xticks(range(len(rows)), list(rows), rotation=45, ha="right")
-        right.set_xlabel("mean score of the row against the column")
-        left.set_yticks(range(len(rows)), list(rows))
-        figure.colorbar(image, ax=right)
-        figure.suptitle(result["env_id"])
-        _save(figure, out)
-
-
-def _draw_ratings(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
-    """Draw ratings, one below the other, open ends to the edge."""
-    ends = np.array([[row["low"], row["rating"], row["high"]] for row in rows])
-    finite = ends[np.isfinite(ends)]
-    margin = 0.1 * (finite.max() - finite.min()) + 50
-    edges = finite.min() - margin, finite.max() + margin
-    points = [
-        {"estimate": rating, "low": max(low, edges[0]), "high": min(high, edges[1])}
-        for low, rating, high in ends
-    ]
-    _draw_intervals(axes, np.arange(len(rows)), points, COLORS[0], None)
-    axes.set_xlim(*edges)
-    axes.grid(alpha=0.3)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -25,19 +25,43 @@ LEARNER = "learner"
 
 
 class Row(NamedTuple):
-    """What a player of a league has come to against the learner's periods, or these against it.
+    """A player of a league.
 
     Attributes:
-        name: ``step_20480`` for a snapshot, ``learner@20480`` for the learner before it.
+        name: ``step_20480`` for a snapshot, ``learner@20480`` for the learner before it,
+            ``learner`` after the last one; who does not learn is called as in the settings.
+        kind: ``snapshot``, ``learner`` or ``fixed``.
+        since: environment step of the snapshot before, for the learner; else None.
         env_step: environment step of it; None: it does not learn.
         left: environment step at which it left the pool; None: it is in it, or was never.
         games: games that it played.
     """
 
     name: str
+    kind: Literal["snapshot", "learner", "fixed"]
+    since: int | None
     env_step: int | None
     left: int | None
     games: int
+
+
+class Matrix(NamedTuple):
+    """What the learner's periods came to against each opponent.
+
+    Attributes:
+        rows: the learner's periods, in order.
+        columns: who played against them: those that do not learn, then snapshots by their steps.
+        own: mean score of the learner (a win is 1, a draw 1/2), or its mean return,
+            ``[row, column]``; NaN where they did not meet.
+        others: the same of the opponent.
+        games: how many games that is the mean of.
+    """
+
+    rows: list[str]
+    columns: list[str]
+    own: np.ndarray
+    others: np.ndarray
+    games: np.ndarray
 
 
 class League:
@@ -64,9 +88,11 @@ class League:
         file = LeagueFile(self.path)
         self.recorded = file.read()
         if not self.recorded.members and not self.recorded.games:
+            name = file.path.relative_to(self.path)
+            got = f"no event in its {name}" if file.path.exists() else f"one without {name}"
             raise ConfigError(
                 f"{self.path}: expected a run that plays against a pool (train --opponents), got "
-                f"one without {file.path.relative_to(self.path)}.",
+                f"{got}.",
                 "run",
             )
 
@@ -111,9 +137,33 @@ class League:
             means[team][pair[0], pair[1]] = own / n, others / n, int(n)
         return dict(means)
 
+    def matrix(self) -> Matrix:
+        """Return the mean score of each of the learner's periods against each opponent.
+
+        Raises:
+            ConfigError: as ``ratings``.
+        """
+        self._require_winners()
+        return _matrix(
+            self.recorded,
+            [
+                (period, games, games.wins + games.draws / 2, games.losses + games.draws / 2)
+                for period, games in by_period(self.recorded)
+            ],
+        )
+
+    def return_matrices(self) -> dict[str, Matrix]:
+        """Return ``returns()`` as a matrix for each team of the learner."""
+        cells = [(name, g, g.own, g.others) for name, g in by_period(self.recorded)]
+        teams = dict.fromkeys(games.team for _, games, _, _ in cells)
+        return {
+            team: _matrix(self.recorded, [cell for cell in cells if cell[1].team == team])
+            for team in teams
+        }
+
     def _require_winners(self) -> None:
         """Raise a ConfigError where nothing says who won."""
-        if not self.recorded.games:
+        if not by_period(self.recorded):
             raise ConfigError(f"{self.path}: expected games to rate by, got none yet.", "run")
         if not self.zero_sum:
             raise ConfigError(
@@ -131,7 +181,8 @@ def by_period(recorded: Recorded) -> list[tuple[str, Games]]:
     for games in recorded.games:
         while end is not None and end < games.step:
             end = next(ends, None)
-        found.append((LEARNER if end is None else f"{LEARNER}@{end}", games))
+        if games.games:
+            found.append((LEARNER if end is None else f"{LEARNER}@{end}", games))
     return found
 
 
@@ -140,8 +191,6 @@ def counts_of(recorded: Recorded) -> tuple[list[str], Counts]:
     names: dict[str, int] = {}
     table: dict[tuple[int, int], np.ndarray] = defaultdict(lambda: np.zeros(3))
     for period, games in by_period(recorded):
-        if not games.games:
-            continue
         one, other = (names.setdefault(name, len(names)) for name in (period, games.opponent))
         outcome = np.array([games.wins, games.draws, games.losses])
         if games.first:
@@ -154,23 +203,60 @@ def counts_of(recorded: Recorded) -> tuple[list[str], Counts]:
     return list(names), Counts(*numbers)
 
 
+def players_of(recorded: Recorded) -> list[Row]:
+    """List all players: snapshots by their steps, others, and the learner's periods in order."""
+    played: dict[str, int] = defaultdict(int)
+    periods = by_period(recorded)
+    for period, games in periods:
+        played[period] += games.games
+        played[games.opponent] += games.games
+    steps = {f"{STEP_NAME}{step}": step for step in recorded.members}
+    rows = [
+        Row(name, "snapshot", None, step, recorded.left.get(step), played[name])
+        for name, step in steps.items()
+    ]
+    others = dict.fromkeys(games.opponent for _, games in periods)
+    rows += [
+        Row(name, "fixed", None, None, None, played[name]) for name in others if name not in steps
+    ]
+    ends = {f"{LEARNER}@{step}": step for step in recorded.members}
+    for name, games in dict(periods).items():  # with the last games of each
+        end = ends.get(name, games.step)
+        since = max((step for step in recorded.members if step < end), default=0)
+        rows.append(Row(name, "learner", since, end, None, played[name]))
+    return rows
+
+
+def connected_counts(recorded: Recorded, *, largest: bool = False) -> tuple[list[str], Counts]:
+    """Count games as ``counts_of``, of players whom a chain of games connects with each other.
+
+    With matchmaking by ``latest`` alone, for one, each period meets a snapshot that no other meets.
+
+    Args:
+        recorded: the league.
+        largest: take the players that are most, instead of those around the learner's last period.
+    """
+    names, counts = counts_of(recorded)
+    if not names:
+        return names, counts
+    reached = counts.reaches(counts.total + counts.total.T > 0)
+    one = last = names.index(by_period(recorded)[-1][0])
+    if largest and reached[last].sum() < reached.sum(1).max():
+        one = int(reached.sum(1).argmax())
+    kept = np.flatnonzero(reached[one])
+    return [names[i] for i in kept], Counts(*(part[np.ix_(kept, kept)] for part in counts))
+
+
 def learner_rating(recorded: Recorded) -> tuple[str, Estimate] | None:
     """Return the rating of the learner's last period and who is 0; None where nothing says it.
 
     Players that the games do not connect with it are left out.
     """
-    names, counts = counts_of(recorded)
-    last = next((period for period, _ in reversed(by_period(recorded))), None)
-    if last not in names:
+    names, counts = connected_counts(recorded)
+    if len(names) < 2:
         return None
-    connected = counts.reaches(counts.total + counts.total.T > 0)[names.index(last)]
-    kept = np.flatnonzero(connected)
-    if len(kept) < 2:
-        return None
-    names = [names[i] for i in kept]
     zero = anchor_of(names, recorded)
-    table = rate(names, Counts(*(part[np.ix_(kept, kept)] for part in counts)), zero)
-    row = table.players[last]
+    row = rate(names, counts, zero).players[by_period(recorded)[-1][0]]
     return zero, Estimate(row.rating, row.low, row.high)
 
 
@@ -178,3 +264,20 @@ def anchor_of(names: Sequence[str], recorded: Recorded) -> str:
     """Return who is 0: the random policy, else the oldest snapshot that played."""
     snapshots = [f"{STEP_NAME}{step}" for step in recorded.members]
     return next((n for n in (ANCHOR, *snapshots) if n in names), names[0])
+
+
+def _matrix(recorded: Recorded, cells: Sequence[tuple[str, Games, float, float]]) -> Matrix:
+    """Return means over games by period and opponent, from sums for both sides."""
+    sums: dict[tuple[str, str], np.ndarray] = defaultdict(lambda: np.zeros(3))
+    for period, games, own, others in cells:
+        sums[period, games.opponent] += own, others, games.games
+    rows = list(dict.fromkeys(period for period, _ in sums))
+    snapshots = [f"{STEP_NAME}{step}" for step in recorded.members]
+    met = dict.fromkeys(opponent for _, opponent in sums)
+    columns = [name for name in met if name not in snapshots]
+    columns += [name for name in snapshots if name in met]
+    table = np.array([[sums.get((r, c), np.zeros(3)) for c in columns] for r in rows])
+    table = table.reshape(len(rows), len(columns), 3)
+    n_games = table[..., 2]
+    means = np.where(n_games[..., None] > 0, table / np.maximum(n_games, 1)[..., None], np.nan)
+    return Matrix(rows, columns, means[..., 0], means[..., 1], n_games.astype(np.int64))

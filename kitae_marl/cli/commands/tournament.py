@@ -220,7 +220,7 @@ def _as_json(result: Result, game: GameSetup, options: Tournament) -> dict[str, 
         "repeated": result.repeated,
     }
     if options.out is not None:
-        from kitae_marl.evaluation.plots import plot_tournament
+        from kitae_marl.evaluation.rating_plots import plot_tournament
 
         plot_tournament(options.out, found)
         say(f"drawn into {options.out}")
