@@ -17,6 +17,8 @@ import pytest
 from jax._src import compiler
 from quick_compiling import known
 
+from kitae_marl.loops import compiling
+
 # A run started in the background may ignore Ctrl-C; the processes that tests start must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -52,10 +54,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 OPTIONS = compiler.get_compile_options
+QUICKLY = compiling.QUICKLY
 
 
 def options_with(
-    chosen: dict[str, bool], *args: Any, env_options_overrides: Any = None, **others: Any
+    chosen: dict[str, Any], *args: Any, env_options_overrides: Any = None, **others: Any
 ) -> Any:
     return OPTIONS(
         *args, env_options_overrides={**chosen, **(env_options_overrides or {})}, **others
@@ -65,9 +68,11 @@ def options_with(
 @pytest.fixture(scope="module")
 def quick_compilation() -> Iterator[None]:
     """Let XLA optimise less: compiling is nearly all the time that such a module takes."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "QUICKLY", {})  # those of first parameters would count instead
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +93,4 @@ def quickest_compilation(quick_compilation: None, request: pytest.FixtureRequest
 def usual_fusions(quickest_compilation: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make code of fusions as users have it, for a test that compares programs to the last bit."""
     monkeypatch.setattr(compiler, "get_compile_options", OPTIONS)
+    monkeypatch.setattr(compiling, "QUICKLY", QUICKLY)

@@ -26,7 +26,7 @@ OPTIONS += ["--ppo.n-minibatches", "2", "--ppo.n-epochs", "1"]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, quick_compilation):
+def trained(tmp_path_factory, quickest_compilation):
     """A run of the compiled twin, kept."""
     set_up_xla()  # JAX is here already; the command does it in any case
     return train(GAME, tmp_path_factory.mktemp("runs") / "small", **SMALL)
@@ -95,7 +95,7 @@ def test_settings_of_the_algorithm_may_stand_beside_those_of_the_run():
     assert with_settings(config, {}) == config
 
 
-def test_it_can_be_silent(capsys, quick_compilation):
+def test_it_can_be_silent(capsys, quickest_compilation):
     result = train(GAME, show=False, **SMALL)
     assert result.run_dir is None
     assert not capsys.readouterr().out

@@ -16,7 +16,7 @@ from kitae_marl.algos.nets.distributions import MASKED_LOGIT, distribution_for
 from kitae_marl.data.spaces import leaves
 from kitae_marl.players.policies import FirstLegal, random_policy
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 
 AIM, MOVE, KEYS = spaces.Box(-1, 1, (2,)), spaces.Discrete(3, start=1), spaces.MultiBinary(2)
 LEVEL, GEARS = spaces.Box(-1, 1, (1,), np.int8), spaces.MultiDiscrete([2, 2])

@@ -13,7 +13,7 @@ import pytest
 from kitae_marl.algos.nets.distributions import distribution_for, mask_logits
 from kitae_marl.data.spaces import leaves
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 spaces = gym.spaces
 DISCRETE = {
     "discrete": spaces.Discrete(4),

@@ -10,7 +10,7 @@ from kitae_marl.algos.nets.distributions import distribution_for
 from kitae_marl.algos.nets.networks import Actor, Critic, Encoder
 from kitae_marl.data.spaces import feature_space, leaves, zeros
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 spaces = gym.spaces
 SPACES = {
     "box": (spaces.Box(-1, 1, (2, 3)), 6),

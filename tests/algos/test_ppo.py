@@ -26,7 +26,7 @@ CONFIG = Config(
     env_steps=T * E * 5,
     ppo=PPOConfig(n_steps=T, n_epochs=2, n_minibatches=2, hidden_sizes=(8,), max_grad_norm=0.5),
 )
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 
 
 class Learning(NamedTuple):

@@ -21,7 +21,7 @@ from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError
 from kitae_marl.types import GroupSpec
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 CONFIG = Config(n_envs=2, env_steps=256, ppo=PPOConfig(hidden_sizes=(6,), shared_trunk=True))
 PICTURE = gym.spaces.Box(0, 255, (12, 12, 3), np.uint8)
 

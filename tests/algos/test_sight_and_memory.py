@@ -17,7 +17,7 @@ from kitae_marl.loops.train import vectorized_train
 from kitae_marl.runs.agent import Agent
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 N_ENVS, N_STEPS = 16, 16
 
 

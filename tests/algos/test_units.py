@@ -21,7 +21,7 @@ from kitae_marl.runs.many import train_many
 from kitae_marl.types import Experience, GroupSpec
 
 GAMMA = 0.9
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 
 
 def made(

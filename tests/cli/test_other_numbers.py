@@ -13,7 +13,7 @@ from kitae_marl.cli.main import main
 from kitae_marl.runs.agent import Agent
 from kitae_marl.runs.store.seats import state_digest
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 
 
 def ids(n: int) -> list[str]:

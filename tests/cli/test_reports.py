@@ -24,7 +24,7 @@ from kitae_marl.vector.make import make_vec_env
 GAME = "mpe/simple_spread-v3"
 FEW = ["--episodes", "4", "--n-envs", "2", "--n-workers", "0"]
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 
 
 @pytest.fixture(scope="module")

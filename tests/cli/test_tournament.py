@@ -23,7 +23,7 @@ from kitae_marl.runs.store.sets import write_set
 from kitae_marl.selfplay.seat_filler import SeatFiller
 from kitae_marl.vector.make import make_vec_env
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 TICTACTOE, RPS = "classic/tictactoe-v3", "classic/rps-v2"
 FEW = ["--games", "8", "--n-workers", "0"]
 

@@ -128,7 +128,7 @@ def test_json(space):
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_networks_see_it(name, quick_compilation):
+def test_networks_see_it(name, quickest_compilation):
     space, _, width = SPACES[name]
     encoded = Encoder(space).apply({}, zeros(space, 5, 2))
     assert encoded.shape == (5, 2, width)

@@ -26,6 +26,8 @@ from kitae_marl.evaluation.export import SOURCE, export_policy
 from kitae_marl.runs.agent import Agent
 from kitae_marl.types import TrainState
 
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
+
 
 def box(low: list, high: list) -> spaces.Box:
     return spaces.Box(np.array(low, np.float32), np.array(high, np.float32))
@@ -143,7 +145,6 @@ def load(path: Path) -> Any:
 SLOW = ("two images", "large image")
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CASES]
 )
@@ -222,7 +223,6 @@ SAID: dict[str, tuple[spaces.Space, spaces.Space, dict[str, Any]]] = {
 RARELY_SAID = ("small image", "mixed, normalised", "a table of choices", "gru, trunk, independent")
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=pytest.mark.slow) if c in RARELY_SAID else c for c in SAID]
 )
@@ -268,7 +268,7 @@ WHOLE = MIXED.sample()
 
 
 @pytest.fixture(scope="module")
-def exported_cases(tmp_path_factory, quick_compilation) -> dict[str, Path]:
+def exported_cases(tmp_path_factory, quickest_compilation) -> dict[str, Path]:
     """Exports of a few kinds."""
     folder = tmp_path_factory.mktemp("exported")
     kinds = {name: CASES[name] for name in ("mlp", "mixed", "mask", "parts")}

@@ -94,7 +94,7 @@ class TestWinRates:
         agent = Agent(env, Config(env_id=TICTACTOE, n_envs=4, env_steps=64))
         assert rates(agent, 64, last=True) == {}
 
-    @pytest.mark.usefixtures("quick_compilation")
+    @pytest.mark.usefixtures("quickest_compilation")
     def test_commands_show_them(self, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(win_rates, "FIRST", 0.0)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import jax
 
-QUICK = {"xla_cpu_use_fusion_emitters": False}
+QUICK: dict[str, Any] = {
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,  # several are quicker on idle cores alone
+}
 
 
 @cache
-def known() -> dict[str, bool]:
+def known() -> dict[str, Any]:
     """Those of the options that this version of XLA knows: it refuses what it does not."""
-    try:
-        jax.jit(lambda: 0).lower().compile(compiler_options=QUICK)
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return QUICK
+    found = {}
+    for option in QUICK.items():
+        try:
+            jax.jit(lambda: 0).lower().compile(compiler_options=dict([option]))
+        except jax.errors.JaxRuntimeError:
+            continue
+        found |= dict([option])
+    return found
 
 
 def flags() -> str:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quick_compiling import flags
 
 from kitae_marl import Agent
 from kitae_marl.errors import ConfigError
@@ -27,6 +28,7 @@ from kitae_marl.loops.devices import (
     rows_of_pictures,
 )
 
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 SCRIPT = Path(__file__).parents[1] / "helpers" / "sharding_script.py"
 ROWS = (((1,), (0,)), ((), ()))
 
@@ -39,8 +41,8 @@ class Alone(NamedTuple):
 
 
 def start(out: Path, n_devices: int, *arguments: Any) -> subprocess.Popen:
-    flags = f"--xla_force_host_platform_device_count={n_devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    xla_flags = f"{flags()} --xla_force_host_platform_device_count={n_devices}"
+    environment = {**os.environ, "XLA_FLAGS": xla_flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, str(SCRIPT), str(out), *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 

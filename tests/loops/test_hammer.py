@@ -28,7 +28,7 @@ from kitae_marl.players import player
 from kitae_marl.runs.agent import Agent
 from kitae_marl.types import AlgoType
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 N_ENVS, N_AGENTS, N_STEPS, WIDTH = 16, 3, 32, 64
 SPOILT = -7.0
 AGENTS = [f"a_{i}" for i in range(N_AGENTS)]

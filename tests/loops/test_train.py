@@ -420,6 +420,7 @@ class TestVectorizedTrain:
         for name, arrays in told.items():
             np.testing.assert_equal(silent[name], arrays, err_msg=name)
 
+    @pytest.mark.usefixtures("quickest_compilation")
     def test_an_agent_with_a_memory_learns_from_such_a_vector(self):
         env = PlainVector()
         ppo = PPOConfig(n_steps=16, chunk_length=4, gru_size=4, n_minibatches=1, n_epochs=1)

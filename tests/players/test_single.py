@@ -16,7 +16,7 @@ from kitae_marl.data.stacking import map_leaves
 from kitae_marl.players.player import Player
 from kitae_marl.runs.agent import Agent
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 
 BOX = spaces.Box(-np.inf, np.inf, (5,), np.float32)
 MASKED = spaces.Dict(observation=BOX, action_mask=spaces.Box(0, 1, (6,), np.int8))
@@ -70,7 +70,7 @@ def draw(seed: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def agent(quick_compilation) -> Agent:
+def agent(quickest_compilation) -> Agent:
     return make_agent(share_params=False)
 
 

@@ -15,7 +15,7 @@ from pytrees import same_bits
 from kitae_marl import Agent, Config, SubProcVecParallelEnv, evaluate
 from kitae_marl.errors import ConfigError
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 
 
 def make(n: int, name: str = "a_{}") -> SubProcVecParallelEnv:

@@ -30,7 +30,7 @@ from kitae_marl.runs.store.metrics import MetricsFile
 
 pytestmark = [
     pytest.mark.faults,
-    pytest.mark.usefixtures("quick_compilation"),
+    pytest.mark.usefixtures("quickest_compilation"),
     # tensorstore answers an event loop of Orbax that has given up on a damaged file
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -25,12 +25,12 @@ from kitae_marl.selfplay.human import HumanGame, PolicySeat, TrainedSeat
 from kitae_marl.selfplay.seats import with_seats
 from kitae_marl.vector.make import make_vec_env
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 TICTACTOE, FOUR = "classic/tictactoe-v3", "classic/connect_four-v3"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, quick_compilation) -> Any:
+def runs(tmp_path_factory, quickest_compilation) -> Any:
     """A folder of untrained runs: of both sides, of noughts alone, and with a memory."""
     folder = tmp_path_factory.mktemp("runs")
     settings: dict[str, dict[str, Any]] = {"both": {}, "one": {}, "memory": {"gru_size": 4}}

@@ -18,7 +18,7 @@ from kitae_marl.selfplay.seats import frozen
 from kitae_marl.selfplay.tournaments import tournament
 from kitae_marl.vector.make import make_vec_env
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 TICTACTOE, RPS = "classic/tictactoe-v3", "classic/rps-v2"
 
 

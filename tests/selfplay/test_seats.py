@@ -23,7 +23,7 @@ from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 from kitae_marl.vector.protocol import VecParallelEnv
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quickest_compilation")
 N_ENVS, N_STEPS = 4, 8
 SMALL = PPOConfig(n_steps=N_STEPS, n_epochs=1, n_minibatches=2, hidden_sizes=(8,))
 TICTACTOE = "classic/tictactoe-v3"

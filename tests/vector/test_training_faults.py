@@ -17,7 +17,7 @@ from kitae_marl.loops.train import vectorized_train
 from kitae_marl.runs.agent import Agent
 from kitae_marl.vector.workers.subproc import SubProcVecParallelEnv
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("nothing_left", "quick_compilation")]
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("nothing_left", "quickest_compilation")]
 
 LENGTH = 6
 
