@@ -38,8 +38,8 @@ SMALL_RUN = {
     " --n-workers 0",
 }
 """The same of ``kitae-marl train``."""
-SEEDS = {"spread", "speaker_listener", "cartpole"}
-"""Scripts that train five runs one after the other, where no seeds are given."""
+SEEDS = {"spread", "speaker_listener", "cartpole", "compiled_spread"}
+"""Scripts that train five runs where no seeds are given: two have an interval, too."""
 
 
 def commands(name: str) -> list[str]:

@@ -153,8 +153,8 @@ def test_a_signal_ends_all_runs_saved_and_they_go_on_exactly(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     options = ["--n-envs", "4", "--ppo.n-steps", "8", "--ppo.hidden-sizes", "8"]
-    options += ["--ppo.n-epochs", "1", "--save-every", "640", "--env-steps", "12800"]
-    train = ["train", "mpe/simple_spread-v3", "--backend", "compiled", "--seeds", "3"]
+    options += ["--ppo.n-epochs", "1", "--save-every", "640", "--env-steps", "6400"]
+    train = ["train", GAME, "--backend", "compiled", "--seeds", "3"]
     train += [*options, "--run", "set"]
     for folder in ("whole", "stopped"):
         (tmp_path / folder).mkdir()
@@ -171,7 +171,7 @@ def test_a_signal_ends_all_runs_saved_and_they_go_on_exactly(
     assert out.splitlines()[-1].startswith(f"stopped by {number.name}; --resume goes on from step ")
     reached = {saved(path)[-1] for path in stopped}
     assert len(reached) == 1
-    assert 0 < reached.pop() < 12800
+    assert 0 < reached.pop() < 6400
     for args, where in ((["train", "--resume", *train[1:]], cwd), (train, tmp_path / "whole")):
         ran = program(*args, cwd=where)
         assert ran.returncode == 0, ran.stderr
