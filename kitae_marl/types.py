@@ -299,8 +299,8 @@ class Table(Protocol):
         """Return what came of the games since this was asked last."""
         ...
 
-    def sit(self, seating: Seating) -> None:
-        """Say who sat where in the games that go on, before anybody is seated anew."""
+    def sit(self, seating: Seating) -> bool:
+        """Say who sits where in the games that go on; return whether they were played so."""
         ...
 
     def seat(self, seating: Seating, *, anew: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from kitae_envs.opposed import OpposedGame
+from kitae_envs.opposed import NOBODY, OpposedGame
 
 from kitae_marl.data.lifting import behind, regroup, stacked
 from kitae_marl.loops.compiled import LoopState
@@ -49,13 +49,19 @@ class CompiledTable:
             if name and numbers[0]
         ]
 
-    def sit(self, seating: Seating) -> None:
-        """Say who sits where, without seating anybody: as the games of a checkpoint were played."""
-        self._names = seating.names
+    def sit(self, seating: Seating) -> bool:
+        """Say who sits where in the games of a checkpoint; return whether they were played so.
+
+        They were not where the run went on with another number of devices.
+        """
+        team = np.asarray(self._loop.whole(self._loop.loop.game.team))
+        alone = np.array([not name for name in seating.names])
+        self._names = seating.names if np.array_equal(team == NOBODY, alone) else []
+        return bool(self._names)
 
     def seat(self, seating: Seating, *, anew: bool) -> None:
         """Give opponents their seats; with ``anew`` their games begin, else they go on."""
-        self.sit(seating)
+        self._names = seating.names
         if seating.states:
             self._loop.data = self._loop.placed(self._game.changed_data(stacked(seating.states)))
         if anew:

@@ -13,7 +13,7 @@ from kitae_marl.runs.store.manifest import origin_differences
 from kitae_marl.runs.terminal import say
 from kitae_marl.types import Run
 
-FIXED = ("env_id", "env_kwargs", "wrap", "groups", "algo", "seed", "n_envs")
+FIXED = ("env_id", "env_kwargs", "wrap", "opponents", "groups", "algo", "seed", "n_envs")
 """Settings that every run keeps, beside those that its algorithm declares ``FIXED``."""
 
 

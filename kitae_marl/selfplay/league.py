@@ -134,7 +134,7 @@ class League:
             sums[games.team, period, games.opponent] += numbers
         means: dict[str, dict[tuple[str, str], tuple[float, float, int]]] = defaultdict(dict)
         for (team, *pair), (own, others, n) in sums.items():
-            means[team][pair[0], pair[1]] = own / n, others / n, int(n)
+            means[team][pair[0], pair[1]] = float(own / n), float(others / n), int(n)
         return dict(means)
 
     def matrix(self) -> Matrix:

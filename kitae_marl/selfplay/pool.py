@@ -166,18 +166,34 @@ class Pool:
         self._load(agent)
         for games in _by_step(self._recorded.games):
             self._scores.add(games)
-        if table.goes_on and self._recorded.seats:
-            since, slots = self._recorded.seats[-1]
-            rematch = since // agent.config.n_envs // self._every
-            if step % self._every:
-                self._seat(rematch, slots, table, anew=False)
-            else:  # the checkpoint is older than what was decided at this step
-                table.sit(self._seating(rematch, slots, []))
-                self.after(step, agent, table)
+        if table.goes_on and self._go_on(step, agent, table):
+            return
+        if self._has_pool and (not step or not self._states):
+            self._take_snapshot(now, agent)
+        self._rematch(step, now, table)
+
+    def _go_on(self, step: int, agent: Run, table: Table) -> bool:
+        """Go on with the games of a checkpoint; whether those who played them are all there."""
+        if not self._recorded.seats:
+            return False
+        since, slots = self._recorded.seats[-1]
+        rematch = since // agent.config.n_envs // self._every
+        if len(slots) != self._places.n_slots * self._has_pool:
+            return False
+        if not table.sit(self._seating(rematch, slots, [])):
+            return False
+        if step % self._every == 0:  # the checkpoint is older than what was decided at this step
+            self.after(step, agent, table)
+        elif all(name in self._members for name in slots):
+            self._seat(rematch, slots, table, anew=False)
         else:
-            if self._has_pool and (not step or not self._states):
-                self._take_snapshot(now, agent)
-            self._rematch(step, now, table)
+            return False
+        return True
+
+    @property
+    def _members(self) -> dict[str, Any]:
+        """Acting states of the members of the pool, by name."""
+        return {f"{STEP_NAME}{step}": state for step, state in self._states.items()}
 
     def _load(self, agent: Run) -> None:
         """Load the members of the pool; one that cannot be read leaves it, with a warning."""
@@ -290,7 +306,8 @@ class Pool:
 
     def _seat(self, rematch: int, slots: list[str], table: Table, *, anew: bool) -> None:
         """Seat members."""
-        states = [self._states[int(name.removeprefix(STEP_NAME))] for name in slots]
+        members = self._members
+        states = [members[name] for name in slots]
         table.seat(self._seating(rematch, slots, states), anew=anew)
 
     def _seating(self, rematch: int, slots: list[str], states: list[Any]) -> Seating:

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 
-from kitae_marl import Callback, Opponents, train
+from kitae_marl import (
+    Agent,
+    Callback,
+    CompiledVecParallelEnv,
+    Config,
+    League,
+    Opponents,
+    random_policy,
+    train,
+)
+from kitae_marl.errors import ConfigError
+from kitae_marl.loops import chunks
 from kitae_marl.runs.store.league import LeagueFile, Recorded
 from kitae_marl.runs.store.seats import state_digest
-from kitae_marl.selfplay.league import League
+from kitae_marl.types import Seating
+from kitae_marl.vector.adapters.around import VectorAround
+from kitae_marl.vector.adapters.opposed import HostOpponent, OpposedVecParallelEnv
 
 pytestmark = pytest.mark.usefixtures("quickest_compilation")
 
@@ -56,8 +76,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, quickest_compilation: None) 
 
 def learned(path: Path) -> str:
     """Return the digest of what a run has learned."""
-    from kitae_marl import Agent
-
     return state_digest(Agent.load(path).run_state())
 
 
@@ -96,12 +114,14 @@ class TestCompiled:
 
     @pytest.mark.parametrize("at", [256 * 7, 256 * 8, 256 * 13])
     def test_a_run_that_goes_on_ends_to_the_bit_as_if_nothing_had_happened(
-        self, at: int, whole: Path, tmp_path: Path
+        self, at: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = tmp_path / "run"
+        monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)  # stop after any update
         train(TICTACTOE, path, opponents=POOL, show=False, callbacks=[StopAt(at)], **SETTINGS)
         trained = train(TICTACTOE, path, resume=True, show=False)
         assert trained.summary["complete"]
+        assert trained.agent.config.opponents == POOL.to_dict()
         assert learned(path) == learned(whole)
         assert recorded_of(path) == recorded_of(whole)
 
@@ -129,3 +149,262 @@ class TestCompiled:
 def recorded_of(path: Path) -> Recorded:
     """Return what holds of a run."""
     return LeagueFile(path).read()
+
+
+def highest(observations: Any, infos: Any) -> dict[str, np.ndarray]:
+    """Play the last legal action."""
+    masks = infos["action_mask"]
+    return {
+        agent: np.array([max(np.flatnonzero(row), default=0) for row in masks[agent]])
+        for agent in observations
+    }
+
+
+class Recording(VectorAround):
+    """Notes the actions that reach the games."""
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        self.possible_agents, self.groups = env.possible_agents, env.groups
+        self.actions: dict[str, np.ndarray] = {}
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        return self._env.reset(seed=seed, options=options)
+
+    def step_async(self, actions: Any) -> None:
+        self.actions = {agent: np.array(action) for agent, action in actions.items()}
+        self._env.step_async(actions)
+
+    def step_wait(self) -> Any:
+        return self._env.step_wait()
+
+
+def test_on_the_host_opponents_act_and_are_not_active_for_the_learner() -> None:
+    games = Recording(CompiledVecParallelEnv(TICTACTOE, 6))
+    asked: list[Any] = []
+
+    def noting(observations: Any, infos: Any) -> dict[str, np.ndarray]:
+        asked.append(highest(observations, infos))
+        return asked[-1]
+
+    teams = [("player_1",), ("player_2",)]
+    env = OpposedVecParallelEnv(games, teams, [HostOpponent(4, noting)])
+    team = np.array([-1, -1, 0, 1, 0, 1])
+    env.seat(Seating(["", "", *["mine"] * 4], team, [], []), anew=True)
+    policy = random_policy(env, 3)
+    observations, infos = env.reset(seed=0)
+    gained = 0.0
+    for _ in range(40):
+        to_act = {agent: np.array(x) for agent, x in env._seen[1]["active"].items()}
+        chosen = policy(observations, infos)
+        given = {agent: np.array(x) for agent, x in chosen.items()}
+        active = infos["active"]
+        observations, rewards, _, _, infos = env.step(chosen)
+        for number, agent in enumerate(env.possible_agents):
+            mine = (team == -1) | (team == number)
+            assert np.array_equal(active[agent], to_act[agent] & mine)
+            theirs = np.concatenate([given[agent][:2], asked[-1][agent]])
+            played = np.where(mine, given[agent], theirs)
+            assert np.array_equal(games.actions[agent], played)
+            gained += rewards[agent][team == number].sum()
+        over = infos.get("_final_observation", np.zeros(6, bool))
+        team = np.where(over & (team >= 0), 1 - team, team)  # the other seat in the next game
+    results = env.results()
+    assert {result.opponent for result in results} == {"mine"}
+    assert {result.team for result in results} == {0, 1}
+    assert sum(result.own for result in results) == gained
+    assert env.results() == []
+    env.close()
+
+
+def test_on_the_host_members_change_where_a_game_ends() -> None:
+    seated: list[tuple[int, Any]] = []
+    env = OpposedVecParallelEnv(
+        CompiledVecParallelEnv(TICTACTOE, 3),
+        [("player_1",), ("player_2",)],
+        [HostOpponent(2, highest, lambda i, state: seated.append((i, state)))],
+    )
+    team = np.array([-1, 0, 0])
+    env.seat(Seating(["", "a", "b"], team, ["a", "b"], ["A", "B"]), anew=True)
+    policy = random_policy(env, 3)
+    observations, infos = env.reset(seed=0)
+    assert sorted(seated) == [(0, "A"), (1, "B")]
+    env.seat(Seating(["", "c", "d"], team, ["c", "d"], ["C", "D"]), anew=True)
+    over = np.zeros(3, bool)
+    while not over[1:].all():
+        waiting = {0, 1} - set(np.flatnonzero(over[1:]))
+        assert len(seated) == 4 - len(waiting)
+        observations, _, _, _, infos = env.step(policy(observations, infos))
+        over |= infos.get("_final_observation", np.zeros(3, bool))
+    assert sorted(seated[2:]) == [(0, "C"), (1, "D")]
+    # The games that were running belong to those who began them.
+    assert {result.opponent for result in env.results()} <= {"a", "b", "c", "d"}
+    env.close()
+
+
+CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
+    "memory": ("classic/tictactoe-v3", {"pool": 0.75, "latest": 0.25}, {"gru_size": 4}),
+    "own networks": ("classic/tictactoe-v3", {"pool": 1.0}, {"share_params": False}),
+    "sides": ("mpe/simple_tag-v3", {"pool": 0.75, "random": 0.25}, {"algo": "mappo"}),
+    "three seats": ("mpe/simple_spread-v3", {"pool": 1.0}, {}),
+}
+
+
+@pytest.mark.parametrize("backend", ["compiled", "python"])
+@pytest.mark.parametrize(
+    "case",
+    ["sides", *(pytest.param(c, marks=pytest.mark.slow) for c in CASES if c != "sides")],
+)
+def test_any_game_and_algorithm(case: str, backend: str, tmp_path: Path) -> None:
+    game, shares, more = CASES[case]
+    if "gru_size" in more:
+        more = {**more, "chunk_length": 8}
+    opponents = Opponents(shares, slots=2, rematch_every=2, matchmaking="pfsp_hard")
+    place = {"backend": backend, **({"n_workers": 0} if backend == "python" else {})}
+    settings = {**SETTINGS, **place, **more, "env_steps": 16 * 16 * 8}
+    train(game, tmp_path / "run", opponents=opponents, show=False, **settings)
+    league = League(tmp_path / "run")
+    n_teams = {"three seats": 3}.get(case, 2)
+    assert {games.team for games in league.recorded.games} == set(league.returns())
+    assert len(league.returns()) == n_teams
+    assert league.zero_sum is (game == TICTACTOE)
+    opponents_met = {games.opponent for games in league.recorded.games}
+    assert len(opponents_met) > 2
+
+
+def test_functions_and_agents_are_opponents_by_name(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shares = {"latest": 0.25, "pool": 0.25, "mine": 0.25, "trained": 0.25}
+    players = {"mine": highest, "trained": Agent.load(whole)}
+    opponents = Opponents(shares, rematch_every=2, players=players, matchmaking=newest)
+    settings = {**SETTINGS, "env_steps": 16 * 16 * 8}
+    train(TICTACTOE, tmp_path / "run", opponents=opponents, show=False, **settings)
+    assert "mine is played by Python functions" in caplog.text
+    recorded = League(tmp_path / "run").recorded
+    assert {"mine", "trained"} < {games.opponent for games in recorded.games}
+    for since, slots in recorded.seats[1:]:
+        newest_then = max(m for m in recorded.members if m <= since)
+        assert slots.count(f"step_{newest_then}") >= len(slots) - 1
+    stored = Config.from_json((tmp_path / "run" / "config.json").read_text()).opponents
+    assert stored["matchmaking"].endswith(":newest")
+
+
+def newest(members: Any) -> list[float]:
+    """Choose the newest member."""
+    return [0.0] * (len(members) - 1) + [1.0]
+
+
+def test_a_frozen_run_is_copied_and_met_inside_xla(whole: Path, tmp_path: Path) -> None:
+    path = whole.parent / "against"
+    opponents = {"latest": 0.5, f"frozen:whole@{256 * 24}": 0.5, "rematch_every": 2}
+    settings = {**SETTINGS, "env_steps": 16 * 16 * 6}
+    train(TICTACTOE, path, opponents=opponents, show=False, **settings)
+    league = League(path)
+    assert {games.opponent for games in league.recorded.games} == set(opponents) - {
+        "latest",
+        "rematch_every",
+    }
+    assert league.recorded.members == []
+    assert (path / "seats.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("opponents", "message"),
+    [
+        ({"latest": 0.5}, "shares that sum to 1, got 0.5"),
+        ({"latest": 1.5}, "a number in (0, 1], got 1.5"),
+        ({"latest": 0.99, "pool": 0.01}, "at least one environment for pool"),
+        ({"lates": 1.0}, "expected latest, pool, random, frozen:RUN"),
+        ({"bot:nobody": 1.0}, "expected a scripted player of classic/tictactoe-v3"),
+        ({"nowhere_at_all:f": 1.0}, "nowhere_at_all"),
+        ({"pool": 1.0, "matchmaking": "random"}, "one of ('uniform'"),
+        ({"pool": 1.0, "matchmaking": "os:sep"}, "expected os:sep to be a function"),
+        ({"pool": 1.0, "pool_size": 0}, "pool_size: expected an integer of at least 1"),
+        ({"pool": 1.0, "pinned": [-1]}, "pinned: expected an integer of at least 0"),
+        ({"pool": 1.0, "eviction": "best"}, "eviction: expected one of"),
+        ({"pool": 1.0, "teams": {"a": ["player_*"]}}, "two teams or more"),
+        ({"pool": 1.0, "teams": {"a": "player_1"}}, "none for player_2"),
+        ({"pool": 1.0, "snapshot_win_rate": 2}, "snapshot_win_rate: expected a number"),
+        ([1], "shares by opponent, a dict, got [1]"),
+    ],
+)
+def test_what_is_wrong_with_opponents_is_said(opponents: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        train(TICTACTOE, tmp_path / "run", opponents=opponents, show=False, **SETTINGS)
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_snapshot_leaves_the_pool_with_a_warning(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
+    stop = [StopAt(256 * 13)]
+    train(TICTACTOE, path, opponents=POOL, show=False, callbacks=stop, **SETTINGS)
+    gone = recorded_of(path).pool[0]
+    shutil.rmtree(path / "checkpoints" / f"step_{gone}")
+    with pytest.warns(UserWarning, match=f"the snapshot of step {gone} leaves the pool"):
+        train(TICTACTOE, path, resume=True, show=False)
+    recorded = recorded_of(path)
+    assert recorded.left[gone] == 256 * 13
+    assert recorded.members[-1] == 256 * 24
+
+
+def test_snapshots_by_win_rate_are_taken_where_enough_games_say_so(tmp_path: Path) -> None:
+    opponents = Opponents(
+        {"latest": 0.5, "pool": 0.5},
+        slots=2,
+        rematch_every=2,
+        snapshot_win_rate=0.45,
+        min_games=60,
+    )
+    train(TICTACTOE, tmp_path / "run", opponents=opponents, show=False, **SETTINGS)
+    recorded = recorded_of(tmp_path / "run")
+    assert 1 < len(recorded.members) < 12
+    for last, step in pairwise(recorded.members):
+        between = [games for games in recorded.games if last < games.step <= step]
+        n = sum(games.games for games in between)
+        assert n >= 60
+        assert sum(games.wins + games.draws / 2 for games in between) >= 0.45 * n
+
+
+SCRIPT = """
+import ast, sys
+from kitae_marl import train
+path, how, settings = sys.argv[1:]
+settings = ast.literal_eval(settings)
+train("classic/tictactoe-v3", path, show=False, resume=how == "resume", **settings)
+"""
+
+
+@pytest.mark.parametrize("n_kills", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_a_league_ends_as_if_nothing_had_happened(
+    n_kills: int, tmp_path: Path
+) -> None:
+    n_updates = 40 + 20 * n_kills
+    settings = {**SETTINGS, "env_steps": 256 * n_updates, "opponents": POOL.to_dict()}
+    generator, paths = np.random.default_rng(n_kills), [tmp_path / "whole", tmp_path / "killed"]
+
+    def begin(path: Path) -> subprocess.Popen[bytes]:
+        how = "resume" if (path / "checkpoints").is_dir() else "new"
+        if how == "new" and path.exists():
+            shutil.rmtree(path)  # killed before its first checkpoint
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, str(path), how, repr(settings)])
+
+    assert begin(paths[0]).wait() == 0
+    for _ in range(n_kills):
+        process = begin(paths[1])
+        file = LeagueFile(paths[1]).path
+        before = file.stat().st_size if file.exists() else 0
+        while process.poll() is None and not (file.exists() and file.stat().st_size > before):
+            time.sleep(0.05)
+        time.sleep(generator.uniform(0, 2))
+        process.kill()
+        process.wait()
+    assert begin(paths[1]).wait() == 0
+    assert learned(paths[1]) == learned(paths[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torn lines, which are told
+        assert recorded_of(paths[1]) == recorded_of(paths[0])

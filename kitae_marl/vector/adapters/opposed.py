@@ -76,8 +76,9 @@ class OpposedVecParallelEnv(VectorAround):
         self._results: list[Result] = []
         self._seen: tuple[AgentPyTree, dict[str, Any]] = {}, {}
 
-    def sit(self, seating: Seating) -> None:
-        """Do nothing: no games go on."""
+    def sit(self, seating: Seating) -> bool:
+        """Return False: no games go on."""
+        return False
 
     def seat(self, seating: Seating, *, anew: bool) -> None:
         """Let these play where a game begins from here on; at first, with the next reset."""
