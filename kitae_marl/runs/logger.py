@@ -25,6 +25,8 @@ ENDLESS_SECONDS = 5.0, 60.0
 ENDLESS_STEPS = 500
 COMPILING_SECONDS, MEASURED_SECONDS, DAY_SECONDS = 120.0, 10.0, 86400.0
 """Seconds that compiling may take, that must have been measured to judge a speed, of a day."""
+COLLAPSED = 0.02
+"""Part of its first entropy at which a policy hardly tries anything any more."""
 
 
 class _Window:
@@ -80,6 +82,7 @@ class Logger:
         self.newest: dict[str, float] = {}
         self.left_out = 0.0
         self._told_endless = self._told_long = False
+        self._entropies: dict[str, float] = {}
         self._total = total_steps
         self._first_flush: tuple[float, int] | None = None
         self._windows: dict[str, _Window] = defaultdict(_Window)
@@ -132,6 +135,7 @@ class Logger:
         if by_agent(values):
             self._zero_sum &= adds_up_to_zero(values)
             self._decided |= any(by_agent(values).values())
+        self._tell_collapse(values)
         self.add_row(global_step, values)
         if self._display is not None:
             shown = headline(self.means(), self.newest)
@@ -145,6 +149,23 @@ class Logger:
         done = global_step // self._config.rollout_size - 1
         settings = self._config.learner.in_effect(done / self._config.n_updates)
         return {f"update/{name}": value for name, value in settings.items()}
+
+    def _tell_collapse(self, values: dict[str, float]) -> None:
+        """Say once of each group of a zero-sum game that its policy hardly varies any more.
+
+        Players who learn from each other then meet the same few games again and again.
+        """
+        for tag, value in values.items():
+            if not tag.endswith("/entropy"):
+                continue
+            first = self._entropies.setdefault(tag, value)
+            if self.zero_sum and first > 0 and value < COLLAPSED * first:
+                self._entropies[tag] = 0.0  # told
+                self.tell(
+                    f"the entropy of the policy has fallen to {value:.2g}, from {first:.2g}: players "
+                    "who hardly vary what they do learn little from each other; a larger bonus for "
+                    "entropy (entropy_coef) or more opponents (--opponents) help"
+                )
 
     def _tell_endless(self, elapsed: float, longest: float) -> None:
         """Say once that no episode has ended, so that there is no return to show."""

@@ -367,3 +367,16 @@ def test_a_run_that_takes_longer_than_a_day_says_so_by_its_first_updates(monkeyp
 )
 def test_one_that_does_not_says_nothing(monkeypatch, capsys, flushes):
     assert told_of(monkeypatch, capsys, flushes) == []
+
+
+@pytest.mark.parametrize(("returns", "told"), [((1.0, -1.0), 1), ((1.0, 1.0), 0)])
+def test_a_policy_of_a_zero_sum_game_that_hardly_varies_is_told_once(returns, told, capsys):
+    logger = Logger(None, total_steps=1000)
+    for step, entropy in enumerate([1.5, 0.5, 0.05, 0.02, 0.001, 1.0, 0.001], 1):
+        for agent, value in zip(("a", "b"), returns, strict=True):
+            logger.add_scalar(f"return/{agent}", value, step)
+        logger.add_scalar("update/group/entropy", entropy, step)
+        logger.flush_step(step)
+    said = [line for line in capsys.readouterr().out.splitlines() if "entropy" in line]
+    assert len(said) == told
+    assert all("has fallen to 0.02, from 1.5" in line for line in said)
