@@ -162,9 +162,9 @@ class Logger:
             if self.zero_sum and first > 0 and value < COLLAPSED * first:
                 self._entropies[tag] = 0.0  # told
                 self.tell(
-                    f"the entropy of the policy has fallen to {value:.2g}, from {first:.2g}: players "
-                    "who hardly vary what they do learn little from each other; a larger bonus for "
-                    "entropy (entropy_coef) or more opponents (--opponents) help"
+                    f"the entropy of the policy has fallen to {value:.2g}, from {first:.2g}: "
+                    "players who hardly vary what they do learn little from each other; a larger "
+                    "bonus for entropy (entropy_coef) or more opponents (--opponents) help"
                 )
 
     def _tell_endless(self, elapsed: float, longest: float) -> None:
