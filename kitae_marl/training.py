@@ -27,7 +27,7 @@ from kitae_marl.runs.logger import WINDOW
 from kitae_marl.runs.own_code import require_allowed, truster
 from kitae_marl.runs.returns import adds_up_to_zero, in_words
 from kitae_marl.runs.store import contents, folders
-from kitae_marl.runs.store.search import find_run, split_step
+from kitae_marl.runs.store.search import run_at
 from kitae_marl.runs.store.seats import seat_copies
 from kitae_marl.runs.terminal import say
 
@@ -108,8 +108,8 @@ def train(
         config_or_id: all settings, or the id of a game and otherwise the defaults.
         run_dir: folder of the run, new or empty; None: nothing is kept.
         overwrite: replace the run that ``run_dir`` holds.
-        resume: go on with the run that ``run_dir`` holds; where an id is given, with the settings
-            of the run, those of ``settings`` excepted.
+        resume: go on with the run that ``run_dir`` holds (``RUN@STEP``: from that step); where an
+            id is given, with the settings of the run, those of ``settings`` excepted.
         init: begin with the networks of a run, by path or name (``RUN@STEP``: as of a checkpoint),
             or of a trained agent.
         allow_import: import what runs to go on with, or those of seats, name as ``module:name``.
@@ -133,13 +133,15 @@ def train(
     if "jax" not in sys.modules:
         set_up_xla()
     path = None if run_dir is None else Path(run_dir)
+    step = None
     if path is not None and resume and not contents.is_run(path):
-        path = find_run(path)  # by its name, as wherever a run is loaded
+        path, step = run_at(path)  # by its name, as wherever a run is loaded
     live = Opponents.of(settings["opponents"]) if settings.get("opponents") else None  # pyright: ignore[reportArgumentType] - checked there
     task = Task(
         opponents=live,
         runs_dir=Path("runs") if path is None else path.parent,
         resume=resume,
+        step=step,
         overwrite=overwrite,
         init=init,
         allow_import=allow_import,
@@ -452,8 +454,7 @@ def _begin_with(agent: Agent, init: str | Path | Agent, task: Task) -> None:
 
     path, trained = None, init
     if not isinstance(trained, Agent):
-        run, step = split_step(trained)
-        path = find_run(run, task.runs_dir)
+        path, step = run_at(trained, task.runs_dir)
         truster(task.allow_import)(path)
         trained = Agent.load(path, step=step)
     try:

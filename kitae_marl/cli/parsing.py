@@ -179,13 +179,20 @@ def _parse_resuming(asked: Train, args: list[str]) -> Train:
     from kitae_marl.runs.store import sets
     from kitae_marl.runs.store.contents import read_config
     from kitae_marl.runs.store.folders import default_name
-    from kitae_marl.runs.store.search import find_runs
+    from kitae_marl.runs.store.search import find_runs, split_step
 
     if asked.config_file is not None:
         raise ConfigError(
             "config: expected without --resume, which takes the settings of the run, got both; "
             "give those that are to change as options.",
             "config",
+        )
+    name, step = split_step(asked.run or "")
+    if step is not None:
+        raise ConfigError(
+            f"run: expected the name of a run, got {asked.run}; --run {name} --resume "
+            f"--resume-step {step} goes on from that step.",
+            "run",
         )
     path = asked.path(asked.run or default_name(asked, asked.seeds))
     stored = read_config(find_runs(path)[0])

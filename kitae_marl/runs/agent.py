@@ -25,7 +25,7 @@ from kitae_marl.runs import session
 from kitae_marl.runs.callbacks import Callback, make_hooks
 from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer, RunState
-from kitae_marl.runs.store.search import find_run, split_step
+from kitae_marl.runs.store.search import run_at
 from kitae_marl.runs.store.seats import state_digest
 from kitae_marl.runs.terminal import counted
 from kitae_marl.types import AgentPyTree, AgentSpaces, AlgoType, Buffer, GroupSpec, TrainState
@@ -476,13 +476,9 @@ class Agent:
         Raises:
             NoCheckpointError: if there is no such run or no readable checkpoint.
             CheckpointIncompatibleError: if the config does not fit the checkpoint.
-            ValueError: if a step is given twice.
+            ConfigError: if a step is given twice.
         """
-        run, named = split_step(run)
-        if named is not None and step is not None:
-            raise ValueError(f"expected one step, got step={step!r} and {run}@{named}.")
-        step = named if step is None else step
-        path = find_run(run)
+        path, step = run_at(run, step=step)
         config = contents.read_config(path) if config is None else _checked(config)
         agent = cls.__new__(cls)
         agent._setup(*contents.read_groups(path), config)

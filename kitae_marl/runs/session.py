@@ -25,7 +25,7 @@ from kitae_marl.runs.returns import win_rates
 from kitae_marl.runs.store import contents, folders
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.files import locked, require_folder
-from kitae_marl.runs.store.search import find_run
+from kitae_marl.runs.store.search import run_at
 from kitae_marl.runs.store.seats import write_copies
 from kitae_marl.runs.terminal import (
     UNREAD,
@@ -99,7 +99,7 @@ def resume(
     """Go on with a run; ``Agent.resume`` says what comes in and out."""
     with ExitStack() as held:
         with closing_on_error(env):
-            path = find_run(run_dir)
+            path, step = run_at(run_dir, step=step)
             require_folder(path)
             _require_one_keeper(path)
             held.enter_context(locked(path))  # before it is read: nobody shall write meanwhile

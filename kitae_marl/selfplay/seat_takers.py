@@ -13,7 +13,7 @@ from kitae_marl.players.policies import random_policy
 from kitae_marl.players.scripted.bots import BOT, bot_named
 from kitae_marl.players.transfer import player_for
 from kitae_marl.runs.agent import Agent
-from kitae_marl.runs.store.search import find_run, split_step
+from kitae_marl.runs.store.search import run_at
 from kitae_marl.selfplay.seats import Frozen, only, policy_for
 from kitae_marl.types import Policy
 from kitae_marl.vector.protocol import VecParallelEnv
@@ -79,8 +79,8 @@ def seat_taker(
         bot = bot_named(player, game.env_id, game.env_kwargs)
         return SeatTaker(name, lambda agents, seed: bot.make(env, seed))
     if isinstance(player, str | Path):
-        run, step = split_step(player)
-        player = Agent.load(find_run(run, runs_dir), step=step)
+        path, step = run_at(player, runs_dir)
+        player = Agent.load(path, step=step)
     if isinstance(player, Frozen):
         player, sample = player
     if isinstance(player, Agent | Player):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -37,14 +38,16 @@ def folder(tmp_path_factory) -> Path:
     make_run(root / "many" / "seed_1", GAME, 1)
     make_run(root / "other", GAME, 2, gamma=0.5)
     make_run(root / "board", "classic/tictactoe-v3", 0)
-    make_run(root / "alone", "mpe/simple-v3", 0)
+    make_run(root / "alone", "mpe/simple-v3", 0, steps=(0, 1))
     make_run(root / "short", "mpe/simple-v3", 0, max_episode_steps=3)
     make_run(root / "first", "classic/tictactoe-v3", 0, seats={"player_2": "random"})
     return root
 
 
-def make_run(path: Path, env_id: str, seed: int, gamma: float = 0.9, **settings: Any) -> None:
-    """Save an agent that has learned nothing, with metrics as if it had."""
+def make_run(
+    path: Path, env_id: str, seed: int, gamma: float = 0.9, steps=(0,), **settings: Any
+) -> None:
+    """Save an agent that has learned nothing, with metrics as if it had, as of some steps."""
     ppo = PPOConfig(hidden_sizes=(4,), gamma=gamma)
     config = Config(env_id=env_id, seed=seed, ppo=ppo, **settings)
     env = SeatFiller(config.seats, path.parent).seat(make_vec_env(env_id, 1, n_workers=0))
@@ -56,7 +59,9 @@ def make_run(path: Path, env_id: str, seed: int, gamma: float = 0.9, **settings:
     tags = ["return/mean", *(f"return/{name}" for name in agent.possible_agents)]
     rows = [["step", *tags], *([str(i)] + [f"{seed}.{i}"] * len(tags) for i in range(1, 9))]
     write_text(path / "metrics.csv", "".join(",".join(row) + "\n" for row in rows))
-    RunCheckpointer(path / "checkpoints", save_every=1, num_envs=1).write(agent.run_state())
+    for step in steps:
+        keeper = RunCheckpointer(path / "checkpoints", save_every=1, num_envs=1)
+        keeper.write(agent.run_state()._replace(step=np.array(step)))
 
 
 @pytest.fixture
@@ -257,6 +262,41 @@ class TestExport:
         assert "from spread import Policy" in text
 
 
+class TestCheckpoints:
+    """``RUN@STEP`` is taken where ``--step`` is."""
+
+    def test_each_step_is_a_result(self, call):
+        result, text = call("evaluate", "alone@0", "alone@1", *FEW, "--no-oracle")
+        assert [(one["name"], one["step"]) for one in result["results"]] == [
+            ("alone@0", 0),
+            ("alone@1", 1),
+        ]
+        assert [one["each"][0]["step"] for one in result["results"]] == [0, 1]
+        assert "alone@0 on mpe/simple-v3: 1 run, 4 episodes" in text
+        assert "checkpoint 0\n" in text
+
+    def test_a_set_is_as_of_one_step(self, call):
+        result, _ = call("evaluate", "many@0", *FEW, "--no-oracle")
+        assert (result["name"], result["step"], result["runs"]) == ("many@0", 0, 2)
+        assert [one["step"] for one in result["each"]] == [0, 0]
+
+    def test_a_run_is_compared_with_its_past(self, call):
+        result, text = call("compare", "alone@0", "alone", *FEW)
+        assert (result["step_a"], result["step_b"]) == (0, None)
+        assert "A: alone@0 on" in text
+        assert "B: alone on" in text
+
+    def test_steps_are_marked_on_one_curve(self, call):
+        result, _ = call("plot", "alone@0", "alone@1", "--out", "curve.svg")
+        (curve,) = result["curves"]
+        assert (curve["name"], list(curve["marks"])) == ("alone", ["0", "1"])
+
+    def test_filmed_and_exported(self, call):
+        result, _ = call("watch", "alone@0", "alone", "--episodes", "1", "--out", "past.gif")
+        assert result["steps"] == [0, None]
+        call("export", "alone@0", "--out", "past.npz")
+
+
 class TestBrackets:
     def test_measured(self, call):
         result, text = call("brackets", "mpe/simple_spread-v3", *FEW, "--env-kwargs", '{"N": 2}')
@@ -277,6 +317,12 @@ class TestBrackets:
     [
         (["evaluate"], "at least one run"),
         (["evaluate", "missing"], "no run at 'missing'"),
+        (["evaluate", "alone@2"], "no checkpoint of step 2"),
+        (["evaluate", "alone@0", "--step", "0"], "expected one step, got 0 and alone@0"),
+        (["export", "alone@0", "--step", "1"], "expected one step, got 1 and alone@0"),
+        (["plot", "alone@two"], "Behind an @ stands an environment step"),
+        (["league", "alone@0"], "expected a run without a step, got 'alone@0'"),
+        (["train", "mpe/simple-v3", "--run", "alone@0", "--resume"], "--resume --resume-step 0"),
         (["evaluate", "other", "--episodes", "0"], "at least one episode"),
         (["evaluate", "other", "--seeds", "-1"], "seeds: expected numbers from 0 on"),
         (["evaluate", "board", "--against", "nobody"], "no run at 'nobody'"),

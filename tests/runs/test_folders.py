@@ -11,7 +11,7 @@ from kitae_marl.cli.options.training import Train
 from kitae_marl.config.run import Config
 from kitae_marl.data.groups import group_specs
 from kitae_marl.errors import ConfigError, NoCheckpointError, RunExistsError, UnsafePathError
-from kitae_marl.runs.store import contents, files, folders, search, strict_json
+from kitae_marl.runs.store import contents, files, folders, search, sets, strict_json
 
 
 @pytest.mark.parametrize("name", ["a", "Spread-3_x.y", "0", "x" * 100, "a..b"])
@@ -195,6 +195,29 @@ def test_a_checkpoint_is_named_as_after_step(tmp_path, text, run, step):
     if run is None:
         with pytest.raises(NoCheckpointError, match="Behind an @ stands an environment step, such"):
             search.find_run(text, tmp_path)
+
+
+def test_a_run_is_named_with_its_checkpoint(tmp_path):
+    for name in ("x", "many/seed_0", "many/seed_1"):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        contents.write_config(folder, Config(env_id="mpe/simple-v3"))
+    sets.write_set(tmp_path / "many", [0, 1])
+    x, (first, second) = tmp_path / "x", [tmp_path / "many" / f"seed_{i}" for i in range(2)]
+    assert search.run_at("x@2k", tmp_path) == (x, 2000)
+    assert search.run_at("x", tmp_path, "best") == (x, "best")
+    assert search.runs_at("many@best", tmp_path) == [(first, "best"), (second, "best")]
+    assert [str(at) for at in search.runs_at("many@64", tmp_path)] == ["seed_0@64", "seed_1@64"]
+    with pytest.raises(ConfigError, match="expected one step, got 64 and x@64; leave one"):
+        search.run_at("x@64", tmp_path, 64)
+    with pytest.raises(NoCheckpointError, match="expected one run, got the set 'many'"):
+        search.run_at("many@64", tmp_path)
+    with pytest.raises(NoCheckpointError, match=r"without a step, got 'x@64'; .* leave @64 out"):
+        search.find_run("x@64", tmp_path)
+    with pytest.raises(NoCheckpointError, match="no run at 'y'"):
+        search.find_run("y@64", tmp_path)
+    with pytest.raises(TypeError, match="expected a run as a path or a name, got int"):
+        search.run_at(3, tmp_path)  # pyright: ignore[reportArgumentType]
 
 
 def test_write_is_whole_or_not_at_all(tmp_path):

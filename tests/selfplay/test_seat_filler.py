@@ -163,7 +163,7 @@ def test_a_checkpoint_that_is_not_there_is_named(folder, capsys, seat):
 
 
 def test_a_step_is_given_once(folder):
-    with pytest.raises(ValueError, match="expected one step, got step=64 and both@64"):
+    with pytest.raises(ValueError, match="expected one step, got 64 and both@64"):
         Agent.load("both@64", step=64)
 
 

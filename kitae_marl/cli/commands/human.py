@@ -15,7 +15,7 @@ from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, printable
 from kitae_marl.runs.own_code import truster
 from kitae_marl.runs.store.contents import read_config
-from kitae_marl.runs.store.search import find_run, split_step
+from kitae_marl.runs.store.search import run_at
 from kitae_marl.runs.terminal import say
 from kitae_marl.vector.ids import parse_id
 
@@ -67,8 +67,7 @@ def _setup(options: Play) -> GameSetup:
     env_id = parse_id(options.id).text  # by which it is drawn
     if not _is_run(options):
         return GameSetup(env_id, options.env_kwargs, {}, None, {}, ())
-    run, _ = split_step(options.opponent)
-    config: Config = read_config(find_run(run, options.runs_dir))
+    config: Config = read_config(run_at(options.opponent, options.runs_dir).path)
     if parse_id(config.env_id).text != env_id:
         raise ConfigError(
             f"opponent: expected a run of {env_id}, got {options.opponent}, which was trained "
@@ -93,8 +92,7 @@ def _agent(options: Play) -> Agent | None:
 
     if not _is_run(options):
         return None
-    run, step = split_step(options.opponent)
-    path = find_run(run, options.runs_dir)
+    path, step = run_at(options.opponent, options.runs_dir)
     truster(options.allow_import)(path)
     return Agent.load(path, step=step)
 

@@ -16,7 +16,7 @@ from kitae_marl.data.groups import first_match, require_spaces
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.own_code import require_allowed, trust_own_code, truster
 from kitae_marl.runs.store.contents import CHECKPOINTS, read_config
-from kitae_marl.runs.store.search import find_runs
+from kitae_marl.runs.store.search import RunAt, runs_at, split_step
 from kitae_marl.runs.store.seats import SeatCopy, seat_copies
 from kitae_marl.types import Policy
 from kitae_marl.vector.protocol import VecParallelEnv
@@ -67,14 +67,24 @@ class SeedRuns(NamedTuple):
     Attributes:
         names: of the sets and runs, as they were given.
         config: settings of the first run.
-        paths: folders of the runs.
+        at: the runs, each as of the checkpoint that is meant.
         copies: as of the game.
     """
 
     names: list[str]
     config: Config
-    paths: list[Path]
+    at: list[RunAt]
     copies: Mapping[str, SeatCopy | None]
+
+    @property
+    def paths(self) -> list[Path]:
+        """Folders of the runs, each once."""
+        return list(dict.fromkeys(one.path for one in self.at))
+
+    @property
+    def step(self) -> Step:
+        """The step that was asked for; if there are several, that of the first run."""
+        return self.at[0].step
 
     @property
     def name(self) -> str:
@@ -97,20 +107,27 @@ def find_all(
     seats: Mapping[str, str] | None = None,
     max_episode_steps: int | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
+    *,
+    step: Step = None,
+    apart: bool = True,
 ) -> list[SeedRuns]:
     """Find all runs that the names stand for, and gather those that differ by seed alone.
+
+    Names are those of runs or of sets, with a step behind them (``RUN@STEP``) or without; ``step``
+    is that of all. Runs as of other steps are gathered ``apart``, or with the others of their kind.
 
     Settings that say where a run is computed or saved, not what it learns, may differ too. What
     ``seats`` names counts before the seats that the runs were trained with, ``max_episode_steps``
     and ``env_kwargs`` before theirs.
 
     Raises:
-        ConfigError: without names.
+        ConfigError: without names, and if a step is given twice.
         NoCheckpointError: if there is no run of a name.
     """
     gathered: dict[str, SeedRuns] = {}
     for name in names:
-        for path in find_runs(name, runs_dir):
+        for one in runs_at(name, runs_dir, step):
+            path = one.path
             config = read_config(path)
             kept = {p: s for p, s in config.seats.items() if not _is_hidden(p, seats or {})}
             copies = seat_copies(path, kept)
@@ -127,11 +144,13 @@ def find_all(
             same = dataclasses.replace(config, seed=0, **how).to_json()
             opponents = [(pattern, copy and copy.sha256) for pattern, copy in copies.items()]
             same += json.dumps(opponents)  # who played against others has played another game
+            same += str(one.step) if apart else ""
             group = gathered.setdefault(same, SeedRuns([], config, [], copies))
-            if path not in group.paths:
-                group.paths.append(path)
-            if Path(name).name not in group.names:
-                group.names.append(Path(name).name)
+            if one not in group.at:
+                group.at.append(one)
+            called = Path(name if apart else split_step(name)[0]).name
+            if called not in group.names:
+                group.names.append(called)
     if not gathered:
         raise ConfigError("run: expected the name of at least one run, got none.", "run")
     return list(gathered.values())

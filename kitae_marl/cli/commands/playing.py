@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from kitae_marl.cli.commands.loading import (
     GameSetup,
@@ -20,9 +20,10 @@ from kitae_marl.cli.commands.loading import (
     require_one_game,
     require_trust,
 )
+from kitae_marl.cli.options.fields import Step
 from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate, Playing, PlayingRuns
 from kitae_marl.errors import ConfigError
-from kitae_marl.runs.store.search import find_run, split_step
+from kitae_marl.runs.store.search import RunAt, run_at
 from kitae_marl.runs.terminal import counted, say
 
 if TYPE_CHECKING:
@@ -34,13 +35,17 @@ if TYPE_CHECKING:
 
 def evaluate(options: Evaluate) -> dict[str, Any]:
     """Evaluate runs; those that differ by seed alone are one result."""
-    gathered = find_all(
-        options.run, options.runs_dir, options.seats, options.max_episode_steps, options.env_kwargs
-    )
+    gathered = _found(options.run, options)
     results = [_evaluate_group(group, options) for group in gathered]
     if len(results) == 1:
         return results[0]
     return {"results": results, "score": _over_games(results)}
+
+
+def _found(names: Sequence[str], options: PlayingRuns) -> list[SeedRuns]:
+    """Find runs that play, as the options say."""
+    how = options.seats, options.max_episode_steps, options.env_kwargs
+    return find_all(names, options.runs_dir, *how, step=options.step)
 
 
 def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
@@ -60,11 +65,11 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
         oracle = {"policy": references.oracle_definition, **references.oracle.summary()}
     result = {
         "name": group.name,
-        **_how_played(game, options),
+        **_how_played(game, options, group.step),
         **own,
         "each": [
-            {"run_dir": str(path), "step": checkpoint_step(path, options.step), **one.summary()}
-            for path, one in zip(group.paths, evaluations, strict=True)
+            {"run_dir": str(at.path), "step": checkpoint_step(*at), **one.summary()}
+            for at, one in zip(group.at, evaluations, strict=True)
         ],
         "random": references.random.summary(),
         "oracle": oracle,
@@ -73,24 +78,24 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
     scale = _scale(result)
     if scale is not None:
         result["score"] = normalized_score(own["returns"]["mean"], *scale)
-    say(f"{group.name} on {game}: {_counts(own)}, {_how_in_words(options)}")
+    say(f"{group.name} on {game}: {_counts(own)}, {_how_in_words(options, group.step)}")
     _say_result(result)
     return result
 
 
-def _how_played(game: GameSetup, options: PlayingRuns) -> dict[str, Any]:
+def _how_played(game: GameSetup, options: PlayingRuns, step: Step) -> dict[str, Any]:
     """Say what was played and how, as JSON."""
-    how = {"against": options.against, "sample": options.sample, "step": options.step}
+    how = {"against": options.against, "sample": options.sample, "step": step}
     return {**game.as_json(), **how}
 
 
-def _how_in_words(options: PlayingRuns) -> str:
+def _how_in_words(options: PlayingRuns, step: Step) -> str:
     """Say how it was played, in words."""
     actions = "most probable actions (--sample: as in training)"
     if options.sample:
         actions = "actions sampled as in training"
-    if options.step is not None:
-        actions += f", checkpoint {options.step}"
+    if step is not None:
+        actions += f", checkpoint {step}"
     return f"{actions}; each side against {options.against}" if options.against else actions
 
 
@@ -197,15 +202,18 @@ def compare(options: Compare) -> dict[str, Any]:
         played = [_play_all(side, protocol, env, options) for side in sides]
     a, b = (summarize(side) for side in played)
     result = {
-        **_how_played(game, options),
+        **_how_played(game, options, options.step),
         "run_a": [str(path) for path in sides[0].paths],
         "run_b": [str(path) for path in sides[1].paths],
+        "step_a": sides[0].step,
+        "step_b": sides[1].step,
         **compare_evaluations(*played),
         "a": a,
         "b": b,
     }
     for letter, side, summary in zip("AB", sides, (a, b), strict=True):
-        say(f"{letter}: {side.name} on {game}: {_counts(summary)}, {_how_in_words(options)}")
+        how = _how_in_words(options, side.step)
+        say(f"{letter}: {side.name} on {game}: {_counts(summary)}, {how}")
     _say_comparison(result)
     if options.out is not None:
         from kitae_marl.evaluation.plots import plot_comparison
@@ -218,9 +226,7 @@ def compare(options: Compare) -> dict[str, Any]:
 
 def _one_kind(name: str, options: Compare) -> SeedRuns:
     """Find the runs of one side."""
-    gathered = find_all(
-        [name], options.runs_dir, options.seats, options.max_episode_steps, options.env_kwargs
-    )
+    gathered = _found([name], options)
     if len(gathered) > 1:
         raise ConfigError(f"expected runs that differ by seed alone, got others too in {name}.")
     return gathered[0]
@@ -299,19 +305,15 @@ def _play_all(
     group: SeedRuns, protocol: EvaluationProtocol, env: VecParallelEnv, options: PlayingRuns
 ) -> list[Evaluation]:
     """Play with the agent of each run."""
-    steps = [checkpoint_step(path, options.step) for path in group.paths]  # missing: before play
-    return [
-        protocol.play(_policy(path, env, options, step), env)
-        for path, step in zip(group.paths, steps, strict=True)
-    ]
+    for at in group.at:
+        checkpoint_step(*at)  # a missing one is said before anything is played
+    return [protocol.play(_policy(at, env, options), env) for at in group.at]
 
 
-def _policy(
-    path: Path, env: VecParallelEnv, options: PlayingRuns, step: int | Literal["best"] | None
-) -> Policy:
+def _policy(at: RunAt, env: VecParallelEnv, options: PlayingRuns) -> Policy:
     """Load a run as a policy, with what the options say of sampling and importing."""
     trust = options.allow_import
-    return load_policy(path, env, step=step, sample=options.sample, allow_import=trust)
+    return load_policy(at.path, env, step=at.step, sample=options.sample, allow_import=trust)
 
 
 def _protocol(game: GameSetup, env: VecParallelEnv, options: PlayingRuns) -> EvaluationProtocol:
@@ -333,8 +335,7 @@ def _protocol(game: GameSetup, env: VecParallelEnv, options: PlayingRuns) -> Eva
             )
         opponent = oracle.make(env)
     elif options.against is not None:
-        run, step = split_step(options.against)
-        opponent = _policy(find_run(run, options.runs_dir), env, options, step)
+        opponent = _policy(run_at(options.against, options.runs_dir), env, options)
     return EvaluationProtocol(options.episodes, options.seeds, opponent)
 
 

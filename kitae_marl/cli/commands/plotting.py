@@ -33,7 +33,13 @@ def plot(options: Plot) -> dict[str, Any]:
     from kitae_marl.evaluation.plots import check_out, plot_curves
 
     _require_counts(options)
-    gathered = find_all(options.run, options.runs_dir, None, options.max_episode_steps)
+    gathered = find_all(
+        options.run,
+        options.runs_dir,
+        max_episode_steps=options.max_episode_steps,
+        step=options.step,
+        apart=False,
+    )
     game = require_one_game(gathered)
     check_out(options.out)
     paths = [path for group in gathered for path in group.paths]
@@ -117,7 +123,7 @@ def _curves(gathered: list[SeedRuns], column: str, options: Plot, *, named: bool
                 f"{column}: left out {', '.join(missing)} of {group.name}, which has no value of it"
             )
         if paths:
-            steps = [checkpoint_step(path, options.step) for path in paths]
+            steps = [checkpoint_step(*at) for at in group.at if at.path in paths]
             curve = make_curve(
                 group.name,
                 paths,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from kitae_marl.cli.options.showing import Export, Watch
 from kitae_marl.errors import ConfigError, EnvError, RenderError
 from kitae_marl.runs.own_code import trust_own_code
 from kitae_marl.runs.store.files import require_output
-from kitae_marl.runs.store.search import find_run
+from kitae_marl.runs.store.search import RunAt, run_at
 from kitae_marl.runs.terminal import counted, say
 from kitae_marl.vector.protocol import VecParallelEnv
 
@@ -33,9 +32,8 @@ def watch(options: Watch) -> dict[str, Any]:
     """Write a film."""
     from kitae_marl.evaluation.films import ENDINGS, side_by_side, write_video
 
-    gathered = find_all(
-        options.run, options.runs_dir, options.seats, options.max_episode_steps, options.env_kwargs
-    )
+    how = options.seats, options.max_episode_steps, options.env_kwargs
+    gathered = find_all(options.run, options.runs_dir, *how, step=options.step)
     require_output(options.out, ENDINGS)
     if options.episodes < 1 or (options.fps is not None and not 0 < options.fps <= 1000):
         raise ConfigError(
@@ -44,7 +42,7 @@ def watch(options: Watch) -> dict[str, Any]:
         )
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     with ExitStack() as stack:
-        scenes = [(group.game, path) for group in gathered for path in group.paths]
+        scenes = [(group.game, at) for group in gathered for at in group.at]
         envs = [stack.enter_context(_opened_to_film(game, options)) for game, _ in scenes]
         width = WIDTHS[len(scenes) > 1]
         films = [
@@ -58,7 +56,8 @@ def watch(options: Watch) -> dict[str, Any]:
         "out": str(options.out),
         "frames": n_frames,
         "fps": fps,
-        "run_dirs": [str(path) for _, path in scenes],
+        "run_dirs": [str(at.path) for _, at in scenes],
+        "steps": [at.step for _, at in scenes],
     }
 
 
@@ -101,18 +100,18 @@ def _rendering(game: GameSetup, options: Watch) -> VecParallelEnv:
 
 
 def _film(
-    env: VecParallelEnv, game: GameSetup, path: Path, options: Watch, width: int
+    env: VecParallelEnv, game: GameSetup, at: RunAt, options: Watch, width: int
 ) -> Iterator[np.ndarray]:
     """Play with the agent of a run and draw each step."""
     from kitae_marl.evaluation import play_frames
     from kitae_marl.evaluation.films import captioned, shrunk
 
     policy = load_policy(
-        path, env, step=options.step, sample=options.sample, allow_import=options.allow_import
+        at.path, env, step=at.step, sample=options.sample, allow_import=options.allow_import
     )
     try:
         for shot in play_frames(policy, env, n_episodes=options.episodes, seed=options.seed):
-            title = f"{path.name}  episode {shot.episode + 1}  step {shot.step}"
+            title = f"{at}  episode {shot.episode + 1}  step {shot.step}"
             frame = shrunk(shot.frame, width)
             yield frame if options.plain else captioned(frame, title, shot.returns)
     except RenderError as error:
@@ -124,10 +123,10 @@ def export(options: Export) -> dict[str, Any]:
     from kitae_marl.evaluation.export import export_policy, require_outputs
     from kitae_marl.runs.agent import Agent
 
-    path = find_run(options.run, options.runs_dir)
+    path, step = run_at(options.run, options.runs_dir, options.step)
     require_outputs(options.out)
     trust_own_code(path, options.allow_import)
-    agent = Agent.load(path, step=options.step)
+    agent = Agent.load(path, step=step)
     arrays, module = export_policy(agent, options.out)
     say(f"wrote {arrays} ({arrays.stat().st_size} bytes) and {module}")
     say(f"  from {module.stem} import Policy; Policy({str(arrays)!r}).act(agent, observation)")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,25 +11,13 @@ from kitae_marl.cli.options.tournament import Tournament
 from kitae_marl.errors import ConfigError
 from kitae_marl.runs.own_code import trust_own_code
 from kitae_marl.runs.store.contents import read_config
-from kitae_marl.runs.store.search import find_runs, split_step
+from kitae_marl.runs.store.search import RunAt, runs_at, split_step
 from kitae_marl.runs.terminal import counted, say
 
 if TYPE_CHECKING:
     from kitae_marl.selfplay.matches import Match
     from kitae_marl.selfplay.seat_takers import SomePlayer
     from kitae_marl.selfplay.tournaments import Tournament as Result
-
-
-class _Run(NamedTuple):
-    """A checkpoint of a run that plays.
-
-    Attributes:
-        path: folder of the run.
-        step: of the checkpoint; None: the newest.
-    """
-
-    path: Path
-    step: int | Literal["best"] | None
 
 
 def tournament(options: Tournament) -> dict[str, Any]:
@@ -73,20 +60,19 @@ def tournament(options: Tournament) -> dict[str, Any]:
     return _as_json(result, game, options)
 
 
-def _players(options: Tournament) -> dict[str, str | _Run]:
+def _players(options: Tournament) -> dict[str, str | RunAt]:
     """Find all players by name; those of a set of seeds are called ``SET/seed_0``."""
     from kitae_marl.players.scripted.bots import BOT
 
-    found: dict[str, str | _Run] = {}
+    found: dict[str, str | RunAt] = {}
     given = 0
     for text in options.players:
         if text == "random" or text.startswith(BOT):
-            named: dict[str, str | _Run] = {text: text}
+            named: dict[str, str | RunAt] = {text: text}
         else:
-            run, step = split_step(text)
-            paths, behind = find_runs(run, options.runs_dir), "" if step is None else f"@{step}"
-            names = [text] if len(paths) == 1 else [f"{run}/{path.name}{behind}" for path in paths]
-            named = {n: _Run(path, step) for n, path in zip(names, paths, strict=True)}
+            runs = runs_at(text, options.runs_dir)
+            of_set = split_step(text)[0]
+            named = {text if len(runs) == 1 else f"{of_set}/{at}": at for at in runs}
         given += len(named)
         found |= named
     if len(found) < 2 or len(found) < given:
@@ -99,7 +85,7 @@ def _players(options: Tournament) -> dict[str, str | _Run]:
     return found
 
 
-def _game(options: Tournament, players: dict[str, str | _Run]) -> GameSetup:
+def _game(options: Tournament, players: dict[str, str | RunAt]) -> GameSetup:
     """Return the game that all runs were trained on, or the one that was named.
 
     Raises:
@@ -107,7 +93,7 @@ def _game(options: Tournament, players: dict[str, str | _Run]) -> GameSetup:
     """
     games: dict[str, GameSetup] = {}
     for name, player in players.items():
-        if isinstance(player, _Run):
+        if isinstance(player, RunAt):
             config = read_config(player.path)
             kwargs = {k: v for k, v in config.env_kwargs.items() if k != "render_mode"}
             limit = options.max_episode_steps or config.max_episode_steps
@@ -130,7 +116,7 @@ def _game(options: Tournament, players: dict[str, str | _Run]) -> GameSetup:
     return game
 
 
-def _check(options: Tournament, players: dict[str, str | _Run], game: GameSetup) -> None:
+def _check(options: Tournament, players: dict[str, str | RunAt], game: GameSetup) -> None:
     """Raise for what would fail after the games had been played, or opened."""
     from kitae_marl.players.scripted.bots import BOT, bot_named
 
@@ -148,7 +134,7 @@ def _check(options: Tournament, players: dict[str, str | _Run], game: GameSetup)
         check_out(options.out)
     require_trust(game, options.allow_import)
     for name, player in players.items():
-        if isinstance(player, _Run):
+        if isinstance(player, RunAt):
             trust_own_code(player.path, options.allow_import)
         elif player.startswith(BOT):
             bot_named(player, game.env_id, game.env_kwargs)
@@ -160,11 +146,11 @@ def _check(options: Tournament, players: dict[str, str | _Run], game: GameSetup)
                 )
 
 
-def _loaded(player: str | _Run) -> SomePlayer:
+def _loaded(player: str | RunAt) -> SomePlayer:
     """Load a run; all others are known by their names."""
     from kitae_marl.runs.agent import Agent
 
-    return Agent.load(player.path, step=player.step) if isinstance(player, _Run) else player
+    return Agent.load(player.path, step=player.step) if isinstance(player, RunAt) else player
 
 
 def _say_match(match: Match) -> None:

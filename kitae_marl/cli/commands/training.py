@@ -21,7 +21,7 @@ from kitae_marl.runs.returns import adds_up_to_zero, in_words
 from kitae_marl.runs.store import contents, folders, sets
 from kitae_marl.runs.store.files import locked
 from kitae_marl.runs.store.listing import folders_of_runs, list_runs
-from kitae_marl.runs.store.search import find_run, split_step
+from kitae_marl.runs.store.search import run_at
 from kitae_marl.runs.terminal import counted, say
 from kitae_marl.training import (
     EVALUATION_EPISODES,
@@ -43,7 +43,7 @@ def train(options: Train) -> dict[str, Any]:
     options = _with_own_code(options)
     _find_callbacks(options)  # before a folder is made or replaced
     if options.init is not None:
-        find_run(split_step(options.init)[0], options.runs_dir)
+        run_at(options.init, options.runs_dir)
     path = _run_folder(options)
     if not options.resumes:
         folders.require_free(path, overwrite=options.overwrite)

@@ -43,7 +43,7 @@ class PlayingRuns(Playing):
 
     step: Step = None
     """Environment step of the runs' checkpoint, or ``best``: the one that an evaluation during
-    training (``--eval-every``) found best; None: the newest."""
+    training (``--eval-every``) found best; None: the newest, or that of ``RUN@STEP``."""
     sample: bool = False
     """Sample actions as in training, instead of taking the most probable ones."""
     seats: JsonObject = field(default_factory=dict)
@@ -65,7 +65,8 @@ class Evaluate(PlayingRuns):
 
     run: Positional[RunNames]
     """Runs: paths of run folders or names in the runs folder; a name may stand for several seeds.
-    Runs that differ by seed alone are one result."""
+    ``RUN@STEP`` and ``RUN@best`` are as of a checkpoint. Runs that differ by seed alone are one
+    result, each step of them another."""
     oracle: bool = True
     """Play the scripted oracle too, where the game has one."""
 
@@ -75,9 +76,10 @@ class Compare(PlayingRuns):
     """Tell how probable it is that one run (or set of seeds) is better than another."""
 
     run_a: Positional[RunName]
-    """Path of a run folder, or name of a run or of a set of seeds in the runs folder."""
+    """Path of a run folder, or name of a run or of a set of seeds in the runs folder;
+    ``RUN@STEP``: as of a checkpoint."""
     run_b: Positional[RunName]
-    """The same; a run of the same game."""
+    """The same; a run of the same game, or another step of it."""
     out: Path | None = None
     """Draw the comparison into this file (.png, .pdf, .svg); needs kitae-marl[plot]."""
 

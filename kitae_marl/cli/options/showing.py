@@ -21,12 +21,13 @@ class Watch:
     """Write a film of agents at play, with the rewards so far; several runs stand side by side."""
 
     run: Positional[RunNames]
-    """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds."""
+    """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds;
+    ``RUN@STEP`` and ``RUN@best``: as of a checkpoint."""
     out: Path = Path("watch.gif")
     """File to write: .gif, or .mp4 with the extra kitae-marl[video]."""
     step: Step = None
     """Environment step of the checkpoint, or ``best``: the one that an evaluation during training
-    (``--eval-every``) found best; None: the newest."""
+    (``--eval-every``) found best; None: the newest, or that of ``RUN@STEP``."""
     fps: float | None = None
     """Frames a second; None: as the game says."""
     plain: bool = False
@@ -56,7 +57,8 @@ class Plot:
     """Draw learning curves of runs of one game; runs that differ by seed alone are one curve."""
 
     run: Positional[RunNames]
-    """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds."""
+    """Runs: paths of run folders or names in the runs folder; a name may be a set of seeds;
+    ``RUN@STEP`` and ``RUN@best`` mark a checkpoint, as ``--step`` does for all."""
     out: Path = Path("curve.png")
     """File to write: .png, .pdf or .svg."""
     metric: MetricNames = ()
@@ -91,12 +93,13 @@ class Export:
     """Write the policies of a run as arrays, with a NumPy module that acts with them."""
 
     run: Positional[RunName]
-    """Path of a run folder, or name of a run in the runs folder."""
+    """Path of a run folder, or name of a run in the runs folder; ``RUN@STEP``: as of a
+    checkpoint."""
     out: Path = Path("policy.npz")
     """File to write, .npz; the module stands beside it, under the same name with .py."""
     step: Step = None
     """Environment step of the checkpoint, or ``best``: the one that an evaluation during training
-    (``--eval-every``) found best; None: the newest."""
+    (``--eval-every``) found best; None: the newest, or that of ``RUN@STEP``."""
     allow_import: bool = False
     """Import the algorithm that a run names as ``module:name``."""
     runs_dir: Path = Path("runs")

@@ -5,13 +5,73 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from kitae_marl.config.counts import read_count
-from kitae_marl.errors import NoCheckpointError
+from kitae_marl.errors import ConfigError, NoCheckpointError
 from kitae_marl.runs.store.contents import CONFIG_FILE
 from kitae_marl.runs.store.folders import NAME, member
 from kitae_marl.runs.store.sets import SET_FILE, is_set, read_set
+
+
+class RunAt(NamedTuple):
+    """A run, as of one of its checkpoints.
+
+    Attributes:
+        path: folder of the run.
+        step: environment step of the checkpoint, or ``"best"``; None: the newest.
+    """
+
+    path: Path
+    step: int | Literal["best"] | None
+
+    def __str__(self) -> str:
+        return self.path.name if self.step is None else f"{self.path.name}@{self.step}"
+
+
+def run_at(
+    run: str | Path, runs_dir: str | Path = "runs", step: int | Literal["best"] | None = None
+) -> RunAt:
+    """Return the run, and the checkpoint of it, that ``RUN`` or ``RUN@STEP`` means.
+
+    Args:
+        run: path of a folder, or its name in ``runs_dir``, with or without a step behind it.
+        runs_dir: folder that holds the runs.
+        step: of the checkpoint, where it stands apart; None: what stands behind the name.
+
+    Raises:
+        ConfigError: if a step is given twice.
+        NoCheckpointError: as ``find_run``.
+    """
+    run, step = _with_step(run, step)
+    return RunAt(find_run(run, runs_dir), step)
+
+
+def runs_at(
+    run: str | Path, runs_dir: str | Path = "runs", step: int | Literal["best"] | None = None
+) -> list[RunAt]:
+    """Return the checkpoint that is meant, of a set of runs that of each run, by seed.
+
+    Arguments and errors are those of ``run_at``.
+    """
+    run, step = _with_step(run, step)
+    return [RunAt(path, step) for path in find_runs(run, runs_dir)]
+
+
+def _with_step(
+    run: str | Path, step: int | Literal["best"] | None
+) -> tuple[str | Path, int | Literal["best"] | None]:
+    """Return the run without the step behind it, and the one step that was given."""
+    if not isinstance(run, str | Path):
+        return run, step  # of which ``find_run`` says what is wrong
+    name, named = split_step(run)
+    if named is None:
+        return run, step
+    if step is not None:
+        raise ConfigError(
+            f"step: expected one step, got {step} and {run}; leave one of the two out.", "step"
+        )
+    return name, named
 
 
 def find_runs(run: str | Path, runs_dir: str | Path = "runs") -> list[Path]:
@@ -67,6 +127,14 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
             raise NoCheckpointError(
                 f"expected one run, got the set {str(run)!r}; begun are {begun}.", str(run)
             )
+    whole, step = split_step(run)
+    if step is not None:
+        find_run(whole, runs_dir)  # where there is none, that is said
+        raise NoCheckpointError(
+            f"expected a run without a step, got {str(run)!r}; this is about the run as a whole: "
+            f"leave @{step} out.",
+            str(run),
+        )
     raise NoCheckpointError(_what_is_there(run, runs_dir), str(run))
 
 
