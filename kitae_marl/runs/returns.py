@@ -46,6 +46,19 @@ def win_rates(metrics: Mapping[str, float]) -> dict[str, float]:
     return {t.removeprefix(WIN_RATE): x for t, x in metrics.items() if t.startswith(WIN_RATE)}
 
 
+def rating_of(metrics: Mapping[str, float]) -> dict[str, float] | None:
+    """Return the learner's rating and its interval among metrics, None where it was not rated.
+
+    Example:
+        >>> rating_of({RATING: 700.0, f"{RATING}_low": 650.0, f"{RATING}_high": 751.0})
+        {'value': 700.0, 'low': 650.0, 'high': 751.0}
+    """
+    if RATING not in metrics:
+        return None
+    ends = {end: metrics[f"{RATING}_{end}"] for end in ("low", "high")}
+    return {"value": metrics[RATING], **ends}
+
+
 def headline(means: Mapping[str, float], metrics: Mapping[str, float]) -> str:
     """Say in a few words how training goes.
 
@@ -69,9 +82,9 @@ def headline(means: Mapping[str, float], metrics: Mapping[str, float]) -> str:
     if adds_up_to_zero(means):
         rate = win_rates(metrics).get("mean")
         wins = "" if rate is None else f"wins {rate:.0%} against random  "
-        if RATING in metrics:
-            low, high = metrics[f"{RATING}_low"], metrics[f"{RATING}_high"]
-            return f"rating {metrics[RATING]:.0f} ({low:.0f} .. {high:.0f})  {wins.rstrip()}"
+        if rating := rating_of(metrics):
+            between = f"{rating['low']:.0f} .. {rating['high']:.0f}"
+            return f"rating {rating['value']:.0f} ({between})  {wins.rstrip()}"
         return f"{wins}return {_listed(by_agent(means))}"
     start = f"{RETURN}group/"
     groups = {tag.removeprefix(start): x for tag, x in means.items() if tag.startswith(start)}

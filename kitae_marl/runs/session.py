@@ -21,7 +21,7 @@ from kitae_marl.loops.train import check_env, vectorized_train
 from kitae_marl.runs.callbacks import ASKED, AfterUpdate, Hooks
 from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.resumption import is_complete, load
-from kitae_marl.runs.returns import win_rates
+from kitae_marl.runs.returns import rating_of, win_rates
 from kitae_marl.runs.store import contents, folders
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.files import locked, require_folder
@@ -445,5 +445,6 @@ def _summary(agent: Run, logger: Logger, wall: float, start: int) -> dict[str, A
         "agent_steps_per_s": env_steps * n_agents / seconds,
         "returns": logger.means(),
         **({"win_rates": rates} if (rates := win_rates(logger.newest)) else {}),
+        **({"rating": rating} if (rating := rating_of(logger.newest)) else {}),
         "complete": agent.learned_step == agent.config.n_joint_steps,
     }

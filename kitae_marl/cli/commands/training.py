@@ -153,8 +153,7 @@ def _result(summary: dict[str, Any], path: Path, **more: Any) -> dict[str, Any]:
     say_result(summary)
     returns = {tag.removeprefix("return/"): x for tag, x in summary["returns"].items()}
     kept = {key: summary[key] for key in (*contents.COUNTS, "compile_s") if key in summary}
-    if best := summary.get("best"):
-        more["best"] = best
+    more |= {key: summary[key] for key in ("best", "rating") if key in summary}
     if rates := summary.get("win_rates"):
         more["win_rates"], more["win_rates_step"] = rates, summary.get("win_rates_step")
     return {**kept, **more, "returns": returns, "run_dir": str(path)}
