@@ -27,7 +27,7 @@ def main(
         run,
         overwrite=True,
         opponents=Opponents(
-            {"latest": 0.5, "pool": 0.4, "random": 0.1}, matchmaking="pfsp", rematch_every=16
+            {"latest": 0.5, "pool": 0.45, "random": 0.05}, matchmaking="pfsp", rematch_every=16
         ),
         env_steps=env_steps,
         n_envs=n_envs,
