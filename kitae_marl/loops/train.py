@@ -85,7 +85,6 @@ def vectorized_train(
     start_step: int = 1,
     checkpointer: Checkpointer | None = None,
     writer: Writer | None = None,
-    opposition: Opposition | None = None,
 ) -> None:
     """Train an agent on a vector of environments; the environment is closed at the end.
 
@@ -110,13 +109,49 @@ def vectorized_train(
         writer: gets the returns of finished episodes and, after every update, the metrics that
             ``agent.update`` returns; where it has ``flush_step(step)``, that is called then. A
             ``types.RunWriter`` gets the returns of compiled games as the means of an update.
-        opposition: who plays against the agent, where the environments have seats for opponents;
-            asked between updates.
 
     Raises:
         ValueError: if ``start_step`` is not in ``[1, n_env_steps + 1]`` or the algorithm is of
             another type.
         TrainingDivergedError: after 10 updates in a row that were not finite; each was skipped.
+    """
+    train_against(
+        None,
+        seed,
+        agent,
+        env,
+        n_env_steps,
+        algo_type,
+        start_step=start_step,
+        checkpointer=checkpointer,
+        writer=writer,
+    )
+
+
+def train_against(
+    opposition: Opposition | None,
+    seed: int,
+    agent: IAgent,
+    env: Any,
+    n_env_steps: int,
+    algo_type: AlgoType,
+    *,
+    start_step: int = 1,
+    checkpointer: Checkpointer | None = None,
+    writer: Writer | None = None,
+) -> None:
+    """Train as :func:`vectorized_train`, which says the rest, in environments with opponents.
+
+    Args:
+        opposition: who plays against the agent, asked between updates; None: nobody.
+        seed: of the games.
+        agent: explores and learns.
+        env: environments that have seats for opponents, where there are some.
+        n_env_steps: joint steps of the whole run.
+        algo_type: that of the agent's algorithm.
+        start_step: the first joint step.
+        checkpointer: saves.
+        writer: logs.
     """
     closing = env  # until there is a vector around it
     try:

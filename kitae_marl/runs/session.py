@@ -17,7 +17,7 @@ from kitae_marl.data.groups import require_spaces
 from kitae_marl.errors import CheckpointWriteError, ConfigError, TrainingDivergedError
 from kitae_marl.loops import devices
 from kitae_marl.loops.chunks import train_in_chunks
-from kitae_marl.loops.train import check_env, vectorized_train
+from kitae_marl.loops.train import check_env, train_against
 from kitae_marl.runs.callbacks import ASKED, AfterUpdate, Hooks
 from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.resumption import is_complete, load
@@ -69,6 +69,7 @@ def train(
     with ExitStack() as held:
         with closing_on_error(env):
             for agent, path in zip(agents, paths, strict=True):
+                require_opposition(agent.config, hooks)
                 _require_one_keeper(path)
                 agent.count_anew()
                 _require_steps_left(agent, at_least=0 if goes_on else 1)
@@ -99,6 +100,7 @@ def resume(
     """Go on with a run; ``Agent.resume`` says what comes in and out."""
     with ExitStack() as held:
         with closing_on_error(env):
+            require_opposition(agent.config, hooks)
             path, step = run_at(run_dir, step=step)
             require_folder(path)
             _require_one_keeper(path)
@@ -257,7 +259,8 @@ class Session:
             finally:
                 self._env.close()
             return
-        vectorized_train(
+        train_against(
+            self._opposition,
             first.config.seed,
             first,
             self._env,
@@ -266,7 +269,6 @@ class Session:
             start_step=start,
             checkpointer=self._followers[0],
             writer=self._loggers[0],
-            opposition=self._opposition,
         )
 
     def _logger(self, agent: Run, path: Path | None, show: bool) -> Logger:
@@ -320,6 +322,16 @@ def _require_one_keeper(path: Path | None) -> None:
             f"run_dir: expected None in process {devices.process_index()}, got {path}; process 0 "
             "keeps the run of all (to go on, the others call load_checkpoint and train).",
             "run_dir",
+        )
+
+
+def require_opposition(config: Config, hooks: Hooks) -> None:
+    """Raise a ConfigError where a config names opponents whom nobody has seated."""
+    if config.opponents and hooks.opposition is None:
+        raise ConfigError(
+            f"opponents: expected none where an agent is trained by itself or many in one program, "
+            f"got {config.opponents}; kitae_marl.train(config) and kitae-marl train let them play.",
+            "opponents",
         )
 
 
