@@ -45,3 +45,15 @@ def is_json(value: Any) -> bool:
         return json.loads(json.dumps(value, allow_nan=False)) == value
     except (TypeError, ValueError, RecursionError):
         return False
+
+
+def is_grouping(value: Any) -> bool:
+    """Whether a value says by name which agents belong together: patterns, or one alone."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and name
+        and isinstance(patterns, str | list)
+        and patterns
+        and all(isinstance(pattern, str) for pattern in patterns)
+        for name, patterns in value.items()
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kitae_marl.config.checks import require, require_count, require_number
+from kitae_marl.config.checks import is_grouping, require, require_count, require_number
 from kitae_marl.config.counts import whole
 from kitae_marl.config.described import described
 from kitae_marl.errors import ConfigError
@@ -63,7 +64,8 @@ class Opponents:
     eviction: str = "stride"
     """Which snapshot leaves: stride, oldest or weakest."""
     pinned: tuple[int, ...] = ()
-    """Environment steps whose snapshots never leave; 0 is the one before all learning."""
+    """Environment steps whose snapshots never leave, of each the first at or after it; 0 is the one
+    before all learning."""
     slots: int = 16
     """Members that play side by side in compiled games, each in as many environments."""
     snapshot_every: int | None = None
@@ -101,7 +103,8 @@ class Opponents:
         object.__setattr__(self, "pinned", tuple(whole(step) for step in self.pinned))
         for step in self.pinned:
             require_count(_key("pinned"), step, 0)
-        require(isinstance(self.teams, dict), _key("teams"), "names by team, a dict", self.teams)
+        expected = "a list of names or patterns by name of the team"
+        require(is_grouping(self.teams), _key("teams"), expected, self.teams)
         require(isinstance(self.players, dict), _key("players"), "a dict by name", self.players)
         unused = sorted(set(self.players) - set(self.shares))
         require(not unused, _key("players"), f"names of {list(self.shares)}", unused)
@@ -114,7 +117,9 @@ class Opponents:
         )
         for name, share in shares.items():
             require(isinstance(name, str) and bool(name), key, "names of opponents", name)
-            require_number(f"{key}.{name}", share, 0, 1, above=True)
+            near = difflib.get_close_matches(name, SETTINGS, 1)
+            shown = f"{name} (did you mean {near[0]}?)" if near else name
+            require_number(f"{key}.{shown}", share, 0, 1, above=True)
             require(name not in (BOT, FROZEN), key, "the name of a bot or run behind it", name)
         total = math.fsum(shares.values())
         if abs(total - 1) > 1e-6:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kitae_marl.config.checks import is_json, require, require_count
+from kitae_marl.config.checks import is_grouping, is_json, require, require_count
 from kitae_marl.config.counts import NEWEST, read_keep, require_reached, whole
 from kitae_marl.config.described import described
 from kitae_marl.config.learner import DECLARED, LearnerConfig
@@ -31,18 +31,6 @@ def is_seat(value: Any) -> bool:
     if not isinstance(value, str):
         return False
     return value == "random" or (value.startswith(FROZEN) and value != FROZEN)
-
-
-def _is_grouping(value: Any) -> bool:
-    """Whether a value says by name which agents are a group: patterns, or one alone."""
-    return isinstance(value, dict) and all(
-        isinstance(name, str)
-        and name
-        and isinstance(patterns, str | list)
-        and patterns
-        and all(isinstance(pattern, str) for pattern in patterns)
-        for name, patterns in value.items()
-    )
 
 
 @described
@@ -108,7 +96,7 @@ class Config:
         )
         self._check_opponents()
         expected = "a list of names or patterns by name of the group"
-        require(_is_grouping(self.groups), "groups", expected, self.groups)
+        require(is_grouping(self.groups), "groups", expected, self.groups)
         require(isinstance(self.ppo, PPOConfig), "ppo", "a PPOConfig", self.ppo)
         backends = ("auto", "compiled", "python")
         require(self.backend in backends, "backend", f"one of {backends}", self.backend)
