@@ -7,7 +7,7 @@ reinforcement learning", Nature 575).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -109,7 +109,7 @@ def draw(chance: np.ndarray, n_slots: int, generator: np.random.Generator) -> np
 
 
 def leaving(
-    eviction: str, members: Sequence[MemberRecord], pinned: Sequence[int]
+    eviction: str, members: Sequence[MemberRecord], pinned: Collection[int]
 ) -> MemberRecord | None:
     """Return who leaves a full pool; None where all are pinned. The newest never leaves.
 

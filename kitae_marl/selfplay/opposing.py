@@ -77,6 +77,7 @@ def oppose(
         places,
         _matchmaking(settings),
         n_steps=config.learner.n_steps,
+        cuts=compiled,
         env_steps=config.env_steps,
         seed=config.seed,
     )

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from kitae_marl.config.opponents import LATEST, POOL, Opponents
-from kitae_marl.errors import CheckpointError
+from kitae_marl.errors import CheckpointError, CheckpointWriteError
 from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.returns import RATING
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
@@ -123,6 +123,7 @@ class Pool:
         places: which environments belong to whom.
         matchmaking: how members are chosen.
         n_steps: joint steps of one update.
+        cuts: games that are running where members are drawn end there, as compiled ones do.
         env_steps: environment steps of the whole run.
         seed: of the run.
     """
@@ -134,6 +135,7 @@ class Pool:
         matchmaking: Matchmaking,
         *,
         n_steps: int,
+        cuts: bool,
         env_steps: int,
         seed: int,
     ) -> None:
@@ -142,12 +144,14 @@ class Pool:
         self._snapshot_every = settings.snapshot_every
         if self._snapshot_every is None and settings.snapshot_win_rate is None:
             self._snapshot_every = max(1, env_steps // SNAPSHOTS)
-        self._seed = seed
+        self._seed, self._cuts = seed, cuts
+        self._drawn = 0  # the joint step at which members were drawn last
         self._has_pool = POOL in places.rows
         self._recorded = Recorded([], {}, [], [])
         self._states: dict[int, Any] = {}
         self._scores = Scores()
         self._file: LeagueFile | None = None
+        self._unwritten: list[dict[str, Any]] = []
         self._checkpointer: RunCheckpointer | None = None
         self._logger: Logger | None = None
         self._rated, self._began = 0.0, time.monotonic()
@@ -177,16 +181,18 @@ class Pool:
         if not self._recorded.seats:
             return False
         since, slots = self._recorded.seats[-1]
-        rematch = since // agent.config.n_envs // self._every
+        self._drawn = since // agent.config.n_envs
+        rematch = self._drawn // self._every
         if len(slots) != self._places.n_slots * self._has_pool:
             return False
         if not table.sit(self._seating(rematch, slots, [])):
             return False
-        if step % self._every == 0:  # the checkpoint is older than what was decided at this step
+        if self.until_due(step) <= 0:  # the checkpoint is older than what was decided at this step
             self.after(step, agent, table)
         elif all(name in self._members for name in slots):
             self._seat(rematch, slots, table, anew=False)
         else:
+            self._count(step * agent.config.n_envs, table)
             return False
         return True
 
@@ -213,15 +219,17 @@ class Pool:
         self._pin()
 
     def until_due(self, step: int) -> int:
-        """Return the joint steps until members are drawn again."""
-        return self._every - step % self._every
+        """Return the joint steps until members are drawn again; 0 or less: that is due."""
+        # Not the rest of a division: a run may go on with updates of another size.
+        return (self._drawn // self._every + 1) * self._every - step
 
     def after(self, step: int, agent: Run, table: Table) -> None:
         """Count, take a snapshot and draw, where that is due after the joint step ``step``."""
-        if step % self._every:
+        if self.until_due(step) > 0:
             return
         now = step * agent.config.n_envs
         self._count(now, table)
+        self._tell_of_cut_games()
         if self._has_pool and self._is_snapshot_due(now):
             self._take_snapshot(now, agent)
             self._rate(now)
@@ -232,6 +240,8 @@ class Pool:
         now = step * agent.config.n_envs
         self._count(now, table)
         self._rate(now, last=True)
+        if self._unwritten and self._file is not None:
+            self._file.append(self._unwritten)  # or say that the disk still refuses
 
     def _count(self, now: int, table: Table) -> None:
         """Write what came of the games since the last draw, and log it."""
@@ -242,6 +252,19 @@ class Pool:
             self._scores.add(games)
         if self._logger is not None and games:
             self._logger.add_row(now, _metrics(games))
+
+    def _tell_of_cut_games(self) -> None:
+        """Warn once where no game came to its end before the next draw."""
+        if not self._cuts or self._recorded.games or not set(self._places.rows) - {LATEST}:
+            return
+        self._cuts = False  # told
+        warnings.warn(
+            f"no game against opponents ended within {self._every} steps, after which games begin "
+            f"anew against others: their ends are never learned from, and nothing is rated; give "
+            f"opponents a rematch_every of more than {self._settings.rematch_every} updates, or "
+            "longer ones (n_steps).",
+            stacklevel=2,
+        )
 
     def _is_snapshot_due(self, now: int) -> bool:
         """Whether so many steps have passed, or so many games were won, since the last snapshot."""
@@ -259,29 +282,59 @@ class Pool:
         return n >= self._settings.min_games and won >= rate * n
 
     def _take_snapshot(self, now: int, agent: Run) -> None:
-        """Let the learner as it is now come into the pool; one leaves it where it is full."""
-        events = []
-        pool = [*self._recorded.pool, now]
+        """Let the learner as it is now come into the pool; one leaves it where it is full.
+
+        Where the disk refuses the snapshot there is none, and the next draw tries again.
+        """
+        gone, pool = [], [*self._recorded.pool, now]
+        pinned = self._pinned(now)
         while len(pool) > self._settings.pool_size:
             records = self._scores.records(pool)
-            gone = leaving(self._settings.eviction, records, self._settings.pinned)
-            if gone is None:
+            one = leaving(self._settings.eviction, records, pinned)
+            if one is None:
                 warnings.warn(
                     f"the pool holds {len(pool)} pinned snapshots, more than its size of "
                     f"{self._settings.pool_size}.",
                     stacklevel=2,
                 )
                 break
-            pool.remove(gone.env_step)
-            events.append(leave_event(now, gone.env_step))
-            self._recorded.left[gone.env_step] = now
-            del self._states[gone.env_step]
+            pool.remove(one.env_step)
+            gone.append(one.env_step)
+        self._recorded.left.update(dict.fromkeys(gone, now))
         self._recorded.members.append(now)
         self._pin()  # before it is saved: what has left may go only once this one is there
-        if self._checkpointer is not None:
-            self._checkpointer.write(agent.run_state())
+        if not self._is_saved(agent):
+            self._recorded.members.remove(now)
+            for step in gone:
+                del self._recorded.left[step]
+            self._pin()
+            return
+        for step in gone:
+            del self._states[step]
         self._states[now] = _acting(agent, agent.state)
-        self._write([*events, member_event(now)])
+        self._write([*(leave_event(now, step) for step in gone), member_event(now)])
+
+    def _is_saved(self, agent: Run) -> bool:
+        """Save the learner as it is now, where anything is kept; False: the disk refuses.
+
+        Raises:
+            CheckpointWriteError: if it does, and there is nobody else to play.
+        """
+        if self._checkpointer is None:
+            return True
+        if not self._states:
+            self._checkpointer.write(agent.run_state())
+            return True
+        return self._checkpointer.try_to_write(agent) is not None
+
+    def _pinned(self, now: int) -> set[int]:
+        """Return the snapshots that never leave: the first at or after each step of the settings.
+
+        ``now`` is the step of one that comes.
+        """
+        taken = [*self._recorded.members, now]
+        first = (min((m for m in taken if m >= s), default=None) for s in self._settings.pinned)
+        return {step for step in first if step is not None}
 
     def _pin(self) -> None:
         """Let the checkpoints stay that a run may need which goes on from one of the newest."""
@@ -293,6 +346,7 @@ class Pool:
 
     def _rematch(self, step: int, now: int, table: Table) -> None:
         """Draw who plays in the slots, and seat them."""
+        self._drawn = step
         number, slots = step // self._every, []
         if self._has_pool:
             records = self._scores.records(self._recorded.pool)
@@ -334,9 +388,17 @@ class Pool:
                 )
 
     def _write(self, events: Any) -> None:
-        """Keep events, where anything is kept."""
-        if self._file is not None:
-            self._file.append(events)
+        """Keep events, where anything is kept; those that the disk refuses, until it takes them."""
+        if self._file is None:
+            return
+        self._unwritten += events
+        try:
+            self._file.append(self._unwritten)
+        except CheckpointWriteError as error:
+            text = f"{error} Training goes on; they are written with the next ones."
+            warnings.warn(text, stacklevel=2)
+        else:
+            self._unwritten = []
 
 
 def _acting(agent: Run, state: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,20 @@ def file(tmp_path: Path) -> LeagueFile:
     later = WON._replace(step=20, opponent="step_10")
     file.append([games_event(later), leave_event(20, 0), member_event(20), seats_event(20, [])])
     return file
+
+
+def test_what_the_disk_refuses_is_not_there_in_part(
+    file: LeagueFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = file.path.read_bytes()
+
+    def refuse(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(CheckpointWriteError, match="No space left"):
+        file.append([games_event(WON._replace(step=30))])
+    assert file.path.read_bytes() == before
 
 
 def test_what_was_written_is_read(file: LeagueFile) -> None:

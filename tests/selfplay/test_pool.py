@@ -9,7 +9,8 @@ import time
 import warnings
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -24,12 +25,15 @@ from kitae_marl import (
     Opponents,
     random_policy,
     train,
+    train_many,
 )
-from kitae_marl.errors import ConfigError
+from kitae_marl.errors import CheckpointWriteError, ConfigError
 from kitae_marl.loops import chunks
 from kitae_marl.runs.store.league import LeagueFile, Recorded
 from kitae_marl.runs.store.seats import state_digest
-from kitae_marl.types import Seating
+from kitae_marl.selfplay.matchmaking import WAYS
+from kitae_marl.selfplay.pool import Places, Pool
+from kitae_marl.types import Result, Seating
 from kitae_marl.vector.adapters.around import VectorAround
 from kitae_marl.vector.adapters.opposed import HostOpponent, OpposedVecParallelEnv
 
@@ -327,6 +331,8 @@ def test_a_frozen_run_is_copied_and_met_inside_xla(whole: Path, tmp_path: Path) 
         ({"pool": 1.0, "eviction": "best"}, "eviction: expected one of"),
         ({"pool": 1.0, "teams": {"a": ["player_*"]}}, "two teams or more"),
         ({"pool": 1.0, "teams": {"a": "player_1"}}, "none for player_2"),
+        ({"pool": 1.0, "teams": {"a": [5], "b": "player_2"}}, "a list of names or patterns"),
+        ({"pool": 1.0, "slot": 4}, "slot (did you mean slots?)"),
         ({"pool": 1.0, "snapshot_win_rate": 2}, "snapshot_win_rate: expected a number"),
         ([1], "shares by opponent, a dict, got [1]"),
     ],
@@ -370,6 +376,144 @@ def test_snapshots_by_win_rate_are_taken_where_enough_games_say_so(tmp_path: Pat
         n = sum(games.games for games in between)
         assert n >= 60
         assert sum(games.wins + games.draws / 2 for games in between) >= 0.45 * n
+
+
+def test_opponents_that_nobody_seats_are_refused() -> None:
+    config = Config(TICTACTOE, n_envs=4, opponents={"pool": 1.0})
+    env = CompiledVecParallelEnv(TICTACTOE, 4)
+    with pytest.raises(ConfigError, match=r"opponents: .*kitae_marl\.train"):
+        Agent(env, config).train(env, show=False)
+    with pytest.raises(ConfigError, match=r"opponents: .*kitae_marl\.train"):
+        train_many(TICTACTOE, config, [0, 1], show=False)
+
+
+@pytest.mark.parametrize("given", [None, {"a": np.zeros(2, int)}, np.zeros(2), [0]])
+def test_what_a_function_plays_is_checked(given: Any) -> None:
+    teams, env = [("player_1",), ("player_2",)], CompiledVecParallelEnv(TICTACTOE, 3)
+    if not isinstance(given, dict):
+        given = given if given is None else {"player_1": given, "player_2": [0.5, 1.0]}
+    opposed = OpposedVecParallelEnv(env, teams, [HostOpponent(2, lambda *seen: given)])
+    opposed.seat(Seating(["", "f", "f"], np.array([-1, 0, 1]), [], []), anew=True)
+    own = random_policy(opposed, 0)(*opposed.reset(seed=0))
+    with pytest.raises(ValueError, match=r"expected actions .*in environments 1 to 2"):
+        opposed.step(own)
+    opposed.close()
+
+
+class Seats:
+    """A table whose opponents lose one game between two draws, if any is played at all."""
+
+    goes_on = False
+
+    def __init__(self, *, plays: bool = True) -> None:
+        self.seatings: list[Seating] = []
+        self._plays = plays
+
+    def results(self) -> list[Result]:
+        played = self.seatings and self._plays
+        return [Result(self.seatings[-1].slots[0], 0, 1, 1, 0, 1.0, -1.0, 0)] if played else []
+
+    def sit(self, seating: Seating) -> bool:
+        return False
+
+    def seat(self, seating: Seating, *, anew: bool) -> None:
+        self.seatings.append(seating)
+
+
+class Keeper:
+    """Writes no snapshot while the disk is full."""
+
+    full = False
+
+    def __init__(self) -> None:
+        self.pinned: set[int] = set()
+
+    def oldest_of_newest(self) -> int:
+        return 0
+
+    def write(self, state: Any) -> None:
+        assert not self.full
+
+    def try_to_write(self, agent: Any) -> Path | None:
+        return None if self.full else Path()
+
+
+LEARNER: Any = SimpleNamespace(
+    config=SimpleNamespace(n_envs=2),
+    algorithm=SimpleNamespace(acting=lambda state: state),
+    state=np.zeros(2),
+    run_state=lambda: None,
+)
+
+
+def small_pool(n_steps: int = 4, **settings: Any) -> Pool:
+    """Return a pool of one slot, for a run of 2 environments that draws every two updates."""
+    opponents = Opponents({"pool": 1.0}, rematch_every=2, **settings)
+    places = Places({"pool": 2}, 1, 1, {"a": ("a",), "b": ("b",)})
+    how = {"n_steps": n_steps, "cuts": True, "env_steps": 1000, "seed": 0}
+    return Pool(opponents, places, WAYS["uniform"], **how)
+
+
+def test_the_first_snapshot_at_or_after_a_pinned_step_stays() -> None:
+    pool, table = (
+        small_pool(pool_size=3, eviction="oldest", snapshot_every=16, pinned=[0, 33]),
+        Seats(),
+    )
+    pool.begin(0, LEARNER, table)
+    for step in range(8, 80, 8):
+        pool.after(step, LEARNER, table)
+    assert set(pool._states) == {0, 48, 144}
+
+
+def test_members_are_drawn_on_after_updates_of_another_size(tmp_path: Path) -> None:
+    pool, table, logger = small_pool(), Seats(), cast(Any, None)
+    pool.keep(tmp_path, cast(Any, Keeper()), logger)
+    pool.begin(0, LEARNER, table)
+    for step in (4, 8, 12):
+        pool.after(step, LEARNER, table)
+    assert len(table.seatings) == 2
+    larger, after = small_pool(n_steps=8), Seats()
+    larger.begin(12, LEARNER, after)
+    steps = []
+    for step in range(20, 70, 8):
+        assert step - 8 + larger.until_due(step - 8) == 16 * ((step - 8) // 16 + 1)
+        larger.after(step, LEARNER, after)
+        steps += [step] * (len(after.seatings) - len(steps) - 1)
+    assert steps == [20, 36, 52, 68]
+
+
+def test_a_full_disk_costs_no_game_and_no_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, table, keeper = small_pool(pool_size=1, snapshot_every=16), Seats(), Keeper()
+    pool.keep(tmp_path, cast(Any, keeper), cast(Any, None))
+    pool.begin(0, LEARNER, table)
+    before = recorded_of(tmp_path)
+    append, keeper.full = LeagueFile.append, True
+
+    def refuse(file: LeagueFile, events: Any) -> None:
+        raise CheckpointWriteError("the disk is full.", "")
+
+    monkeypatch.setattr(LeagueFile, "append", refuse)
+    with pytest.warns(UserWarning, match=r"the disk is full\. Training goes on"):
+        pool.after(8, LEARNER, table)
+    assert recorded_of(tmp_path) == before
+    assert table.seatings[-1].slots == ["step_0"]
+    monkeypatch.setattr(LeagueFile, "append", append)
+    keeper.full = False
+    pool.after(16, LEARNER, table)
+    recorded = recorded_of(tmp_path)
+    assert (recorded.members, recorded.pool) == ([0, 32], [32])
+    assert [games.step for games in recorded.games] == [16, 32]
+    assert keeper.pinned == {0, 32}  # 0 may be gone back to
+
+
+def test_games_that_never_end_before_the_next_draw_are_told() -> None:
+    pool, table = small_pool(), Seats(plays=False)
+    pool.begin(0, LEARNER, table)
+    with pytest.warns(UserWarning, match=r"ended within 8 steps.* rematch_every of more than 2"):
+        pool.after(8, LEARNER, table)
+    pool.after(16, LEARNER, table)
 
 
 SCRIPT = """

@@ -119,7 +119,7 @@ class RunCheckpointer:
         if env_step - self._tried_step < self.save_every and not passed:
             return False
         self._tried_step = env_step
-        return self._try_to_write(agent) is not None
+        return self.try_to_write(agent) is not None
 
     def save_best(self, step: int, agent: Any, metric: str, value: float) -> bool:
         """Save the agent's run state if no evaluation before was better; it stays while it is best.
@@ -137,7 +137,7 @@ class RunCheckpointer:
         # One of a later step is of what the run has gone back behind.
         if best and best.env_step <= env_step and not best.is_beaten(metric, value):
             return False
-        if self._try_to_write(agent) is None:
+        if self.try_to_write(agent) is None:
             return False
         try:
             write_best(self.folder, Best(env_step, metric, value))
@@ -173,7 +173,7 @@ class RunCheckpointer:
             )
         return best.env_step
 
-    def _try_to_write(self, agent: Any) -> Path | None:
+    def try_to_write(self, agent: Any) -> Path | None:
         """Save the agent's run state; where the disk refuses, warn and return None."""
         try:
             return self.write(agent.run_state())

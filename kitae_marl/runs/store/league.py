@@ -15,6 +15,7 @@ out with a warning, as is any other line that is no event.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import warnings
@@ -121,7 +122,7 @@ class LeagueFile:
         self.append([{"event": "begin", "step": step, "again": again}])
 
     def append(self, events: Iterable[dict[str, Any]]) -> None:
-        """Write events; they are on the disk when this returns.
+        """Write events; they are on the disk when this returns, and none is where it raises.
 
         Raises:
             CheckpointWriteError: if the disk refuses.
@@ -129,12 +130,15 @@ class LeagueFile:
         text = "".join(json.dumps(event, allow_nan=False) + "\n" for event in events)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                if file.tell() and not self._ends_whole():
+            with self.path.open("ab", buffering=0) as file:
+                size = file.tell()
+                if size and not self._ends_whole():
                     text = "\n" + text  # behind a torn line, which stays as it is
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
+                try:
+                    _write_whole(file, text.encode())
+                except OSError:
+                    file.truncate(size)  # a part would count twice where all is written again
+                    raise
         except OSError as error:
             raise CheckpointWriteError(
                 f"{self.path}: the games of the league could not be written: {error.strerror}.",
@@ -178,6 +182,14 @@ class LeagueFile:
                 stacklevel=2,
             )
         return recorded
+
+
+def _write_whole(file: io.FileIO, data: bytes) -> None:
+    """Write bytes onto the disk; of a file without a buffer, one call may write a part."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+    os.fsync(file.fileno())
 
 
 def _after(recorded: Recorded, event: dict[str, Any]) -> Recorded:

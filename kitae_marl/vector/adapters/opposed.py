@@ -121,19 +121,34 @@ class OpposedVecParallelEnv(VectorAround):
         chosen = opponent.policy(
             some_rows(observations, rows), rows_of_infos(infos, rows, self.num_envs)
         )
+        place = f"from the opponent in environments {rows.start} to {rows.stop - 1}"
+        if not isinstance(chosen, Mapping):
+            raise ValueError(
+                f"expected actions {place} as {{agent: [E, ...]}}, got {type(chosen).__name__}; "
+                "return a dict."
+            )
         for agent in joint:
             theirs = ~self._learns[agent][self._team[rows]]
             if not theirs.any():
                 continue
             if agent not in chosen:
                 raise ValueError(
-                    f"expected actions for {agent} from the opponent in environments "
-                    f"{rows.start} to {rows.stop - 1}, got {list(chosen)[:20]}; the policy must "
-                    "return {agent: [E, ...]} for all agents."
+                    f"expected actions for {agent} {place}, got {list(chosen)[:20]}; the policy "
+                    "must return {agent: [E, ...]} for all agents."
                 )
 
-            def put(own: np.ndarray, other: Any, theirs: np.ndarray = theirs) -> None:
-                own[rows][theirs] = np.asarray(other)[theirs]
+            def put(
+                own: np.ndarray, other: Any, theirs: np.ndarray = theirs, agent: str = agent
+            ) -> None:
+                values, needed = np.asarray(other), own[rows].shape
+                # What is no number of the game's kind would be cut to one without a word.
+                fits = np.can_cast(values.dtype, own.dtype, "same_kind")
+                if values.shape != needed or not fits:
+                    raise ValueError(
+                        f"expected actions for {agent} {place} of shape {needed} and dtype "
+                        f"{own.dtype}, got {values.shape} and {values.dtype}."
+                    )
+                own[rows][theirs] = values[theirs]
 
             map_leaves(put, joint[agent], chosen[agent])
 
