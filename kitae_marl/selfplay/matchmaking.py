@@ -69,14 +69,21 @@ def chances(matchmaking: Matchmaking, members: Sequence[MemberRecord]) -> np.nda
     """Return the chance of each member to play, ``[members]``, with a sum of 1.
 
     Raises:
-        ConfigError: if the matchmaking returns no weights.
+        ConfigError: if the matchmaking raises or returns no weights.
 
     Example:
         >>> easy, even = MemberRecord("a", 0, 0.99, 50), MemberRecord("b", 9, 0.5, 50)
         >>> chances(WAYS["pfsp"], [easy, even]).round(2).tolist()
         [0.04, 0.96]
     """
-    given: Any = matchmaking(list(members))
+    try:
+        given: Any = matchmaking(list(members))
+    except Exception as error:  # which may say nothing of where it comes from
+        raise ConfigError(
+            f"matchmaking: expected weights of {len(members)} members, got "
+            f"{type(error).__name__}: {error}",
+            "opponents",
+        ) from error
     try:
         weights = np.asarray(given, float)
     except (TypeError, ValueError):

@@ -115,7 +115,7 @@ def test_a_run_is_replaced_only_when_asked(tmp_path):
     assert list(path.iterdir()) == []
 
 
-@pytest.mark.parametrize("traces", [(), ("checkpoints/step_0",), ("logs", "seats")])
+@pytest.mark.parametrize("traces", [(), ("checkpoints/step_0", "league"), ("logs", "seats")])
 def test_a_run_that_learned_nothing_blocks_no_name(tmp_path, traces):
     path = tmp_path / "run"
     folders.create_run(path)

@@ -42,6 +42,14 @@ def test_a_matchmaking_that_returns_no_weights_is_named(bad: object) -> None:
         chances(lambda members: bad, pool(0.5, 0.5))  # pyright: ignore[reportArgumentType]
 
 
+def test_a_matchmaking_that_raises_is_named() -> None:
+    def fails(members: object) -> list[float]:
+        raise KeyError("mine")
+
+    with pytest.raises(ConfigError, match="matchmaking: .*2 members, got KeyError: 'mine'"):
+        chances(fails, pool(0.5, 0.5))
+
+
 def test_each_member_gets_its_share_of_the_slots_up_to_rounding() -> None:
     chance, generator = np.array([0.5, 0.3, 0.2]), np.random.default_rng(0)
     drawn = np.array([draw(chance, 16, generator) for _ in range(500)])

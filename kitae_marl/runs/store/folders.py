@@ -21,6 +21,7 @@ from kitae_marl.runs.store.contents import (
     step_of_folder,
 )
 from kitae_marl.runs.store.files import LOCK, holder, require_folder
+from kitae_marl.runs.store.league import LEAGUE
 from kitae_marl.runs.store.metrics import METRICS_FILE, STEP, last_values
 from kitae_marl.runs.store.sets import SET_FILE, is_set, member_name, read_set
 
@@ -29,7 +30,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 RUN_PARTS = (
     *(CONFIG_FILE, AGENTS_FILE, INIT_FILE, SUMMARY_FILE, METRICS_FILE),
-    *(BOARD, CHECKPOINTS, SEATS, SEATS_FILE),
+    *(BOARD, CHECKPOINTS, LEAGUE, SEATS, SEATS_FILE),
 )
 """All that a run's folder may hold."""
 
