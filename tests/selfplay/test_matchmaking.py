@@ -46,7 +46,7 @@ def test_a_matchmaking_that_raises_is_named() -> None:
     def fails(members: object) -> list[float]:
         raise KeyError("mine")
 
-    with pytest.raises(ConfigError, match="matchmaking: .*2 members, got KeyError: 'mine'"):
+    with pytest.raises(ConfigError, match=r"matchmaking: .*2 members, got KeyError: 'mine'"):
         chances(fails, pool(0.5, 0.5))
 
 
