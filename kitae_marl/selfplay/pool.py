@@ -170,8 +170,15 @@ class Pool:
         self._load(agent)
         for games in _by_step(self._recorded.games):
             self._scores.add(games)
-        if table.goes_on and self._go_on(step, agent, table):
-            return
+        if table.goes_on:
+            if self._go_on(step, agent, table):
+                return
+            warnings.warn(
+                "the opponents in the games of the checkpoint are not there any more (the league "
+                "or a snapshot is gone or damaged, or there is another number of devices): these "
+                "games begin anew, and the run will end otherwise than without interruption.",
+                stacklevel=2,
+            )
         if self._has_pool and (not step or not self._states):
             self._take_snapshot(now, agent)
         self._rematch(step, now, table)

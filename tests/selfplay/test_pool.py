@@ -353,11 +353,31 @@ def test_a_missing_snapshot_leaves_the_pool_with_a_warning(
     train(TICTACTOE, path, opponents=POOL, show=False, callbacks=stop, **SETTINGS)
     gone = recorded_of(path).pool[0]
     shutil.rmtree(path / "checkpoints" / f"step_{gone}")
-    with pytest.warns(UserWarning, match=f"the snapshot of step {gone} leaves the pool"):
+    seated = f"step_{gone}" in recorded_of(path).seats[-1][1]
+    with pytest.warns(UserWarning, match="") as told:
         train(TICTACTOE, path, resume=True, show=False)
+    messages = [str(warning.message) for warning in told]
+    assert sum(f"the snapshot of step {gone} leaves the pool" in text for text in messages) == 1
+    # Its games cannot go on where it was playing.
+    assert any("these games begin anew" in text for text in messages) == seated
     recorded = recorded_of(path)
     assert recorded.left[gone] == 256 * 13
     assert recorded.members[-1] == 256 * 24
+
+
+def test_a_league_that_was_deleted_is_told_and_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run"
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)
+    stop = [StopAt(256 * 5)]
+    train(TICTACTOE, path, opponents=POOL, show=False, callbacks=stop, **SETTINGS)
+    shutil.rmtree(path / "league")
+    with pytest.warns(UserWarning, match="opponents in the games of the checkpoint are not there"):
+        train(TICTACTOE, path, resume=True, show=False)
+    recorded = recorded_of(path)
+    assert recorded.members[0] == 256 * 5
+    assert recorded.seats[0] == (256 * 5, [f"step_{256 * 5}"] * 4)
 
 
 def test_snapshots_by_win_rate_are_taken_where_enough_games_say_so(tmp_path: Path) -> None:
