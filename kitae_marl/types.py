@@ -311,8 +311,11 @@ class Table(Protocol):
 class Opposition(Protocol):
     """Who plays against a learner while it is trained: called by the loops between updates."""
 
-    def keep(self, path: Any, checkpointer: Any, logger: Any) -> None:
-        """Say where games and snapshots are kept, and who is told of them; None keeps nothing."""
+    def keep(self, path: Any, checkpointer: Any, logger: Any, *, exact: bool = False) -> None:
+        """Say where games and snapshots are kept (None: nowhere), and who is told of them.
+
+        With ``exact`` the run goes on to the last bit, or not at all.
+        """
         ...
 
     def begin(self, step: int, agent: Any, table: Table) -> None:

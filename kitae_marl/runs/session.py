@@ -119,7 +119,7 @@ def resume(
             held.enter_context(_stopping_on_signal([agent]))
             _describe(agent, path, env)
             write_copies(path, hooks.opponents)
-            session = Session([agent], env, [path], show=show, hooks=hooks)
+            session = Session([agent], env, [path], show=show, hooks=hooks, exact=exact)
         return session.run()[0]
 
 
@@ -153,6 +153,7 @@ class Session:
         paths: the folders; None keeps nothing.
         show: whether to print the progress of the first run.
         hooks: what is called meanwhile.
+        exact: refuse what the last bit could suffer from.
     """
 
     def __init__(
@@ -163,6 +164,7 @@ class Session:
         *,
         show: bool,
         hooks: Hooks = NO_HOOKS,
+        exact: bool = False,
     ) -> None:
         self._agents, self._env, self._paths, self._show = agents, env, paths, show
         self._start = agents[0].learned_step
@@ -176,7 +178,8 @@ class Session:
         ]
         self._opposition = hooks.opposition
         if self._opposition is not None:
-            self._opposition.keep(paths[0], self._followers[0].checkpointer, self._loggers[0])
+            keeper, logger = self._followers[0].checkpointer, self._loggers[0]
+            self._opposition.keep(paths[0], keeper, logger, exact=exact)
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end, save, and return the summary of each run."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from kitae_marl.config.opponents import LATEST, POOL, Opponents
-from kitae_marl.errors import CheckpointError, CheckpointWriteError
+from kitae_marl.errors import CheckpointError, CheckpointIncompatibleError, CheckpointWriteError
 from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.returns import RATING
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
@@ -28,6 +28,7 @@ from kitae_marl.runs.store.league import (
     Games,
     LeagueFile,
     Recorded,
+    back,
     games_event,
     leave_event,
     member_event,
@@ -47,6 +48,11 @@ SNAPSHOTS = 32
 """Snapshots of a run where nothing else is said."""
 SHARE = 0.03
 """Share of the time that ratings may take while the run is trained."""
+GONE = (
+    "the opponents in the games of the checkpoint are not there any more (the league or a snapshot "
+    "is gone or damaged, or there is another number of devices)"
+)
+"""Why games cannot go on."""
 
 
 class Places(NamedTuple):
@@ -154,75 +160,99 @@ class Pool:
         self._unwritten: list[dict[str, Any]] = []
         self._checkpointer: RunCheckpointer | None = None
         self._logger: Logger | None = None
+        self._exact = False
         self._rated, self._began = 0.0, time.monotonic()
 
-    def keep(self, path: Path | None, checkpointer: RunCheckpointer | None, logger: Logger) -> None:
-        """Say where games and snapshots are kept, and who is told of them; None keeps nothing."""
+    def keep(
+        self,
+        path: Path | None,
+        checkpointer: RunCheckpointer | None,
+        logger: Logger,
+        *,
+        exact: bool = False,
+    ) -> None:
+        """Say where games and snapshots are kept (None: nowhere), and who is told of them.
+
+        With ``exact`` the run goes on to the last bit, or not at all.
+        """
         self._file = None if path is None else LeagueFile(path)
-        self._checkpointer, self._logger = checkpointer, logger
+        self._checkpointer, self._logger, self._exact = checkpointer, logger, exact
 
     def begin(self, step: int, agent: Run, table: Table) -> None:
-        """Take over what the run has on disk, and seat opponents."""
-        now = step * agent.config.n_envs
-        if self._file is not None:
-            self._file.begin(now, again=table.goes_on)
-            self._recorded = self._file.read()
-        self._load(agent)
+        """Take over what the run has on disk, and seat opponents.
+
+        Raises:
+            CheckpointIncompatibleError: if it is to go on exactly and cannot; nothing is written.
+        """
+        now, again = step * agent.config.n_envs, table.goes_on
+        if self._file is not None:  # what it will say once training has begun
+            self._recorded = back(self._file.read(), now if again else now + 1)
+        lost = self._load(agent)
         for games in _by_step(self._recorded.games):
             self._scores.add(games)
-        if table.goes_on:
-            if self._go_on(step, agent, table):
-                return
-            warnings.warn(
-                "the opponents in the games of the checkpoint are not there any more (the league "
-                "or a snapshot is gone or damaged, or there is another number of devices): these "
-                "games begin anew, and the run will end otherwise than without interruption.",
-                stacklevel=2,
+        fits = again and self._sits(step, agent, table)
+        if self._exact and (lost or (again and not fits)):
+            raise CheckpointIncompatibleError(
+                f"the league cannot go on exactly: {'; '.join(lost.values()) or GONE}; leave out "
+                "--exact to go on."
             )
-        if self._has_pool and (not step or not self._states):
-            self._take_snapshot(now, agent)
-        self._rematch(step, now, table)
+        if self._file is not None:
+            self._file.begin(now, again=again)
+        self._leave(lost, now)
+        if fits and self.until_due(step) > 0:
+            slots = self._recorded.seats[-1][1]
+            self._seat(self._drawn // self._every, slots, table, anew=False)
+        elif fits:  # the checkpoint is older than what was decided at this step
+            self.after(step, agent, table)
+        else:
+            if again:
+                self._count(now, table)
+                warnings.warn(
+                    f"{GONE}: these games begin anew, and the run will end otherwise than without "
+                    "interruption.",
+                    stacklevel=2,
+                )
+            if self._has_pool and (not step or not self._states):
+                self._take_snapshot(now, agent)
+            self._rematch(step, now, table)
 
-    def _go_on(self, step: int, agent: Run, table: Table) -> bool:
-        """Go on with the games of a checkpoint; whether those who played them are all there."""
+    def _sits(self, step: int, agent: Run, table: Table) -> bool:
+        """Say who sits where in the games of a checkpoint; whether they can go on."""
         if not self._recorded.seats:
             return False
         since, slots = self._recorded.seats[-1]
         self._drawn = since // agent.config.n_envs
-        rematch = self._drawn // self._every
         if len(slots) != self._places.n_slots * self._has_pool:
             return False
-        if not table.sit(self._seating(rematch, slots, [])):
+        if not table.sit(self._seating(self._drawn // self._every, slots, [])):
             return False
-        if self.until_due(step) <= 0:  # the checkpoint is older than what was decided at this step
-            self.after(step, agent, table)
-        elif all(name in self._members for name in slots):
-            self._seat(rematch, slots, table, anew=False)
-        else:
-            self._count(step * agent.config.n_envs, table)
-            return False
-        return True
+        return self.until_due(step) <= 0 or all(name in self._members for name in slots)
 
     @property
     def _members(self) -> dict[str, Any]:
         """Acting states of the members of the pool, by name."""
         return {f"{STEP_NAME}{step}": state for step, state in self._states.items()}
 
-    def _load(self, agent: Run) -> None:
-        """Load the members of the pool; one that cannot be read leaves it, with a warning."""
-        for member in list(self._recorded.pool):
+    def _load(self, agent: Run) -> dict[int, str]:
+        """Load the members of the pool; return what is wrong with those that cannot be read."""
+        lost = {}
+        for member in self._recorded.pool:
             try:
                 if self._checkpointer is None:
                     raise CheckpointError(f"nothing keeps the snapshot of step {member}.")
                 state = self._checkpointer.restore_state(agent, member)
             except CheckpointError as error:
-                warnings.warn(
-                    f"the snapshot of step {member} leaves the pool: {error}", stacklevel=2
-                )
-                self._write([leave_event(agent.env_steps, member)])
-                self._recorded.left[member] = agent.env_steps
+                lost[member] = str(error)
                 continue
             self._states[member] = _acting(agent, state)
+        return lost
+
+    def _leave(self, lost: Mapping[int, str], now: int) -> None:
+        """Let members leave the pool that cannot be read, each with a warning."""
+        for member, why in lost.items():
+            warnings.warn(f"the snapshot of step {member} leaves the pool: {why}", stacklevel=3)
+            self._recorded.left[member] = now
+        self._write([leave_event(now, member) for member in lost])
         self._pin()
 
     def until_due(self, step: int) -> int:

@@ -27,12 +27,14 @@ from kitae_marl import (
     train,
     train_many,
 )
-from kitae_marl.errors import CheckpointWriteError, ConfigError
+from kitae_marl.errors import CheckpointIncompatibleError, CheckpointWriteError, ConfigError
 from kitae_marl.loops import chunks
+from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.league import LeagueFile, Recorded
 from kitae_marl.runs.store.seats import state_digest
 from kitae_marl.selfplay.matchmaking import WAYS
 from kitae_marl.selfplay.pool import Places, Pool
+from kitae_marl.training import Task, train_run
 from kitae_marl.types import Result, Seating
 from kitae_marl.vector.adapters.around import VectorAround
 from kitae_marl.vector.adapters.opposed import HostOpponent, OpposedVecParallelEnv
@@ -353,6 +355,11 @@ def test_a_missing_snapshot_leaves_the_pool_with_a_warning(
     train(TICTACTOE, path, opponents=POOL, show=False, callbacks=stop, **SETTINGS)
     gone = recorded_of(path).pool[0]
     shutil.rmtree(path / "checkpoints" / f"step_{gone}")
+    written = LeagueFile(path).path.read_bytes()
+    exactly = Task(resume=True, exact=True, show=False)
+    with pytest.raises(CheckpointIncompatibleError, match=f"no checkpoint of step {gone}"):
+        train_run(contents.read_config(path), path, None, exactly)
+    assert LeagueFile(path).path.read_bytes() == written
     seated = f"step_{gone}" in recorded_of(path).seats[-1][1]
     with pytest.warns(UserWarning, match="leaves the pool|begin anew") as told:
         train(TICTACTOE, path, resume=True, show=False)

@@ -200,7 +200,7 @@ def _after(recorded: Recorded, event: dict[str, Any]) -> Recorded:
     """
     kind, step = event["event"], _step(event["step"])
     if kind == "begin":
-        return _back(recorded, step if event["again"] else step + 1)
+        return back(recorded, step if event["again"] else step + 1)
     if kind == "member":
         recorded.members.append(step)
     elif kind == "leave":
@@ -217,8 +217,8 @@ def _after(recorded: Recorded, event: dict[str, Any]) -> Recorded:
     return recorded
 
 
-def _back(recorded: Recorded, step: int) -> Recorded:
-    """Forget what happened at this step or later."""
+def back(recorded: Recorded, step: int) -> Recorded:
+    """Return what held before this step: what happened at it or later is forgotten."""
     return Recorded(
         [member for member in recorded.members if member < step],
         {member: at for member, at in recorded.left.items() if at < step},
