@@ -23,6 +23,10 @@ class ConfigError(KitaeError, ValueError):
         self.key = key
 
 
+class NoWinnerError(KitaeError, ValueError):
+    """Nobody wins or loses in this game, so that players cannot be rated by it."""
+
+
 class AlgorithmError(KitaeError, TypeError):
     """A user's algorithm or network does not take or return what it should."""
 

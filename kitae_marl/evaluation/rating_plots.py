@@ -78,6 +78,39 @@ def _draw_ratings(axes: Axes, rows: Sequence[Mapping[str, float]]) -> None:
     axes.grid(alpha=0.3)
 
 
+def plot_cross_play(out: Path, result: Mapping[str, Any]) -> None:
+    """Draw the mean return of each side, by who plays the first side and who the second.
+
+    Args:
+        out: file to write, ``.png``, ``.pdf`` or ``.svg``.
+        result: ``env_id``; ``cross_play``: ``players``, and by side ``sides`` and ``returns``, the
+            matrices ``[n, n]``.
+
+    Raises:
+        ValueError, ImportError: as ``check_out``.
+    """
+    check_out(out)
+    with texts_as_they_are():
+        crossed = result["cross_play"]
+        names, (first, second) = list(crossed["players"]), crossed["sides"]
+        width, height = _size({"rows": names, "columns": names})
+        figure = new_figure(2 * (width + 1), height)
+        for axes, (side, means) in zip(
+            figure.subplots(1, 2), crossed["returns"].items(), strict=True
+        ):
+            means = np.array(means, float)
+            ends = means.min(), means.max()
+            image = _draw_matrix(axes, means, "viridis", ends, numbers=len(names) <= ROOM)
+            axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+            axes.set_yticks(range(len(names)), names, fontsize=8)
+            axes.set_xlabel(f"who plays {second}")
+            axes.set_ylabel(f"who plays {first}")
+            axes.set_title(f"mean return of {side}", fontsize="medium")
+            figure.colorbar(image, ax=axes, fraction=0.05)
+        figure.suptitle(result["env_id"])
+        save(figure, out)
+
+
 def plot_league(out: Path, result: Mapping[str, Any]) -> None:
     """Draw the league of a run.
 

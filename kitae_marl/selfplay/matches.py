@@ -2,8 +2,9 @@
 
 A *win* is what the returns of the two sides say: the side that got more in a game has won it. That
 holds for games that are zero-sum, and for games whose sides are alike (equal spaces), where getting
-more than the other one may be compared, though it need not be what they play for. Other games are
-refused, and so are those in which both always get the same.
+more than the other one may be compared, though it need not be what they play for. Other games have
+no winner, nor have those in which both always get the same; what the sides of such games get is
+told by ``cross_play``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from kitae_marl.errors import NoWinnerError
 from kitae_marl.evaluation.playing import evaluate, sides_of
 from kitae_marl.evaluation.results import Evaluation
 from kitae_marl.players.policies import seated
@@ -99,7 +101,8 @@ def play_match(
         ConfigError: for a bot that there is not, and a player who does not know all seats.
         NoCheckpointError: for a run that there is not.
         TypeError: for what is no player, and no game.
-        ValueError: for a game without two sides, or in which a win means nothing.
+        NoWinnerError: for a game in which a win means nothing.
+        ValueError: for a game without two sides.
 
     Example:
         >>> match = play_match("bot:one_ply", "random", "classic/tictactoe-v3", 20)
@@ -194,6 +197,15 @@ class Arena:
         distinct = [_distinct(part) for _, part in parts]
         return Match((a.name, b.name), games, (distinct[0], (*distinct, 0)[1]), compared)
 
+    def returns(self, first: SeatTaker, second: SeatTaker) -> np.ndarray:
+        """Play all games with these sides; return what each side got, ``[games, 2]``."""
+        return self._side_returns(self._play_half(first, second, self._n_games))
+
+    def named_sides(self) -> dict[str, tuple[str, ...]]:
+        """Return the agents of both sides by the name of their group, or of the one agent."""
+        groups = {group.agents: group.name for group in self._env.groups}
+        return {groups.get(side, side[0]): side for side in self._sides}
+
     def _play_half(self, first: SeatTaker, second: SeatTaker, n_games: int) -> Evaluation:
         """Play games with one of the two in the first seat."""
         seeds = self._seeds.spawn(1)[0].generate_state(3) >> 1  # which fit into 31 bits
@@ -213,16 +225,16 @@ class Arena:
         """Say what a win means, by the returns ``[games, 2]`` of a match.
 
         Raises:
-            ValueError: if it means nothing.
+            NoWinnerError: if it means nothing.
         """
         sizes = np.array([len(side) for side in self._sides])
         if any(np.all(np.abs((returns * w).sum(axis=1)) < _EQUAL) for w in (1, sizes)):
             return "wins"
         words = self._id or "this one"
         if np.all(np.abs(returns[:, 0] - returns[:, 1]) < _EQUAL):
-            raise ValueError(
+            raise NoWinnerError(
                 f"expected a game that somebody can win, got {words}, where both sides got the "
-                "same in every game; `kitae-marl compare A B` compares how much that is."
+                "same in every game; cross_play and `kitae-marl tournament` tell how much."
             )
         first, second = self._sides
         alike = len(first) == len(second) and all(
@@ -231,10 +243,10 @@ class Arena:
             for space in (self._env.observation_space, self._env.action_space)
         )
         if not alike:
-            raise ValueError(
+            raise NoWinnerError(
                 f"expected a zero-sum game or one whose sides are alike, got {words}: returns of "
                 f"{first} and {second} do not add up to 0, and what different sides get cannot be "
-                "compared; `kitae-marl evaluate RUN --against OTHER` tells the returns of each."
+                "compared; cross_play and `kitae-marl tournament` tell the returns of each."
             )
         return "returns"
 

@@ -68,6 +68,7 @@ def tournament(
         report: called with each match when it has been played.
 
     Raises:
+        NoWinnerError: for a game in which a win means nothing; :func:`cross_play` takes it.
         ConfigError, NoCheckpointError, ValueError: as ``play_match``, before anything is played
             where that can be known; and for fewer than two players, or two of one name.
 
@@ -77,7 +78,7 @@ def tournament(
         >>> next(iter(result.ratings.players)), result.ratings.anchor, len(result.matches)
         ('bot:one_ply', 'random', 3)
     """
-    named = _by_name(players)
+    named = by_name(players)
     if not isinstance(games, int) or games < 2:
         raise ValueError(f"games: expected a whole number, at least 2, got {games!r}.")
     if anchor not in (None, ANCHOR, *named):
@@ -96,7 +97,7 @@ def tournament(
     return Tournament(matches, ratings(counted, anchor=anchor), payoff(counted), compared)
 
 
-def _by_name(
+def by_name(
     players: Sequence[SomePlayer] | Mapping[str, SomePlayer],
 ) -> dict[str, SomePlayer]:
     """Return players by name.

@@ -104,6 +104,24 @@ def test_without_a_run_the_game_is_named(call):
     assert "random is 0" in out
 
 
+def test_where_nobody_wins_the_returns_of_each_side_are_told(call, folder, capsys):
+    make_run(folder / "runs" / "tag", "mpe/simple_tag-v3")
+    out, result = call("tag@0", "tag", "random", "--max-episode-steps", "5", "--out", "tag.png")
+    with pytest.raises(SystemExit):
+        call("tag", "random", "--max-episode-steps", "5", "--anchor", "tag")
+    assert "anchor: expected a game that somebody wins, got --anchor tag" in capsys.readouterr().err
+    shutil.rmtree(folder / "runs" / "tag")
+    assert "no ratings: nobody wins or loses in this game" in out
+    assert "the player of the row plays adversary, that of the column agent" in out
+    crossed = result["cross_play"]
+    assert crossed["players"] == ["tag@0", "tag", "random"]
+    assert crossed["sides"]["agent"] == ["agent_0"]
+    assert [np.shape(crossed["returns"][side]) for side in crossed["sides"]] == [(3, 3)] * 2
+    assert result["compared"] is None
+    with Image.open(folder / "tag.png") as image:
+        assert image.width > 500
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -9,9 +9,10 @@ import pytest
 
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
-from kitae_marl.errors import ConfigError, NoCheckpointError
+from kitae_marl.errors import ConfigError, NoCheckpointError, NoWinnerError
 from kitae_marl.players.scripted.bots import bot_named, bots_of
 from kitae_marl.runs.agent import Agent
+from kitae_marl.selfplay.cross_play import cross_play
 from kitae_marl.selfplay.matches import Match, play_match
 from kitae_marl.selfplay.ratings import PlayedGame, ratings
 from kitae_marl.selfplay.seats import frozen
@@ -33,7 +34,7 @@ def agent() -> Agent:
 
 
 def rock(observations: Any, infos: Any) -> Any:
-    """Play rock for everybody."""
+    """Play rock for everybody, or stand still."""
     del infos
     return {agent: np.zeros(len(seen), int) for agent, seen in observations.items()}
 
@@ -100,7 +101,7 @@ def test_all_play_all_and_are_rated(agent):
 
 
 def test_who_may_win_is_told():
-    with pytest.raises(ValueError, match=r"adversary-v3: returns of .* cannot be compared"):
+    with pytest.raises(NoWinnerError, match=r"adversary-v3: returns of .* cannot be compared"):
         play_match("random", "random", "mpe/simple_adversary-v3", 2, max_cycles=3)
     with pytest.raises(ValueError, match="expected a game of two sides, got 3"):
         play_match("random", "random", "mpe/simple_spread-v3", 2)
@@ -108,6 +109,28 @@ def test_who_may_win_is_told():
         play_match("random", "random", "mpe/simple_reference-v3", 2, local_ratio=0.0, max_cycles=3)
     with pytest.raises(ValueError, match="two agents or more"):
         play_match("random", "random", "gymnasium:CartPole-v1", 2)
+
+
+def test_unlike_sides_meet_in_all_pairs():
+    players = {"still": rock, "random": "random"}
+    found = cross_play(players, "mpe/simple_tag-v3", 4, max_cycles=5)
+    assert found.players == ("still", "random")
+    assert list(found.sides) == ["adversary", "agent"]
+    assert len(found.sides["adversary"]) == 3
+    assert {side: means.shape for side, means in found.returns.items()} == {
+        "adversary": (2, 2),
+        "agent": (2, 2),
+    }
+    again = cross_play(players, "mpe/simple_tag-v3", 4, max_cycles=5)
+    assert all(np.array_equal(again.returns[side], found.returns[side]) for side in found.sides)
+
+
+def test_rows_play_the_first_side():
+    """One-ply beats who takes the first move, from either seat."""
+    found = cross_play(["bot:one_ply", "bot:first"], TICTACTOE, 6)
+    first, second = found.returns.values()
+    assert np.array_equal(first, -second)
+    assert first[0, 1] > 0 > first[1, 0]
 
 
 def test_alike_sides_are_compared_by_returns():

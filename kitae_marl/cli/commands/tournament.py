@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kitae_marl.cli.commands.loading import GameSetup, open_game, require_trust
 from kitae_marl.cli.options.tournament import Tournament
-from kitae_marl.errors import ConfigError
+from kitae_marl.errors import ConfigError, NoWinnerError
 from kitae_marl.runs.own_code import trust_own_code
 from kitae_marl.runs.store.contents import read_config
 from kitae_marl.runs.store.search import RunAt, runs_at, split_step
 from kitae_marl.runs.terminal import counted, say
 
 if TYPE_CHECKING:
+    from kitae_marl.selfplay.cross_play import CrossPlay
     from kitae_marl.selfplay.matches import Match
     from kitae_marl.selfplay.seat_takers import SomePlayer
     from kitae_marl.selfplay.tournaments import Tournament as Result
 
+NO_RATINGS = (
+    "no ratings: nobody wins or loses in this game, for its sides are unlike and their returns do "
+    "not sum to zero, or both got the same in every game of a match"
+)
+"""Why there is only a matrix of returns."""
+
 
 def tournament(options: Tournament) -> dict[str, Any]:
     """Let all players meet all others."""
+    from kitae_marl.selfplay.cross_play import cross_play
     from kitae_marl.selfplay.matches import COMPARED, N_ENVS
     from kitae_marl.selfplay.seat_takers import NamedGame
     from kitae_marl.selfplay.tournaments import tournament as play
@@ -39,20 +48,22 @@ def tournament(options: Tournament) -> dict[str, Any]:
     )
     try:
         loaded = {name: _loaded(one) for name, one in players.items()}
-        how = "actions sampled as in training" if options.sample else "most probable actions"
+        acting = "actions sampled as in training" if options.sample else "most probable actions"
         say(
             f"{counted(len(loaded), 'player')} on {game}: {options.games} games of each pair, half "
-            f"from each seat; {how}" + ("" if options.sample else " (--sample: as in training)")
+            f"from each seat; {acting}" + ("" if options.sample else " (--sample: as in training)")
         )
-        result = play(
-            loaded,
-            NamedGame(env, game.env_id, game.env_kwargs),
-            options.games,
-            seed=options.seed,
-            sample=options.sample,
-            anchor=options.anchor,
-            report=_say_match,
-        )
+        named = NamedGame(env, game.env_id, game.env_kwargs)
+        how: dict[str, Any] = {"seed": options.seed, "sample": options.sample}
+        try:
+            result = play(
+                loaded, named, options.games, anchor=options.anchor, report=_say_match, **how
+            )
+        except NoWinnerError as error:
+            _require_no_anchor(options, error)
+            say(NO_RATINGS)
+            crossed = cross_play(loaded, named, options.games, **how)
+            return _crossed_as_json(crossed, game, options)
     finally:
         env.close()
     say(f"compared are {COMPARED[result.compared]}")
@@ -212,3 +223,57 @@ def _as_json(result: Result, game: GameSetup, options: Tournament) -> dict[str, 
         say(f"drawn into {options.out}")
         found["out"] = str(options.out)
     return found
+
+
+def _require_no_anchor(options: Tournament, error: NoWinnerError) -> None:
+    """Raise a ConfigError where somebody is to be rated 0 in a game that rates nobody."""
+    if options.anchor != "random":
+        raise ConfigError(
+            f"anchor: expected a game that somebody wins, got --anchor {options.anchor}; leave it "
+            "out.",
+            "anchor",
+        ) from error
+
+
+def _crossed_as_json(result: CrossPlay, game: GameSetup, options: Tournament) -> dict[str, Any]:
+    """Show what each side got against whom, and return it as JSON, drawn if that was asked for."""
+    first, second = result.sides
+    say(
+        f"mean returns of {result.games} games: the player of the row plays {first}, that of the "
+        f"column {second}"
+    )
+    for side, means in result.returns.items():
+        say(f"mean return of {side}")
+        _say_means(result.players, means)
+    found = {
+        **game.as_json(),
+        "games_of_each_pair": result.games,
+        "sample": options.sample,
+        "compared": None,
+        "players": dict.fromkeys(result.players),
+        "notes": [NO_RATINGS],
+        "cross_play": {
+            "players": result.players,
+            "sides": result.sides,
+            "returns": {side: means.tolist() for side, means in result.returns.items()},
+        },
+    }
+    if options.out is not None:
+        from kitae_marl.evaluation.rating_plots import plot_cross_play
+
+        plot_cross_play(options.out, found)
+        say(f"drawn into {options.out}")
+        found["out"] = str(options.out)
+    return found
+
+
+def _say_means(names: Sequence[str], means: np.ndarray) -> None:
+    """Show a matrix of means, with the names of its rows and columns."""
+    from kitae_marl.evaluation.rating_plots import number_format
+
+    form, width = number_format(means), max(map(len, names))
+    cells = [[f"{mean:{form}}" for mean in row] for row in means]
+    widths = [max(map(len, texts)) for texts in zip(names, *cells, strict=True)]
+    for name, texts in [("", names), *zip(names, cells, strict=True)]:
+        said = "  ".join(f"{text:>{w}}" for text, w in zip(texts, widths, strict=True))
+        say(f"{name:{width}}  {said}")

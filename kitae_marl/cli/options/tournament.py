@@ -10,13 +10,18 @@ from kitae_marl.cli.options.fields import JsonObject, PlayerNames, Positional
 
 @dataclass(frozen=True)
 class Tournament:
-    """Let all players meet all others in the original game, from both seats, and rate them."""
+    """Let all players meet all others in the original game, from both seats, and rate them.
+
+    Where nobody wins, as in games of unlike sides, there are no ratings: every player as the first
+    side meets every player as the second, and what is told is the mean return of each side.
+    """
 
     players: Positional[PlayerNames]
     """Who plays: runs by path or name (a set of seeds is as many players), ``RUN@STEP``,
     ``random``, and scripted players as ``bot:NAME`` (a wrong name lists those of the game)."""
     games: int = 400
-    """Games of each pair, half of them from each seat."""
+    """Games of each pair, half of them from each seat; where nobody wins, of each player of the
+    first side with each of the second."""
     game: str | None = None
     """Id of the game; None: that of the runs."""
     sample: bool = False
@@ -24,7 +29,8 @@ class Tournament:
     anchor: str = "random"
     """Player who is rated 0; where nobody is called random, the mean of all is."""
     out: Path | None = None
-    """Draw ratings and mean scores into this file (.png, .pdf, .svg); needs kitae-marl[plot]."""
+    """Draw ratings and mean scores, or the mean returns of each side, into this file (.png, .pdf,
+    .svg); needs kitae-marl[plot]."""
     env_kwargs: JsonObject = field(default_factory=dict)
     """Arguments of the game in place of those of the runs."""
     max_episode_steps: int | None = None
