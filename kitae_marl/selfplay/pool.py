@@ -184,14 +184,15 @@ class Pool:
         Raises:
             CheckpointIncompatibleError: if it is to go on exactly and cannot; nothing is written.
         """
-        now, again = step * agent.config.n_envs, table.goes_on
+        now = step * agent.config.n_envs
+        again = table.goes_on or not step  # nothing was played before the first step
         if self._file is not None:  # what it will say once training has begun
             self._recorded = back(self._file.read(), now if again else now + 1)
         lost = self._load(agent)
         for games in _by_step(self._recorded.games):
             self._scores.add(games)
-        fits = again and self._sits(step, agent, table)
-        if self._exact and (lost or (again and not fits)):
+        fits = table.goes_on and self._sits(step, agent, table)
+        if self._exact and (lost or (table.goes_on and not fits)):
             raise CheckpointIncompatibleError(
                 f"the league cannot go on exactly: {'; '.join(lost.values()) or GONE}; leave out "
                 "--exact to go on."
@@ -205,14 +206,14 @@ class Pool:
         elif fits:  # the checkpoint is older than what was decided at this step
             self.after(step, agent, table)
         else:
-            if again:
+            if table.goes_on:
                 self._count(now, table)
                 warnings.warn(
                     f"{GONE}: these games begin anew, and the run will end otherwise than without "
                     "interruption.",
                     stacklevel=2,
                 )
-            if self._has_pool and (not step or not self._states):
+            if self._has_pool and not self._states:
                 self._take_snapshot(now, agent)
             self._rematch(step, now, table)
 

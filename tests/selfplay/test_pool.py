@@ -372,6 +372,23 @@ def test_a_missing_snapshot_leaves_the_pool_with_a_warning(
     assert recorded.members[-1] == 256 * 24
 
 
+def test_a_run_killed_before_its_first_update_begins_again(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+
+    class Dies(Callback):
+        def after_update(self, step: int, metrics: Any, agent: Any) -> None:
+            shutil.copytree(path, tmp_path / "killed")  # as a killed process leaves it
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(TICTACTOE, path, opponents=POOL, show=False, callbacks=[Dies()], **SETTINGS)
+    path = tmp_path / "killed"
+    assert [step.name for step in (path / "checkpoints").glob("step_*")] == ["step_0"]
+    train(TICTACTOE, path, resume=True, show=False)
+    assert learned(path) == learned(whole)
+    assert recorded_of(path) == recorded_of(whole)
+
+
 def test_a_league_that_was_deleted_is_told_and_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
