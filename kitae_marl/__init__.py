@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this beside the
     from kitae_marl.selfplay.league import League as League
     from kitae_marl.selfplay.matches import play_match as play_match
     from kitae_marl.selfplay.matchmaking import MemberRecord as MemberRecord
+    from kitae_marl.selfplay.opposing import oppose as oppose
     from kitae_marl.selfplay.ratings import PlayedGame as PlayedGame
     from kitae_marl.selfplay.ratings import payoff as payoff
     from kitae_marl.selfplay.ratings import ratings as ratings
@@ -77,6 +78,7 @@ _NAMES = {
     "selfplay.matchmaking": ("MemberRecord",),
     "selfplay.matches": ("play_match",),
     "selfplay.ratings": ("PlayedGame", "payoff", "ratings"),
+    "selfplay.opposing": ("oppose",),
     "selfplay.seats": ("frozen", "with_seats"),
     "selfplay.tournaments": ("tournament",),
     "training": ("train",),

@@ -274,12 +274,12 @@ def train_run(
                 env = seats.seat(env)
             agent = Agent(env, config)
             if config.opponents:
-                env, hooks = _opposed(env, agent, seats, task, hooks)
+                env = _opposed(env, agent, seats, task)
             if seats:
                 hooks = hooks._replace(opponents=seats.loaded)
             if task.init is not None:
                 _begin_with(agent, task.init, task)
-            place = "compiled" if config.backend == "compiled" else "in Python"
+            place = "in Python" if env.game is None else "compiled"
             task.say(session.headline(agent, place))
         except BaseException:
             env.close()
@@ -303,17 +303,17 @@ def train_run(
 
 
 def _opposed(
-    env: VecParallelEnv, agent: Agent, seats: SeatFiller | None, task: Task, hooks: Hooks
-) -> tuple[VecParallelEnv, Hooks]:
+    env: VecParallelEnv, agent: Agent, seats: SeatFiller | None, task: Task
+) -> VecParallelEnv:
     """Let opponents play in some environments of a run."""
     from kitae_marl.selfplay.opposing import oppose
 
     settings = task.opponents or agent.config.others
     assert settings is not None  # the config names some
-    env, pool = oppose(env, agent, settings, seats)
+    env = oppose(env, agent, settings, seats=seats)
     shown = ", ".join(f"{name} {share:g}" for name, share in settings.shares.items())
     task.say(f"opponents, by share of the environments: {shown}")
-    return env, hooks._replace(opposition=pool)
+    return env
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias,
 import gymnasium as gym
 
 if TYPE_CHECKING:
+    from kitae_envs.teams import Tally
+
     from kitae_marl.config.run import Config
 
 AgentPyTree: TypeAlias = dict[str, Any]
@@ -253,18 +255,16 @@ class Checkpointer(Protocol):
 
 
 class Seating(NamedTuple):
-    """Who plays in which environment from here on.
+    """Who plays in which environment.
 
     Attributes:
         names: opponent in each environment ``[E]``; empty where the learner plays all seats.
         team: number of the learner's team, int32 ``[E]``; -1 where it plays all seats.
-        slots: members of the pool, one for each of its slots.
-        states: their acting states.
+        states: acting states of members of the pool, one for each of its slots.
     """
 
     names: list[str]
     team: Any
-    slots: list[str]
     states: list[Any]
 
 
@@ -274,16 +274,12 @@ class Result(NamedTuple):
     Attributes:
         opponent: its name.
         team: number of the learner's team.
+        tally: what came of them, numbers.
     """
 
     opponent: str
     team: int
-    games: int
-    wins: int
-    draws: int
-    own: float
-    others: float
-    unbalanced: int
+    tally: Tally
 
 
 class Table(Protocol):
@@ -303,8 +299,8 @@ class Table(Protocol):
         """Say who sits where in the games that go on; return whether they were played so."""
         ...
 
-    def seat(self, seating: Seating, *, anew: bool) -> None:
-        """Give opponents their seats; with ``anew`` their games begin, else they go on."""
+    def seat(self, seating: Seating) -> None:
+        """Give opponents their seats from here on; their games begin."""
         ...
 
 
@@ -333,6 +329,22 @@ class Opposition(Protocol):
     def end(self, step: int, agent: Any, table: Table) -> None:
         """Count the games since the last time; training ends here."""
         ...
+
+
+@runtime_checkable
+class Opposed(Protocol):
+    """Environments in which a learner meets opponents; those of the host are a Table, too.
+
+    Attributes:
+        opposition: who plays there; None: nobody is seated by the loop.
+    """
+
+    opposition: Opposition | None
+
+
+def opposition_of(env: Any) -> Opposition | None:
+    """Return who plays against a learner in environments; None: nobody."""
+    return env.opposition if isinstance(env, Opposed) else None
 
 
 class Buffer(Protocol):

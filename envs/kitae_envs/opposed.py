@@ -11,20 +11,13 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from kitae_envs.core import ByGroup, Game, Outcome, State, TimeStep, View
+from kitae_envs.around import GameAround
+from kitae_envs.core import ByGroup, Game, State, TimeStep, View
 from kitae_envs.sampling import sample_actions
-
-NOBODY = -1
-"""Team of environments in which the learner plays all agents."""
-EQUAL = 1e-6
-"""Returns that differ by less are a draw."""
-UNBALANCED = 1e-3
-"""Returns of all that sum to more are not those of a zero-sum game."""
+from kitae_envs.teams import NOBODY, Tally, Teams
 
 
 class Opponent(NamedTuple):
@@ -55,26 +48,6 @@ def random_opponent(game: Game) -> Opponent:
     return Opponent(act)
 
 
-class Tally(NamedTuple):
-    """What came of the games that an environment has finished, by the learner's team, ``[E, T]``.
-
-    Attributes:
-        games: how many.
-        wins: those in which the learner's team got more than the others on average.
-        draws: those in which it got the same.
-        own: sum of the returns of the learner's team, each the mean over its agents.
-        others: likewise, of the mean over the other teams.
-        unbalanced: games whose returns do not sum to zero.
-    """
-
-    games: Any
-    wins: Any
-    draws: Any
-    own: Any
-    others: Any
-    unbalanced: Any
-
-
 class OpposedState(NamedTuple):
     """A batch of games and of who plays them, leading axis ``E``.
 
@@ -86,7 +59,7 @@ class OpposedState(NamedTuple):
             ``NOBODY``: it plays all agents.
         memory: what the opponents remember, each for all environments.
         returns: ``{group: [E, A]}``, undiscounted rewards of the running episodes.
-        tally: of the games that are over.
+        tally: sums over the games that are over, ``[E, T]`` by the learner's team.
     """
 
     game: State
@@ -98,7 +71,7 @@ class OpposedState(NamedTuple):
     tally: Tally
 
 
-class OpposedGame(Game):
+class OpposedGame(GameAround):
     """A game that is stepped as a batch, with opponents in sections of it.
 
     Spaces, agents and rules are those of the game. A batch starts with the learner playing
@@ -124,58 +97,16 @@ class OpposedGame(Game):
         sections: Sequence[tuple[int, Opponent]],
         changing: int | None = None,
     ) -> None:
-        self.game, self.teams, self._changing = game, tuple(map(tuple, teams)), changing
-        self.possible_agents = game.possible_agents
-        # What the classes of other games say of themselves, this one says of the game it holds.
-        kept = ("id", "turn_based", "fixed_start")
-        vars(self).update({name: getattr(game, name) for name in kept})
+        super().__init__(game)
+        self.teams, self._changing = Teams(teams), changing
         self._sizes = [n_envs for n_envs, _ in sections]
         self._opponents = [opponent for _, opponent in sections]
         self.data = (game.data, tuple(opponent.data for opponent in self._opponents))
-        member = {agent: i for i, team in enumerate(self.teams) for agent in team}
-        n_teams = len(self.teams)
-        # A row for each team, and at the end one for ``NOBODY``: who plays for the learner.
-        self._learns = {
-            name: np.array(
-                [[member[a] == t for a in agents] for t in range(n_teams)] + [[True] * len(agents)]
-            )
-            for name, agents in self.groups.items()
-        }
-        order = [agent for agents in self.groups.values() for agent in agents]
-        self._shares = np.array(
-            [[(member[a] == t) / len(self.teams[t]) for t in range(n_teams)] for a in order],
-            np.float32,
-        )
-
-    def observation_space(self, agent: str) -> gym.Space:
-        """Return the space that the agent observes."""
-        return self.game.observation_space(agent)
-
-    def action_space(self, agent: str) -> gym.Space:
-        """Return the space that the agent acts in."""
-        return self.game.action_space(agent)
-
-    @property
-    def state_space(self) -> gym.Space | None:
-        """Space of the game's global state."""
-        return self.game.state_space
-
-    def start(self, key: jax.Array) -> State:
-        """Start one game, without opponents."""
-        return self.game.start(key)
-
-    def transition(self, key: jax.Array, state: State, action: ByGroup) -> tuple[State, Outcome]:
-        """Play one joint step of one game, without opponents."""
-        return self.game.transition(key, state, action)
-
-    def observe(self, state: State) -> View:
-        """Return what the agents of one game see."""
-        return self.game.observe(state)
+        self._learns = {name: self.teams.learns(agents) for name, agents in self.groups.items()}
 
     def learns(self, team: jax.Array) -> ByGroup:
         """Return who plays for the learner, bool ``{group: [E, A]}``, where it has these teams."""
-        row = jnp.where(team == NOBODY, len(self.teams), team)
-        return {name: jnp.asarray(table)[row] for name, table in self._learns.items()}
+        return {name: jnp.asarray(table)[team] for name, table in self._learns.items()}
 
     def changed_data(self, data: Any) -> Any:
         """Return ``data`` of this game with those of the opponent that changes in it."""
@@ -269,22 +200,11 @@ class OpposedGame(Game):
 
     def _counted(self, state: OpposedState, returns: ByGroup, over: jax.Array) -> Tally:
         """Count the games that have ended."""
+        agents = [agent for agents in self.groups.values() for agent in agents]
         by_agent = jnp.concatenate([returns[name] for name in self.groups], axis=1)
-        # Not a product of matrices, which some devices round.
-        by_team = jnp.sum(by_agent[:, :, None] * self._shares[None], axis=1)
-        is_own = jnp.arange(len(self.teams))[None] == state.team[:, None]
-        own = jnp.sum(jnp.where(is_own, by_team, 0.0), axis=1)
-        others = jnp.sum(jnp.where(is_own, 0.0, by_team), axis=1) / (len(self.teams) - 1)
-        total = jnp.minimum(jnp.abs(by_agent.sum(axis=1)), jnp.abs(by_team.sum(axis=1)))
-        counts = Tally(
-            games=jnp.ones_like(own),
-            wins=own > others + EQUAL,
-            draws=jnp.abs(own - others) <= EQUAL,
-            own=own,
-            others=others,
-            unbalanced=total > UNBALANCED,
-        )
-        counted = over[:, None] & is_own
+        counts = self.teams.tally(agents, by_agent, state.team)
+        mine = jnp.arange(len(self.teams))[None] == state.team[:, None]
+        counted = (over & counts.games)[:, None] & mine
         return jax.tree.map(
             lambda sums, x: sums + jnp.where(counted, x[:, None], 0.0), state.tally, counts
         )
@@ -292,15 +212,3 @@ class OpposedGame(Game):
     def seat(self, state: OpposedState, team: jax.Array) -> OpposedState:
         """Let the learner play these teams from here on, int32 ``[E]``, and count games anew."""
         return state._replace(team=team, tally=jax.tree.map(jnp.zeros_like, state.tally))
-
-    def alive(self, state: State) -> ByGroup | None:
-        """Return who is still in one game."""
-        return self.game.alive(state)
-
-    def global_state(self, state: State) -> Any:
-        """Return the global state of one game."""
-        return self.game.global_state(state)
-
-    def frame(self, state: State) -> np.ndarray:
-        """Draw one game."""
-        return self.game.frame(state)

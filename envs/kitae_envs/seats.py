@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kitae_envs.around import GameAround
 from kitae_envs.core import ByGroup, Game, Outcome, State, View
 from kitae_envs.sampling import sample_actions
 
@@ -80,7 +80,7 @@ class SeatedState(NamedTuple):
     memory: tuple[Any, ...]
 
 
-class SeatedGame(Game):
+class SeatedGame(GameAround):
     """A game of fewer agents: the others have seats, whose policies act inside every transition.
 
     Spaces, observations, masks, rewards and flags of the agents that are left are those of the
@@ -105,25 +105,10 @@ class SeatedGame(Game):
                 f"expected seats for some of {list(game.possible_agents)}, one each, got {seated}; "
                 "leave at least one agent without."
             )
-        self.game, self.seats = game, tuple(seats)
+        super().__init__(game)
+        self.seats = tuple(seats)
         self.possible_agents = tuple(a for a in game.possible_agents if a not in seated)
-        # What the classes of other games say of themselves, this one says of the game it holds.
-        kept = ("id", "turn_based", "fixed_start")
-        vars(self).update({name: getattr(game, name) for name in kept})
         self.data = (game.data, tuple(seat.data for seat in self.seats))
-
-    def observation_space(self, agent: str) -> gym.Space:
-        """Return the space that the agent observes."""
-        return self.game.observation_space(agent)
-
-    def action_space(self, agent: str) -> gym.Space:
-        """Return the space that the agent acts in."""
-        return self.game.action_space(agent)
-
-    @property
-    def state_space(self) -> gym.Space | None:
-        """Space of the game's global state."""
-        return self.game.state_space
 
     def start(self, key: jax.Array) -> SeatedState:
         """Start the game; the seats remember nothing yet."""

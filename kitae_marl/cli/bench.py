@@ -288,17 +288,17 @@ def opposed_updates(config: Config) -> Callable[[int], None]:
     from kitae_marl.loops.program import CompiledLoop
     from kitae_marl.runs.agent import Agent
     from kitae_marl.selfplay.opposing import oppose
+    from kitae_marl.types import opposition_of
     from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
     env = CompiledVecParallelEnv(config.env_id, config.n_envs, **config.env_kwargs)
-    agent, others = Agent(env, config), config.others
-    assert others is not None  # who calls this has seen to it
-    opposing, pool = oppose(env, agent, others, None)
+    agent = Agent(env, config)
+    opposing = oppose(env, agent)
     game: Any = opposing.game
-    if game is None:
+    pool = opposition_of(opposing)
+    if game is None or pool is None:
         raise ConfigError(
-            f"opponents: expected some that play inside XLA, got {sorted(others.shares)}.",
-            "opponents",
+            f"opponents: expected some that play inside XLA, got {config.opponents}.", "opponents"
         )
     loop = CompiledLoop(game, [agent], [config.seed])
     table = CompiledTable(loop, game, agent.groups)

@@ -18,7 +18,7 @@ from kitae_marl.loops.long_calls import GivenUpError, LongCall
 from kitae_marl.loops.metrics import count_skipped, log_compiled
 from kitae_marl.loops.opposed import CompiledTable
 from kitae_marl.loops.program import CompiledLoop
-from kitae_marl.types import Checkpointer, Opposition, Run, RunWriter
+from kitae_marl.types import Checkpointer, Run, RunWriter, opposition_of
 
 CHUNK_SECONDS = 1.0
 """About how long a chunk takes; logs and checkpoints are written between two of them."""
@@ -34,7 +34,6 @@ def train_in_chunks(
     start_step: int,
     checkpointers: Sequence[Checkpointer | None],
     writers: Sequence[RunWriter | None],
-    opposition: Opposition | None = None,
 ) -> None:
     """Run chunks of the compiled loop, about a second each; log, save and stop between them.
 
@@ -42,12 +41,12 @@ def train_in_chunks(
         seeds: of the games, one for each run; so are the agents, checkpointers and writers.
         agents: what learns. As soon as one of them is ``stopping``, all stop: before the program is
             compiled, after the chunk, or where it would last too long as they were before it.
-        env: a vector of compiled games; only its ``game`` and ``num_envs`` are used.
+        env: a vector of compiled games; of it only ``game``, ``num_envs`` and the ``opposition`` of
+            the one run are used.
         n_env_steps: joint steps of each whole run.
         start_step: the first joint step, the same for all runs.
         checkpointers: their ``save(step, agent)`` is called between chunks.
         writers: get the means of the finished episodes, and the metrics, of every update.
-        opposition: who plays against the one run, where the game is an ``OpposedGame``.
 
     Raises:
         TrainingDivergedError: after 10 updates in a row of a run that were not finite; other runs
@@ -74,7 +73,7 @@ def train_in_chunks(
     _say_memory(loop, writers[0])
     runs = [_Results(*run) for run in zip(agents, checkpointers, writers, strict=True)]
     step, n_updates = start_step - 1, 1
-    table = None
+    table, opposition = None, opposition_of(env)
     if opposition is not None:
         table = CompiledTable(loop, env.game, agents[0].groups)
         opposition.begin(step, agents[0], table)

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from kitae_envs.opposed import NOBODY, OpposedGame
+from kitae_envs.opposed import OpposedGame
+from kitae_envs.teams import NOBODY, Tally
 
 from kitae_marl.data.lifting import behind, regroup, stacked
 from kitae_marl.loops.compiled import LoopState
@@ -38,12 +39,12 @@ class CompiledTable:
 
     def results(self) -> list[Result]:
         """Return what came of the games since opponents were seated last."""
-        state = self._loop.whole(self._loop.loop.game)
         if not self._names:  # the games of a checkpoint, before anybody has been seated
             return []
-        tally = np.stack([np.asarray(counts) for counts in state.tally], axis=-1)
+        counted = self._loop.whole(self._loop.loop.game.tally)
+        tally = np.stack([np.asarray(counts) for counts in counted], axis=-1)
         return [
-            Result(name, team, *numbers)
+            Result(name, team, Tally(*numbers))
             for name, of_teams in zip(self._names, tally.tolist(), strict=True)
             for team, numbers in enumerate(of_teams)
             if name and numbers[0]
@@ -56,22 +57,25 @@ class CompiledTable:
         """
         team = np.asarray(self._loop.whole(self._loop.loop.game.team))
         alone = np.array([not name for name in seating.names])
-        self._names = seating.names if np.array_equal(team == NOBODY, alone) else []
-        return bool(self._names)
+        if not np.array_equal(team == NOBODY, alone):
+            return False
+        self._take_places(seating)
+        return True
 
-    def seat(self, seating: Seating, *, anew: bool) -> None:
-        """Give opponents their seats; with ``anew`` their games begin, else they go on."""
+    def seat(self, seating: Seating) -> None:
+        """Give opponents their seats from here on; their games begin."""
+        self._take_places(seating)
+        loop = self._loop.loop
+        fresh = self._loop.fresh()
+        rows = np.array([bool(name) for name in seating.names])
+        rest = self._restart(loop._replace(state=()), fresh._replace(state=()), rows, seating.team)
+        self._loop.loop = rest._replace(state=loop.state)
+
+    def _take_places(self, seating: Seating) -> None:
+        """Let members of the pool play by what they have learned."""
         self._names = seating.names
         if seating.states:
             self._loop.data = self._loop.placed(self._game.changed_data(stacked(seating.states)))
-        if anew:
-            loop = self._loop.loop
-            fresh = self._loop.fresh()
-            rows = np.array([bool(name) for name in seating.names])
-            rest = self._restart(
-                loop._replace(state=()), fresh._replace(state=()), rows, seating.team
-            )
-            self._loop.loop = rest._replace(state=loop.state)
 
 
 def restarted(

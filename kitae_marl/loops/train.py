@@ -38,11 +38,11 @@ from kitae_marl.types import (
     HasAlgorithm,
     IAgent,
     LearnsInside,
-    Opposition,
     Recurrent,
     RunWriter,
     Stoppable,
     Writer,
+    opposition_of,
 )
 from kitae_marl.vector.adapters.as_parallel import as_parallel
 from kitae_marl.vector.adapters.supersuit import is_supersuit_vector
@@ -98,7 +98,8 @@ def vectorized_train(
             environment becomes a vector of one. A vector of your own needs ``num_envs``,
             ``possible_agents``, the spaces, ``reset``, ``step`` and ``close``; where its infos are
             silent, all agents act all the time, final observations are those that the step
-            returned, and no returns are logged.
+            returned, and no returns are logged. One in which opponents play (``oppose``) says so
+            itself.
         n_env_steps: joint steps of the whole run, each of them a step of every environment. What is
             left at the end and fills no rollout is not learned from.
         algo_type: that of the agent's algorithm. The loop is the same for both: an off-policy
@@ -114,44 +115,6 @@ def vectorized_train(
         ValueError: if ``start_step`` is not in ``[1, n_env_steps + 1]`` or the algorithm is of
             another type.
         TrainingDivergedError: after 10 updates in a row that were not finite; each was skipped.
-    """
-    train_against(
-        None,
-        seed,
-        agent,
-        env,
-        n_env_steps,
-        algo_type,
-        start_step=start_step,
-        checkpointer=checkpointer,
-        writer=writer,
-    )
-
-
-def train_against(
-    opposition: Opposition | None,
-    seed: int,
-    agent: IAgent,
-    env: Any,
-    n_env_steps: int,
-    algo_type: AlgoType,
-    *,
-    start_step: int = 1,
-    checkpointer: Checkpointer | None = None,
-    writer: Writer | None = None,
-) -> None:
-    """Train as :func:`vectorized_train`, which says the rest, in environments with opponents.
-
-    Args:
-        opposition: who plays against the agent, asked between updates; None: nobody.
-        seed: of the games.
-        agent: explores and learns.
-        env: environments that have seats for opponents, where there are some.
-        n_env_steps: joint steps of the whole run.
-        algo_type: that of the agent's algorithm.
-        start_step: the first joint step.
-        checkpointer: saves.
-        writer: logs.
     """
     closing = env  # until there is a vector around it
     try:
@@ -176,7 +139,6 @@ def train_against(
                 start_step,
                 [checkpointer],
                 [run_writer],
-                opposition,
             )
         else:
             _train(
@@ -187,7 +149,6 @@ def train_against(
                 start_step,
                 checkpointer,
                 run_writer,
-                opposition,
             )
     finally:
         if isinstance(closing, Closing):
@@ -211,7 +172,6 @@ def _train(
     start_step: int,
     checkpointer: Checkpointer | None,
     writer: RunWriter | None,
-    opposition: Opposition | None,
 ) -> None:
     """Step, store and update until the end or until the agent is told to stop."""
     buffer: Buffer = agent.make_buffer(env.num_envs)
@@ -227,7 +187,8 @@ def _train(
     explore = FirstAnnounced(agent.explore, "the policy", writer)
     update = FirstAnnounced(agent.update, "the update", writer)
     clock, skipped, learned = Clock(), 0, start_step - 1
-    table: Any = env  # one that has seats, where there are opponents
+    opposition = opposition_of(env)
+    table: Any = env  # which seats opponents, where there are some
     if opposition is not None:
         opposition.begin(learned, agent, table)
     observations, infos = env.reset(seed=first_seed(seed, start_step))

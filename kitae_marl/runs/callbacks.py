@@ -15,7 +15,7 @@ from kitae_marl.errors import OWN_CODE, ConfigError, UnknownEnvironmentError
 from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.returns import RETURN, WIN_RATE, adds_up_to_zero
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
-from kitae_marl.types import Opposition, Run
+from kitae_marl.types import Run
 from kitae_marl.vector.ids import imported
 from kitae_marl.vector.protocol import VecParallelEnv
 
@@ -88,7 +88,6 @@ class Hooks(NamedTuple):
             returns add up to zero; it says itself when a measurement is due. None: never.
         opponents: trained agents that play seats, by what the config calls them; copies of them
             are kept in the run's folder.
-        opposition: who plays against the learner; None: nobody.
     """
 
     callbacks: tuple[Callback, ...] = ()
@@ -96,7 +95,6 @@ class Hooks(NamedTuple):
     evaluate_every: int = 0
     win_rates: Callable[..., Mapping[str, float]] | None = None
     opponents: Mapping[str, Run] = MappingProxyType({})
-    opposition: Opposition | None = None
 
 
 def make_hooks(

@@ -86,7 +86,7 @@ def train_many(
     hooks = make_hooks(callbacks, evaluate, evaluate_every)
     if not isinstance(config, Config):
         raise TypeError(f"expected a kitae_marl.Config, got {type(config).__name__}.")
-    session.require_opposition(config, hooks)
+    session.require_opposition(config, None)  # runs of one program have none
     own_seeds = _seeds(seeds)
     combinations = _combinations(config, hyperparameters or {})
     configs = [

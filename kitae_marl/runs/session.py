@@ -17,7 +17,7 @@ from kitae_marl.data.groups import require_spaces
 from kitae_marl.errors import CheckpointWriteError, ConfigError, TrainingDivergedError
 from kitae_marl.loops import devices
 from kitae_marl.loops.chunks import train_in_chunks
-from kitae_marl.loops.train import check_env, train_against
+from kitae_marl.loops.train import check_env, vectorized_train
 from kitae_marl.runs.callbacks import ASKED, AfterUpdate, Hooks
 from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.resumption import is_complete, load
@@ -35,7 +35,7 @@ from kitae_marl.runs.terminal import (
     say,
     stop_on_signal,
 )
-from kitae_marl.types import Closing, Run
+from kitae_marl.types import Closing, Run, opposition_of
 from kitae_marl.vector.make import as_vector
 
 NO_HOOKS = Hooks()
@@ -69,7 +69,7 @@ def train(
     with ExitStack() as held:
         with closing_on_error(env):
             for agent, path in zip(agents, paths, strict=True):
-                require_opposition(agent.config, hooks)
+                require_opposition(agent.config, env)
                 _require_one_keeper(path)
                 agent.count_anew()
                 _require_steps_left(agent, at_least=0 if goes_on else 1)
@@ -100,7 +100,7 @@ def resume(
     """Go on with a run; ``Agent.resume`` says what comes in and out."""
     with ExitStack() as held:
         with closing_on_error(env):
-            require_opposition(agent.config, hooks)
+            require_opposition(agent.config, env)
             path, step = run_at(run_dir, step=step)
             require_folder(path)
             _require_one_keeper(path)
@@ -176,10 +176,9 @@ class Session:
             AfterUpdate(agent, hooks, logger, path and _checkpointer(agent, path, logger))
             for agent, path, logger in zip(agents, paths, self._loggers, strict=True)
         ]
-        self._opposition = hooks.opposition
-        if self._opposition is not None:
+        if opposition := opposition_of(env):
             keeper, logger = self._followers[0].checkpointer, self._loggers[0]
-            self._opposition.keep(paths[0], keeper, logger, exact=exact)
+            opposition.keep(paths[0], keeper, logger, exact=exact)
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end, save, and return the summary of each run."""
@@ -262,8 +261,7 @@ class Session:
             finally:
                 self._env.close()
             return
-        train_against(
-            self._opposition,
+        vectorized_train(
             first.config.seed,
             first,
             self._env,
@@ -328,12 +326,13 @@ def _require_one_keeper(path: Path | None) -> None:
         )
 
 
-def require_opposition(config: Config, hooks: Hooks) -> None:
-    """Raise a ConfigError where a config names opponents whom nobody has seated."""
-    if config.opponents and hooks.opposition is None:
+def require_opposition(config: Config, env: Any) -> None:
+    """Raise a ConfigError where a config names opponents who do not play in the environments."""
+    if config.opponents and opposition_of(env) is None:
         raise ConfigError(
-            f"opponents: expected none where an agent is trained by itself or many in one program, "
-            f"got {config.opponents}; kitae_marl.train(config) and kitae-marl train let them play.",
+            f"opponents: expected environments in which they play, got {config.opponents} and none "
+            "of them; kitae_marl.train(config) and kitae-marl train make them, and so does "
+            "Agent.train(kitae_marl.oppose(env, agent), ...).",
             "opponents",
         )
 

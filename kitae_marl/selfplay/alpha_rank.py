@@ -13,7 +13,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from kitae_marl.runs.store.league import STEP_NAME
+from kitae_marl.runs.store.league import snapshot_name
 from kitae_marl.runs.terminal import pip_install
 from kitae_marl.selfplay.league import LEARNER, Matrix
 
@@ -55,7 +55,7 @@ def pool_scores(matrix: Matrix, pool: Sequence[int]) -> np.ndarray:
     np.fill_diagonal(scores, 0.5)
     for i, later in enumerate(pool):
         for j, earlier in enumerate(pool[:i]):
-            row, column = f"{LEARNER}@{later}", f"{STEP_NAME}{earlier}"
+            row, column = f"{LEARNER}@{later}", snapshot_name(earlier)
             if row in matrix.rows and column in matrix.columns:
                 score = matrix.own[matrix.rows.index(row), matrix.columns.index(column)]
                 scores[i, j], scores[j, i] = score, 1 - score

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from kitae_envs import make
 from kitae_envs.core import Game
 
 from kitae_marl.data.stacking import map_leaves
 from kitae_marl.errors import ConfigError
 from kitae_marl.types import Policy
+from kitae_marl.vector.adapters.compiled_games import make_game
 
 MAX_POSITIONS = 200_000
 """Positions followed at a time; more are those of a game that is too large to be asked so."""
@@ -53,6 +53,8 @@ def worst_case(policy: Policy, game: str | Game, seat: str) -> WorstCase:
     Raises:
         ConfigError: for a game that does not take turns between two, an agent that is not in it,
             and more than ``MAX_POSITIONS`` positions at a time.
+        TypeError: for a policy that is no function, or a game that is neither an id nor a Game.
+        ValueError: if the policy chooses an action that is not allowed.
 
     Example:
         >>> def first(observations, infos):
@@ -61,7 +63,14 @@ def worst_case(policy: Policy, game: str | Game, seat: str) -> WorstCase:
         >>> found.value, len(found.actions)
         (-1.0, 3)
     """
-    game = make(game) if isinstance(game, str) else game
+    if not callable(policy):
+        raise TypeError(
+            "expected a policy (observations, infos) -> actions, such as "
+            f"Agent.load(run).select_action, got {type(policy).__name__}."
+        )
+    game = make_game(game) if isinstance(game, str) else game
+    if not isinstance(game, Game):
+        raise TypeError(f"expected the id of a game or a Game, got {type(game).__name__}.")
     agents = list(game.possible_agents)
     if not game.turn_based or len(agents) != 2 or len(game.groups) != 1:
         raise ConfigError(
@@ -118,10 +127,16 @@ class _Tree:
         for rows, part in _batches(state):
             view = jax.device_get(self._observe(part))
             mask, active = view.action_mask[self._group], view.active[self._group]
-            chosen = np.asarray(self._chosen(view)).reshape(len(mask))
+            chosen = self._chosen(view)
             for i, row in enumerate(rows):
                 (mover,) = np.flatnonzero(active[i])
                 own = mover == self._seat
+                if own and not (0 <= chosen[i] < mask.shape[2] and mask[i, mover, chosen[i]]):
+                    allowed = np.flatnonzero(mask[i, mover]).tolist()
+                    raise ValueError(
+                        f"expected an action of {allowed} from the policy, got {chosen[i]}; it "
+                        "gets what is allowed as infos['action_mask'][agent]."
+                    )
                 legal = [chosen[i]] if own else np.flatnonzero(mask[i, mover])
                 for action in legal:
                     parents.append(row)
@@ -129,9 +144,10 @@ class _Tree:
                     is_own.append(own)
         return np.array(parents), np.array(actions), np.array(is_own)
 
-    def _chosen(self, view: Any) -> Any:
-        """Ask the policy."""
+    def _chosen(self, view: Any) -> np.ndarray:
+        """Ask the policy; return whole numbers, ``[E]``."""
         agents = self._game.groups[self._group]
+        seat = agents[self._seat]
 
         def by_agent(stacked: Any) -> dict[str, Any]:
             return {a: map_leaves(lambda x, i=i: x[:, i], stacked) for i, a in enumerate(agents)}
@@ -141,7 +157,19 @@ class _Tree:
             "active": by_agent(view.active[self._group]),
             "action_mask": by_agent(view.action_mask[self._group]),
         }
-        return self._policy(observation, infos)[agents[self._seat]]
+        actions = self._policy(observation, infos)
+        if not isinstance(actions, Mapping) or seat not in actions:
+            raise ValueError(
+                f"expected actions {{agent: [E]}} with {seat} among them from the policy, got "
+                f"{list(actions) if isinstance(actions, Mapping) else type(actions).__name__}."
+            )
+        chosen = np.asarray(actions[seat])
+        if chosen.size != BATCH or not np.issubdtype(chosen.dtype, np.integer):
+            raise ValueError(
+                f"expected {BATCH} whole numbers for {seat} from the policy, got "
+                f"{chosen.dtype}{list(chosen.shape)}."
+            )
+        return chosen.reshape(BATCH)
 
     def _play(
         self, state: Any, parents: np.ndarray, actions: np.ndarray

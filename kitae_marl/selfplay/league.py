@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from kitae_marl.errors import ConfigError
-from kitae_marl.runs.store.league import STEP_NAME, Games, LeagueFile, Recorded
+from kitae_marl.runs.store.league import Games, LeagueFile, Recorded, snapshot_name
 from kitae_marl.runs.store.search import find_run
 from kitae_marl.selfplay.davidson import Counts
 from kitae_marl.selfplay.ratings import ANCHOR, Estimate, Payoff, Ratings, rate, scores
@@ -210,7 +210,7 @@ def players_of(recorded: Recorded) -> list[Row]:
     for period, games in periods:
         played[period] += games.games
         played[games.opponent] += games.games
-    steps = {f"{STEP_NAME}{step}": step for step in recorded.members}
+    steps = {snapshot_name(step): step for step in recorded.members}
     rows = [
         Row(name, "snapshot", None, step, recorded.left.get(step), played[name])
         for name, step in steps.items()
@@ -262,7 +262,7 @@ def learner_rating(recorded: Recorded) -> tuple[str, Estimate] | None:
 
 def anchor_of(names: Sequence[str], recorded: Recorded) -> str:
     """Return who is 0: the random policy, else the oldest snapshot that played."""
-    snapshots = [f"{STEP_NAME}{step}" for step in recorded.members]
+    snapshots = [snapshot_name(step) for step in recorded.members]
     return next((n for n in (ANCHOR, *snapshots) if n in names), names[0])
 
 
@@ -272,7 +272,7 @@ def _matrix(recorded: Recorded, cells: Sequence[tuple[str, Games, float, float]]
     for period, games, own, others in cells:
         sums[period, games.opponent] += own, others, games.games
     rows = list(dict.fromkeys(period for period, _ in sums))
-    snapshots = [f"{STEP_NAME}{step}" for step in recorded.members]
+    snapshots = [snapshot_name(step) for step in recorded.members]
     met = dict.fromkeys(opponent for _, opponent in sums)
     columns = [name for name in met if name not in snapshots]
     columns += [name for name in snapshots if name in met]

@@ -1,4 +1,4 @@
-"""This file says which members of a pool play, and which leave it: pure functions of their records.
+"""This file says which members of a pool play, and which leave it, by what a learner scores.
 
 Prioritised fictitious self-play (PFSP), which prefers opponents by the learner's win rate against
 them, is that of Vinyals et al. (2019, "Grandmaster level in StarCraft II using multi-agent
@@ -7,6 +7,7 @@ reinforcement learning", Nature 575).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,6 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kitae_marl.errors import ConfigError
+from kitae_marl.runs.store.league import Games, snapshot_name
+
+HALVING = 8
+"""Draws after which games count half, where matchmaking asks for scores."""
+PRIOR = 2.0
+"""Games that count as played before, half of them won."""
 
 
 class MemberRecord(NamedTuple):
@@ -36,6 +43,39 @@ class MemberRecord(NamedTuple):
 
 Matchmaking = Callable[[Sequence[MemberRecord]], Sequence[float]]
 """From the members, the oldest first, to weights of at least 0 with a positive sum."""
+
+
+class Scores:
+    """What the learner scores against each opponent, games halving with time."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3))
+        self._unbalanced = False
+
+    def add(self, games: Sequence[Games]) -> None:
+        """Count the games of one draw."""
+        for sums in self._sums.values():
+            sums *= 0.5 ** (1 / HALVING)
+        for one in games:
+            self._sums[one.opponent] += one.games, one.wins + one.draws / 2, one.own
+            self._unbalanced |= one.unbalanced > 0
+
+    def records(self, members: Sequence[int]) -> list[MemberRecord]:
+        """Return the members of the pool with what the learner scores against them."""
+        names = [snapshot_name(step) for step in members]
+        sums = [self._sums[name] if name in self._sums else np.zeros(3) for name in names]
+        returns = [own / n for n, _, own in sums if n > 0]
+        low, high = (min(returns), max(returns)) if returns else (0.0, 0.0)
+
+        def score(n: float, won: float, own: float) -> float:
+            if self._unbalanced:  # nobody wins: returns between the lowest and the highest
+                won = n * (own / n - low) / (high - low) if n > 0 and high > low else n / 2
+            return float((won + PRIOR / 2) / (n + PRIOR))
+
+        return [
+            MemberRecord(name, step, score(*numbers), float(numbers[0]))
+            for name, step, numbers in zip(names, members, sums, strict=True)
+        ]
 
 
 def _uniform(members: Sequence[MemberRecord]) -> list[float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from kitae_envs.opposed import OpposedGame, random_opponent
 
 from kitae_marl.config.opponents import BOT, FROZEN, LATEST, POOL, RANDOM, Opponents, rows_of
 from kitae_marl.config.run import Config
@@ -26,6 +27,7 @@ from kitae_marl.selfplay.seat_filler import SeatFiller
 from kitae_marl.selfplay.seat_takers import known_to_all_seats
 from kitae_marl.selfplay.seats import Frozen
 from kitae_marl.selfplay.slots import SlotPolicy, compiled_opponent
+from kitae_marl.types import Opposition
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 from kitae_marl.vector.adapters.opposed import HostOpponent, OpposedVecParallelEnv
 from kitae_marl.vector.ids import imported
@@ -35,21 +37,45 @@ _LOG = logging.getLogger("kitae_marl.selfplay.opposing")
 
 
 def oppose(
-    env: VecParallelEnv, agent: Agent, settings: Opponents, seats: SeatFiller | None
-) -> tuple[VecParallelEnv, Pool]:
-    """Return environments in which a learner meets its opponents, and the pool of these.
+    env: VecParallelEnv,
+    agent: Agent,
+    opponents: Opponents | Mapping[str, Any] | None = None,
+    *,
+    seats: SeatFiller | None = None,
+) -> VecParallelEnv:
+    """Return environments in which an agent meets opponents while it is trained.
+
+    ``kitae_marl.train(..., opponents=...)`` does this by itself; here the environments are yours.
 
     Args:
-        env: the environments; a part of what is returned, which closes them.
+        env: the vector of environments; a part of what is returned, which closes it.
         agent: the learner, made for them.
-        settings: who plays.
-        seats: loads the runs that ``frozen:RUN`` names; None where none is named.
+        opponents: who plays; None: those of the agent's config.
+        seats: loads the runs that ``frozen:RUN`` names, of which a run keeps copies; None: trained
+            agents are given as ``Opponents({name: share}, players={name: Agent.load(RUN)})``.
 
     Raises:
         ConfigError: for opponents that there are not or that cannot play here, shares that are too
             small, and games without two teams; the message names it.
+
+    Example:
+        >>> from kitae_marl import Agent, Config, PPOConfig, make_vec_env
+        >>> small = PPOConfig(n_steps=8)
+        >>> config = Config("classic/tictactoe-v3", n_envs=4, env_steps=64, ppo=small)
+        >>> env = make_vec_env(config.env_id, 4, n_workers=0)
+        >>> agent = Agent(env, config)
+        >>> against = oppose(env, agent, {"latest": 0.5, "random": 0.5})
+        >>> agent.train(against, show=False)["env_steps"]
+        64
     """
     config = agent.config
+    settings = config.others if opponents is None else Opponents.of(opponents)
+    if settings is None:
+        raise ConfigError(
+            'opponents: expected who plays, such as {"latest": 0.5, "pool": 0.5}, got none beside '
+            "a config that names nobody.",
+            "opponents",
+        )
     teams = teams_of(env, settings.teams)
     players = {
         name: _player(name, settings, env, config, seats)
@@ -70,8 +96,6 @@ def oppose(
     n_pool = rows.get(POOL, 0)
     n_slots = min(settings.slots, n_pool) if compiled else n_pool
     places = Places(first | rows, n_parts, n_slots, teams)
-    around = _compiled if compiled else _on_the_host
-    opposed = around(env, agent, places, players)
     pool = Pool(
         settings,
         places,
@@ -81,7 +105,20 @@ def oppose(
         env_steps=config.env_steps,
         seed=config.seed,
     )
-    return opposed, pool
+    around = _compiled if compiled else _on_the_host
+    return around(env, agent, places, players, pool)
+
+
+class OpposedCompiled(CompiledVecParallelEnv):
+    """Compiled games with opponents in them.
+
+    Attributes:
+        opposition: who plays there.
+    """
+
+    def __init__(self, game: OpposedGame, env: VecParallelEnv, opposition: Opposition) -> None:
+        super().__init__(game, env.num_envs, with_state=env.with_state)
+        self.opposition: Opposition | None = opposition
 
 
 def teams_of(env: VecParallelEnv, given: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -141,7 +178,13 @@ def _player(
         given = settings.players[name]
         if isinstance(given, Agent | Player):
             given = Frozen(given.player(), True)
-    elif name.startswith(FROZEN) and seats is not None:
+    elif name.startswith(FROZEN):
+        if seats is None:
+            raise ConfigError(
+                f"opponents: expected a trained agent for environments of your own, got {name!r}; "
+                "give Opponents({name: share}, players={name: Agent.load(RUN)}).",
+                "opponents",
+            )
         given = Frozen(seats.load(name).player(), True)
     elif name.startswith(BOT):
         given = bot_named(name, config.env_id, config.env_kwargs).make(env, config.seed)
@@ -188,11 +231,13 @@ def _matchmaking(settings: Opponents) -> Matchmaking:
 
 
 def _compiled(
-    env: VecParallelEnv, agent: Agent, places: Places, players: Mapping[str, Any]
+    env: VecParallelEnv,
+    agent: Agent,
+    places: Places,
+    players: Mapping[str, Any],
+    opposition: Opposition,
 ) -> VecParallelEnv:
     """Seat opponents inside the program of compiled games."""
-    from kitae_envs.opposed import OpposedGame, random_opponent
-
     game: Any = env.game
     sections, changing = [], None
     for name, n_envs in places.rows.items():
@@ -211,11 +256,15 @@ def _compiled(
             opponent = compiled_opponent(game, player, 1, states)
         sections.append((n_envs, opponent))
     opposed = OpposedGame(game, list(places.teams.values()), sections, changing)
-    return CompiledVecParallelEnv(opposed, env.num_envs, with_state=env.with_state)
+    return OpposedCompiled(opposed, env, opposition)
 
 
 def _on_the_host(
-    env: VecParallelEnv, agent: Agent, places: Places, players: Mapping[str, Any]
+    env: VecParallelEnv,
+    agent: Agent,
+    places: Places,
+    players: Mapping[str, Any],
+    opposition: Opposition,
 ) -> VecParallelEnv:
     """Seat opponents between two steps."""
     seed = agent.config.seed
@@ -235,7 +284,7 @@ def _on_the_host(
         else:
             policy = players[name]
         opponents.append(HostOpponent(n_envs, policy, seat))
-    return OpposedVecParallelEnv(env, list(places.teams.values()), opponents)
+    return OpposedVecParallelEnv(env, list(places.teams.values()), opponents, opposition)
 
 
 def _some(env: VecParallelEnv, n_envs: int) -> Any:

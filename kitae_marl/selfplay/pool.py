@@ -24,26 +24,23 @@ from kitae_marl.runs.logger import Logger
 from kitae_marl.runs.returns import RATING
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.league import (
-    STEP_NAME,
     Games,
     LeagueFile,
     Recorded,
     back,
     games_event,
+    is_snapshot,
     leave_event,
     member_event,
     seats_event,
+    snapshot_name,
 )
 from kitae_marl.selfplay.league import learner_rating
-from kitae_marl.selfplay.matchmaking import Matchmaking, MemberRecord, chances, draw, leaving
+from kitae_marl.selfplay.matchmaking import Matchmaking, Scores, chances, draw, leaving
 from kitae_marl.types import Result, Run, Seating, Table
 
 MATCHES = 5
 """Beside the seed and the number of the draw: what the chance of matchmaking is derived from."""
-HALVING = 8
-"""Draws after which games count half, where matchmaking asks for scores."""
-PRIOR = 2.0
-"""Games that count as played before, half of them won."""
 SNAPSHOTS = 32
 """Snapshots of a run where nothing else is said."""
 SHARE = 0.03
@@ -86,39 +83,6 @@ class Places(NamedTuple):
         team = (numbers + rematch) % len(self.teams)
         team[: self.rows.get(LATEST, 0)] = -1
         return np.tile(team, self.n_parts).astype(np.int32)
-
-
-class Scores:
-    """What the learner scores against each opponent, games halving with time."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3))
-        self._unbalanced = False
-
-    def add(self, games: Sequence[Games]) -> None:
-        """Count the games of one draw."""
-        for sums in self._sums.values():
-            sums *= 0.5 ** (1 / HALVING)
-        for one in games:
-            self._sums[one.opponent] += one.games, one.wins + one.draws / 2, one.own
-            self._unbalanced |= one.unbalanced > 0
-
-    def records(self, members: Sequence[int]) -> list[MemberRecord]:
-        """Return the members of the pool with what the learner scores against them."""
-        names = [f"{STEP_NAME}{step}" for step in members]
-        sums = [self._sums[name] if name in self._sums else np.zeros(3) for name in names]
-        returns = [own / n for n, _, own in sums if n > 0]
-        low, high = (min(returns), max(returns)) if returns else (0.0, 0.0)
-
-        def score(n: float, won: float, own: float) -> float:
-            if self._unbalanced:  # nobody wins: returns between the lowest and the highest
-                won = n * (own / n - low) / (high - low) if n > 0 and high > low else n / 2
-            return float((won + PRIOR / 2) / (n + PRIOR))
-
-        return [
-            MemberRecord(name, step, score(*numbers), float(numbers[0]))
-            for name, step, numbers in zip(names, members, sums, strict=True)
-        ]
 
 
 class Pool:
@@ -200,10 +164,7 @@ class Pool:
         if self._file is not None:
             self._file.begin(now, again=again)
         self._leave(lost, now)
-        if fits and self.until_due(step) > 0:
-            slots = self._recorded.seats[-1][1]
-            self._seat(self._drawn // self._every, slots, table, anew=False)
-        elif fits:  # the checkpoint is older than what was decided at this step
+        if fits:  # where the checkpoint is older than what was decided at this step, decide again
             self.after(step, agent, table)
         else:
             if table.goes_on:
@@ -225,14 +186,18 @@ class Pool:
         self._drawn = since // agent.config.n_envs
         if len(slots) != self._places.n_slots * self._has_pool:
             return False
-        if not table.sit(self._seating(self._drawn // self._every, slots, [])):
+        members = self._members
+        missing = any(name not in members for name in slots)
+        if missing and self.until_due(step) > 0:
             return False
-        return self.until_due(step) <= 0 or all(name in self._members for name in slots)
+        # Where others are drawn now, who played so far need not be there any more.
+        states = [] if missing else [members[name] for name in slots]
+        return table.sit(self._seating(self._drawn // self._every, slots, states))
 
     @property
     def _members(self) -> dict[str, Any]:
         """Acting states of the members of the pool, by name."""
-        return {f"{STEP_NAME}{step}": state for step, state in self._states.items()}
+        return {snapshot_name(step): state for step, state in self._states.items()}
 
     def _load(self, agent: Run) -> dict[int, str]:
         """Load the members of the pool; return what is wrong with those that cannot be read."""
@@ -314,7 +279,7 @@ class Pool:
             return True
         if rate is None:
             return False
-        games = [g for g in self._recorded.games if g.step > last and _is_snapshot(g.opponent)]
+        games = [g for g in self._recorded.games if g.step > last and is_snapshot(g.opponent)]
         n = sum(g.games for g in games)
         won = sum(g.wins + g.draws / 2 for g in games)
         return n >= self._settings.min_games and won >= rate * n
@@ -394,17 +359,12 @@ class Pool:
             slots = [records[i].name for i in draw(chance, n_slots, generator)]
         self._write([seats_event(now, slots)])
         self._recorded.seats.append((now, slots))
-        self._seat(number, slots, table, anew=True)
-
-    def _seat(self, rematch: int, slots: list[str], table: Table, *, anew: bool) -> None:
-        """Seat members."""
         members = self._members
-        states = [members[name] for name in slots]
-        table.seat(self._seating(rematch, slots, states), anew=anew)
+        table.seat(self._seating(number, slots, [members[name] for name in slots]))
 
     def _seating(self, rematch: int, slots: list[str], states: list[Any]) -> Seating:
         """Return who sits where after a draw."""
-        return Seating(self._places.names(slots), self._places.team(rematch), slots, states)
+        return Seating(self._places.names(slots), self._places.team(rematch), states)
 
     def _rate(self, now: int, *, last: bool = False) -> None:
         """Log the learner's rating, where the games say it and it does not take too long."""
@@ -444,11 +404,6 @@ def _acting(agent: Run, state: Any) -> Any:
     return jax.tree.map(np.array, agent.algorithm.acting(state))
 
 
-def _is_snapshot(name: str) -> bool:
-    """Whether an opponent is a snapshot of the run."""
-    return name.startswith(STEP_NAME)
-
-
 def _by_step(games: Sequence[Games]) -> list[list[Games]]:
     """Part games by the step at which they were counted."""
     parts: dict[int, list[Games]] = defaultdict(list)
@@ -461,8 +416,8 @@ def _added_up(now: int, results: Sequence[Result], teams: Sequence[str]) -> list
     """Add up what came of the games, by opponent and team; those of nobody are left out."""
     sums: dict[tuple[str, int], np.ndarray] = defaultdict(lambda: np.zeros(6))
     for result in results:
-        if result.games and result.opponent:
-            sums[result.opponent, result.team] += result[2:]
+        if result.tally.games and result.opponent:
+            sums[result.opponent, result.team] += result.tally
     found = []
     for (opponent, team), (games, wins, draws, own, others, unbalanced) in sorted(sums.items()):
         played, own, others = round(games), float(own), float(others)
@@ -475,7 +430,7 @@ def _metrics(games: Sequence[Games]) -> dict[str, float]:
     """Say what came of the games against the pool and against each other opponent."""
     parts: dict[str, list[Games]] = defaultdict(list)
     for one in games:
-        parts[POOL if _is_snapshot(one.opponent) else one.opponent].append(one)
+        parts[POOL if is_snapshot(one.opponent) else one.opponent].append(one)
     metrics = {}
     for name, part in parts.items():
         n = sum(one.games for one in part)

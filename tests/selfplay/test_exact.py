@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -122,3 +122,28 @@ def test_a_game_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("kitae_marl.selfplay.exact.MAX_POSITIONS", 20)
     with pytest.raises(ConfigError, match="at most 20 positions"):
         worst_case(policy_of(arbitrary(0)), make(TICTACTOE), "player_2")
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (9, "expected an action of"),
+        (-1, "expected an action of"),
+        (0.0, "whole numbers for player_1"),
+        (None, "player_1 among them"),
+    ],
+)
+def test_what_the_policy_chooses_is_checked(action: Any, message: str) -> None:
+    def policy(observations: Any, infos: Any) -> Any:
+        n = len(infos["active"]["player_1"])
+        return {"player_2": 0} if action is None else {"player_1": np.full(n, action)}
+
+    with pytest.raises(ValueError, match=message):
+        worst_case(policy, "classic/tictactoe-v3", "player_1")
+
+
+def test_policies_and_games_of_other_types_are_refused() -> None:
+    with pytest.raises(TypeError, match="expected a policy"):
+        worst_case(cast(Any, "runs/first"), "classic/tictactoe-v3", "player_1")
+    with pytest.raises(TypeError, match="expected the id of a game"):
+        worst_case(lambda *seen: {}, cast(Any, 3), "player_1")

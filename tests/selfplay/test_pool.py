@@ -15,6 +15,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 import pytest
+from kitae_envs.teams import Tally
 
 from kitae_marl import (
     Agent,
@@ -23,6 +24,8 @@ from kitae_marl import (
     Config,
     League,
     Opponents,
+    PPOConfig,
+    oppose,
     random_policy,
     train,
     train_many,
@@ -198,7 +201,7 @@ def test_on_the_host_opponents_act_and_are_not_active_for_the_learner() -> None:
     teams = [("player_1",), ("player_2",)]
     env = OpposedVecParallelEnv(games, teams, [HostOpponent(4, noting)])
     team = np.array([-1, -1, 0, 1, 0, 1])
-    env.seat(Seating(["", "", *["mine"] * 4], team, [], []), anew=True)
+    env.seat(Seating(["", "", *["mine"] * 4], team, []))
     policy = random_policy(env, 3)
     observations, infos = env.reset(seed=0)
     gained = 0.0
@@ -220,7 +223,7 @@ def test_on_the_host_opponents_act_and_are_not_active_for_the_learner() -> None:
     results = env.results()
     assert {result.opponent for result in results} == {"mine"}
     assert {result.team for result in results} == {0, 1}
-    assert sum(result.own for result in results) == gained
+    assert sum(result.tally.own for result in results) == gained
     assert env.results() == []
     env.close()
 
@@ -233,11 +236,11 @@ def test_on_the_host_members_change_where_a_game_ends() -> None:
         [HostOpponent(2, highest, lambda i, state: seated.append((i, state)))],
     )
     team = np.array([-1, 0, 0])
-    env.seat(Seating(["", "a", "b"], team, ["a", "b"], ["A", "B"]), anew=True)
+    env.seat(Seating(["", "a", "b"], team, ["A", "B"]))
     policy = random_policy(env, 3)
     observations, infos = env.reset(seed=0)
     assert sorted(seated) == [(0, "A"), (1, "B")]
-    env.seat(Seating(["", "c", "d"], team, ["c", "d"], ["C", "D"]), anew=True)
+    env.seat(Seating(["", "c", "d"], team, ["C", "D"]))
     over = np.zeros(3, bool)
     while not over[1:].all():
         waiting = {0, 1} - set(np.flatnonzero(over[1:]))
@@ -422,6 +425,32 @@ def test_snapshots_by_win_rate_are_taken_where_enough_games_say_so(tmp_path: Pat
         assert sum(games.wins + games.draws / 2 for games in between) >= 0.45 * n
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_environments_of_ones_own_get_opponents_and_an_agent_is_trained_on_them(
+    compiled: bool, tmp_path: Path
+) -> None:
+    config = Config(TICTACTOE, n_envs=4, env_steps=128, ppo=PPOConfig(n_steps=8, hidden_sizes=(8,)))
+    env = CompiledVecParallelEnv(TICTACTOE, 4)
+    agent = Agent(env, config)
+    others = Opponents({"pool": 0.5, "first": 0.5}, players={"first": highest}, slots=2)
+    shares = {"pool": 1.0, "slots": 2, "rematch_every": 2} if compiled else others
+    against = oppose(env, agent, shares)
+    assert (against.game is None) is not compiled
+    assert agent.train(against, tmp_path / "run", show=False)["env_steps"] == 128
+    games = LeagueFile(tmp_path / "run").read().games
+    assert "step_0" in {one.opponent for one in games}
+
+
+def test_opponents_of_ones_own_environments_are_named_or_trained_agents() -> None:
+    config = Config(TICTACTOE, n_envs=4)
+    env = CompiledVecParallelEnv(TICTACTOE, 4)
+    agent = Agent(env, config)
+    with pytest.raises(ConfigError, match="opponents: expected who plays"):
+        oppose(env, agent)
+    with pytest.raises(ConfigError, match="opponents: expected a trained agent"):
+        oppose(env, agent, {"frozen:somebody": 1.0})
+
+
 def test_opponents_that_nobody_seats_are_refused() -> None:
     config = Config(TICTACTOE, n_envs=4, opponents={"pool": 1.0})
     env = CompiledVecParallelEnv(TICTACTOE, 4)
@@ -437,7 +466,7 @@ def test_what_a_function_plays_is_checked(given: Any) -> None:
     if not isinstance(given, dict):
         given = given if given is None else {"player_1": given, "player_2": [0.5, 1.0]}
     opposed = OpposedVecParallelEnv(env, teams, [HostOpponent(2, lambda *seen: given)])
-    opposed.seat(Seating(["", "f", "f"], np.array([-1, 0, 1]), [], []), anew=True)
+    opposed.seat(Seating(["", "f", "f"], np.array([-1, 0, 1]), []))
     own = random_policy(opposed, 0)(*opposed.reset(seed=0))
     with pytest.raises(ValueError, match=r"expected actions .*in environments 1 to 2"):
         opposed.step(own)
@@ -455,12 +484,13 @@ class Seats:
 
     def results(self) -> list[Result]:
         played = self.seatings and self._plays
-        return [Result(self.seatings[-1].slots[0], 0, 1, 1, 0, 1.0, -1.0, 0)] if played else []
+        tally = Tally(1, 1, 0, 1.0, -1.0, 0)
+        return [Result(self.seatings[-1].names[0], 0, tally)] if played else []
 
     def sit(self, seating: Seating) -> bool:
         return False
 
-    def seat(self, seating: Seating, *, anew: bool) -> None:
+    def seat(self, seating: Seating) -> None:
         self.seatings.append(seating)
 
 
@@ -542,7 +572,7 @@ def test_a_full_disk_costs_no_game_and_no_member(
     with pytest.warns(UserWarning, match=r"the disk is full\. Training goes on"):
         pool.after(8, LEARNER, table)
     assert recorded_of(tmp_path) == before
-    assert table.seatings[-1].slots == ["step_0"]
+    assert table.seatings[-1].names == ["step_0"] * 2
     monkeypatch.setattr(LeagueFile, "append", append)
     keeper.full = False
     pool.after(16, LEARNER, table)

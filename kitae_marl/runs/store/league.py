@@ -29,8 +29,17 @@ LEAGUE = "league"
 """The folder of a run that plays against a pool."""
 GAMES_FILE = "games.jsonl"
 """The file of events in it."""
-STEP_NAME = "step_"
-"""What the name of a snapshot begins with, before its environment step."""
+_STEP = "step_"
+
+
+def snapshot_name(step: int) -> str:
+    """Return the name of the snapshot that was taken at an environment step: ``step_20480``."""
+    return f"{_STEP}{step}"
+
+
+def is_snapshot(opponent: str) -> bool:
+    """Whether an opponent is a snapshot of the run, by its name."""
+    return opponent.startswith(_STEP)
 
 
 class Games(NamedTuple):

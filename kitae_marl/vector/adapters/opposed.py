@@ -6,16 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from kitae_envs.teams import NOBODY, Tally, Teams
 
-from kitae_marl.data.stacking import AgentDict, map_leaves, stack, starts, unstack
-from kitae_marl.types import AgentPyTree, Policy, Result, Seating
+from kitae_marl.data.stacking import AgentDict, active_agents, map_leaves, stack, starts
+from kitae_marl.types import AgentPyTree, Opposition, Policy, Result, Seating
 from kitae_marl.vector.adapters.around import VectorAround
 from kitae_marl.vector.protocol import Step, VecParallelEnv
-
-EQUAL = 1e-6
-"""Returns that differ by less are a draw."""
-UNBALANCED = 1e-3
-"""Returns of all that sum to more are not those of a zero-sum game."""
 
 
 class HostOpponent(NamedTuple):
@@ -46,8 +42,10 @@ class OpposedVecParallelEnv(VectorAround):
         env: the environments; closed with these.
         teams: agents that one player plays; each agent is in one team, of two or more.
         opponents: who plays in the last environments, in this order.
+        opposition: seats them while an agent is trained; None: whoever calls :meth:`seat`.
 
     Attributes:
+        opposition: seats the opponents.
         goes_on: False: running games are not saved.
     """
 
@@ -58,21 +56,19 @@ class OpposedVecParallelEnv(VectorAround):
         env: VecParallelEnv,
         teams: Sequence[Sequence[str]],
         opponents: Sequence[HostOpponent],
+        opposition: Opposition | None = None,
     ) -> None:
         super().__init__(env)
+        self.opposition: Opposition | None = opposition
         self.possible_agents, self.groups = env.possible_agents, env.groups
-        self._teams, self._opponents = tuple(map(tuple, teams)), tuple(opponents)
-        member = {agent: i for i, team in enumerate(self._teams) for agent in team}
-        n_teams = len(self._teams)
-        # A row for each team, and at the end (-1) one for environments without opponents.
-        self._learns = {
-            agent: np.array([*(member[agent] == t for t in range(n_teams)), True])
-            for agent in self.possible_agents
-        }
-        self._names, self._team = [""] * env.num_envs, np.full(env.num_envs, -1)
+        self._teams, self._opponents = Teams(teams), tuple(opponents)
+        self._learns = {group.name: self._teams.learns(group.agents) for group in self.groups}
+        self._learns_alone = {a: self._teams.learns([a])[:, 0] for a in self.possible_agents}
+        self._agents = {group.name: group.agents for group in self.groups}
+        self._names, self._team = [""] * env.num_envs, np.full(env.num_envs, NOBODY)
         self._next: Seating | None = None
         self._waiting = np.zeros(env.num_envs, bool)
-        self._returns = {agent: np.zeros(env.num_envs) for agent in self.possible_agents}
+        self._returns = {g.name: np.zeros((env.num_envs, g.n_agents)) for g in self.groups}
         self._results: list[Result] = []
         self._seen: tuple[AgentPyTree, dict[str, Any]] = {}, {}
 
@@ -80,7 +76,7 @@ class OpposedVecParallelEnv(VectorAround):
         """Return False: no games go on."""
         return False
 
-    def seat(self, seating: Seating, *, anew: bool) -> None:
+    def seat(self, seating: Seating) -> None:
         """Let these play where a game begins from here on; at first, with the next reset."""
         self._next = seating
         self._waiting = np.array([bool(name) for name in seating.names])
@@ -128,7 +124,7 @@ class OpposedVecParallelEnv(VectorAround):
                 "return a dict."
             )
         for agent in joint:
-            theirs = ~self._learns[agent][self._team[rows]]
+            theirs = ~self._learns_alone[agent][self._team[rows]]
             if not theirs.any():
                 continue
             if agent not in chosen:
@@ -155,8 +151,8 @@ class OpposedVecParallelEnv(VectorAround):
     def step_wait(self) -> Step:
         """End the step that :meth:`step_async` began."""
         observations, rewards, terminated, truncated, infos = self._env.step_wait()
-        for agent, reward in rewards.items():
-            self._returns[agent] += reward
+        for name, reward in stack(rewards, self.groups).items():
+            self._returns[name] += reward
         over = starts(infos, self.num_envs)
         if "_final_observation" not in infos and "reset" not in infos:  # one that says nothing
             flags = [terminated[a] | truncated[a] for a in self.possible_agents]
@@ -170,24 +166,22 @@ class OpposedVecParallelEnv(VectorAround):
 
     def _count(self, over: np.ndarray) -> None:
         """Note what came of the games that have ended."""
-        for i in np.flatnonzero(over & (self._team >= 0)):
-            by_agent = {agent: float(returns[i]) for agent, returns in self._returns.items()}
-            by_team = [sum(by_agent[a] for a in team) / len(team) for team in self._teams]
-            own = by_team[self._team[i]]
-            others = (sum(by_team) - own) / (len(by_team) - 1)
-            total = min(abs(sum(by_agent.values())), abs(sum(by_team)))
-            wins, draws = int(own > others + EQUAL), int(abs(own - others) <= EQUAL)
-            unbalanced = int(total > UNBALANCED)
-            played = (self._names[i], int(self._team[i]), 1, wins, draws, own, others, unbalanced)
-            self._results.append(Result(*played))
+        played = np.flatnonzero(over & (self._team != NOBODY))
+        if not played.size:
+            return
+        agents = [agent for group in self.groups for agent in group.agents]
+        returns = np.concatenate([self._returns[group.name][played] for group in self.groups], 1)
+        tally = self._teams.tally(agents, returns, self._team[played])
+        for i, *counts in zip(played, *tally, strict=True):
+            numbers = Tally(*map(float, counts))
+            self._results.append(Result(self._names[i], int(self._team[i]), numbers))
 
     def _begin(self, rows: np.ndarray) -> None:
         """Let new games begin, with opponents who wait for one."""
         for returns in self._returns.values():
             returns[rows] = 0.0
-        self._team = np.where(
-            rows & (self._team >= 0), (self._team + 1) % len(self._teams), self._team
-        )
+        met = rows & (self._team != NOBODY)
+        self._team = np.where(met, (self._team + 1) % len(self._teams), self._team)
         changing = rows & self._waiting
         if self._next is None or not changing.any():
             return
@@ -204,13 +198,9 @@ class OpposedVecParallelEnv(VectorAround):
 
     def _infos(self, infos: dict[str, Any]) -> dict[str, Any]:
         """Say that the agents of opponents are not active."""
-        told = infos.get("active") or {}
-        everywhere = np.ones(self.num_envs, bool)
-        active = {
-            agent: told.get(agent, everywhere) & self._learns[agent][self._team]
-            for agent in self.possible_agents
-        }
-        return {**infos, "active": unstack(stack(active, self.groups), self.groups)}
+        told = active_agents(infos, self.groups, self.num_envs)
+        active = {name: flags & self._learns[name][self._team] for name, flags in told.items()}
+        return {**infos, "active": AgentDict(active, self._agents)}
 
 
 def some_rows(by_agent: Mapping[str, Any], rows: slice) -> dict[str, Any]:
