@@ -20,11 +20,14 @@ from kitae_envs.core import ByGroup, Game, Outcome, View
 GROUP = "player"
 
 
-def from_pgx(env: Any) -> Game:
+def from_pgx(env: Any, *, shows_state: bool = False) -> Game:
     """Make a game of a pgx environment.
 
     Args:
         env: anything with pgx's ``init``, ``step``, ``observe``, ``num_players``.
+        shows_state: let all agents see the arrays of pgx's state, a part ``state`` beside
+            ``observation``, so that search can go on from there (``Game.state_of``); for games
+            that hide nothing and have no chance after the start, such as go and othello.
 
     Returns:
         A turn-based game with agents ``player_0``, ``player_1``, ... Which of them moves first is
@@ -34,7 +37,7 @@ def from_pgx(env: Any) -> Game:
         TypeError: if the environment does not look like one of pgx.
     """
     _require(env, "pgx Env", ("init", "step", "observe", "num_players", "id"))
-    return _PgxGame(env)
+    return _PgxGame(env, shows_state)
 
 
 def from_jaxmarl(env: Any, time_limit: int | None = None) -> Game:
@@ -70,22 +73,21 @@ class _PgxGame(Game):
 
     turn_based = True
 
-    def __init__(self, env: Any) -> None:
-        self.env = env
+    def __init__(self, env: Any, shows_state: bool) -> None:
+        self.env, self.perfect_information = env, shows_state
         self.possible_agents = tuple(f"player_{i}" for i in range(env.num_players))
         self.id = f"pgx/{env.id}-{getattr(env, 'version', 'v0')}"  # type: ignore[misc]
-        shape = jax.eval_shape(env.init, jax.random.key(0))
+        self._shape = shape = jax.eval_shape(env.init, jax.random.key(0))
         self.n_actions = shape.legal_action_mask.shape[0]
-        seen = shape.observation
-        self._dtype = np.dtype(np.int8 if seen.dtype == bool else seen.dtype)
-        whole = self._dtype.kind in "iu"
-        low, high = (0, 1) if seen.dtype == bool else (-np.inf, np.inf)
-        if whole and seen.dtype != bool:
-            limits = np.iinfo(self._dtype.name)
-            low, high = limits.min, limits.max
-        box = gym.spaces.Box(low, high, seen.shape, self._dtype.type)
-        mask = gym.spaces.Box(0, 1, (self.n_actions,), np.int8)
-        self._space = gym.spaces.Dict({"observation": box, "action_mask": mask})
+        box = _box_of(shape.observation)
+        self._dtype = box.dtype
+        parts = {
+            "observation": box,
+            "action_mask": gym.spaces.Box(0, 1, (self.n_actions,), np.int8),
+        }
+        if shows_state:
+            parts["state"] = gym.spaces.Tuple([_box_of(leaf) for leaf in jax.tree.leaves(shape)])
+        self._space = gym.spaces.Dict(parts)
 
     def observation_space(self, agent: str) -> gym.Space:
         return self._space
@@ -115,8 +117,31 @@ class _PgxGame(Game):
         over = state.terminated | state.truncated
         mover = (jnp.arange(n) == state.current_player) & ~over
         mask = (mover[:, None] & state.legal_action_mask[None]).astype(jnp.int8)
-        seen = {"observation": jnp.stack(views).astype(self._dtype), "action_mask": mask}
+        seen: dict[str, Any] = {"observation": jnp.stack(views).astype(self._dtype)}
+        seen["action_mask"] = mask
+        if self.perfect_information:
+            arrays = map(jnp.asarray, jax.tree.leaves(state))
+            arrays = (x.astype(jnp.int8) if x.dtype == bool else x for x in arrays)
+            seen["state"] = tuple(jnp.broadcast_to(x, (n, *x.shape)) for x in arrays)
         return View({GROUP: seen}, {GROUP: mask}, {GROUP: mover})
+
+    def state_of(self, observation: Any, seat: jax.Array | int) -> Any:
+        """Return what all agents are shown, put together as pgx has it."""
+        if not self.perfect_information:
+            return super().state_of(observation, seat)
+        leaves, structure = jax.tree.flatten(self._shape)
+        arrays = zip(observation["state"], leaves, strict=True)
+        return structure.unflatten([jnp.asarray(x).astype(leaf.dtype) for x, leaf in arrays])
+
+
+def _box_of(array: Any) -> gym.spaces.Box:
+    """Return the space of an array of pgx, of which only the shape and dtype are read."""
+    dtype: np.dtype[Any] = np.dtype(np.int8 if array.dtype == bool else array.dtype)
+    low, high = (0, 1) if array.dtype == bool else (-np.inf, np.inf)
+    if dtype.kind in "iu" and array.dtype != bool:
+        limits = np.iinfo(dtype.name)
+        low, high = limits.min, limits.max
+    return gym.spaces.Box(low, high, array.shape, dtype.type)
 
 
 class _Wrapped(NamedTuple):

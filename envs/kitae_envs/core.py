@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import copy
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -25,11 +26,25 @@ __all__ = [
     "Game",
     "Outcome",
     "State",
+    "Symmetry",
     "TimeStep",
     "View",
     "reset_batch",
     "step_batch",
 ]
+
+
+class Symmetry(NamedTuple):
+    """One way in which a game is the same when it is seen otherwise, as in a mirror.
+
+    Attributes:
+        observation: maps what any agent sees (of a Dict the part ``observation``), an array with
+            any leading axes; pure.
+        actions: the action that stands for each action then; a permutation.
+    """
+
+    observation: Callable[[jax.Array], jax.Array]
+    actions: tuple[int, ...]
 
 
 class Game(abc.ABC):
@@ -43,6 +58,10 @@ class Game(abc.ABC):
         possible_agents: every agent, in the game's order.
         turn_based: one agent at a time is active.
         fixed_start: every episode starts alike, so that ``start`` need not be drawn anew.
+        perfect_information: all that was done is seen by all before they act again, and after the
+            start nothing is left to chance; such a game has ``state_of``.
+        symmetries: the ways in which the game stays the same, that in which nothing changes left
+            out; they let an algorithm learn more from a position.
         data: arrays that ``transition`` reads, such as the parameters of opponents; a pytree.
             Programs take them as an argument, and bind them by :meth:`with_data`: another game
             that differs in them alone runs in the same program. None of most games.
@@ -51,6 +70,8 @@ class Game(abc.ABC):
     id: ClassVar[str] = ""
     turn_based: ClassVar[bool] = False
     fixed_start: ClassVar[bool] = False
+    perfect_information: bool = False
+    symmetries: tuple[Symmetry, ...] = ()
     data: Any = ()
     possible_agents: tuple[str, ...]
 
@@ -113,6 +134,22 @@ class Game(abc.ABC):
     def global_state(self, state: State) -> Any:
         """Return the state as a central critic may see it, ``()`` where the game has none."""
         return ()
+
+    def state_of(self, observation: Any, seat: jax.Array | int) -> State:
+        """Return the state of one game from what one agent sees in it; the inverse of ``observe``.
+
+        Search knows a position by it, wherever the game itself is played. Games of perfect
+        information have it.
+
+        Args:
+            observation: what the agent sees, nested like its observation space; its
+                ``action_mask`` may be left out.
+            seat: the agent's number among ``possible_agents``, an int32.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not tell its state by what an agent sees; implement "
+            "state_of(observation, seat) where agents see everything."
+        )
 
     def frame(self, state: State) -> np.ndarray:
         """Draw a state as uint8 ``[H, W, 3]``; the state may hold NumPy or JAX arrays."""

@@ -14,7 +14,7 @@ equality shown  exactly, over 10,000 random games with illegal moves among them
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import jax
@@ -22,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kitae_envs import render
-from kitae_envs.games.two_player import TwoPlayerGame, win_or_lose
+from kitae_envs.core import Symmetry
+from kitae_envs.games.two_player import TwoPlayerGame, by_seat, win_or_lose
 
 ROWS, COLUMNS = 6, 7
 FULL = (1 << ROWS) - 1
@@ -51,6 +52,10 @@ class ConnectFour(TwoPlayerGame):
 
     id: ClassVar[str] = "classic/connect_four-v3"
     fixed_start: ClassVar[bool] = True
+    perfect_information: bool = True
+    symmetries: tuple[Symmetry, ...] = (
+        Symmetry(lambda planes: planes[..., ::-1, :], tuple(range(COLUMNS))[::-1]),
+    )
 
     def __init__(self) -> None:
         super().__init__(
@@ -82,6 +87,16 @@ class ConnectFour(TwoPlayerGame):
         """Return the planes ``[2, 6, 7, 2]``."""
         planes = jnp.asarray(_COLUMN)[state.tokens].transpose(0, 2, 1)
         return jnp.stack([planes, planes[::-1]], axis=-1)
+
+    def state_of(self, observation: Any, seat: jax.Array | int) -> ConnectFourState:
+        """Count the tokens, and look for a line of the seat that moved last."""
+        planes = by_seat(observation["observation"], seat).astype(jnp.int32)
+        bits = 1 << jnp.arange(ROWS - 1, -1, -1, dtype=jnp.int32)
+        tokens = jnp.sum(planes * bits[:, None, None], axis=0).T
+        turn = jnp.sum(planes) % 2
+        won = four_in_line(jnp.where(turn == 0, tokens[1], tokens[0]))
+        over = won | jnp.all((tokens[0] | tokens[1]) == FULL)
+        return ConnectFourState(tokens, turn, over)
 
     def frame(self, state: ConnectFourState) -> np.ndarray:
         """Draw the board."""

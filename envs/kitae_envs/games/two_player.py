@@ -89,6 +89,11 @@ class TwoPlayerGame(Game):
         return View({GROUP: seen}, {GROUP: mask}, {GROUP: mover & ~state.over})
 
 
+def by_seat(planes: jax.Array, seat: jax.Array | int) -> jax.Array:
+    """Return planes ``[..., 2]``, of which a seat sees its own first, as seat 0 sees them."""
+    return jnp.where(jnp.asarray(seat) == 0, planes, planes[..., ::-1])
+
+
 def win_or_lose(turn: jax.Array, won: jax.Array) -> jax.Array:
     """Return the payoffs ``[2]`` if seat ``turn`` has ``won`` (1 and -1) or not (0)."""
     side = jnp.where(jnp.arange(2) == turn, 1.0, -1.0).astype(jnp.float32)
