@@ -157,6 +157,9 @@ class Algorithm(NamedTuple):
         acting: ``acting(state) -> state``, the part of a state that ``explore`` and ``select``
             read; the fewer arrays, the faster a call.
         central: whether it learns from the game's global state, where the game has one.
+        probabilities: makes ``probabilities(state, observation, action_mask, carry) -> (by group,
+            carry)``, ``[E, A, K]``: how probable ``explore`` takes each action, where all action
+            spaces are Discrete; None: it cannot say.
         export: ``export(group, config, state) -> (about, arrays)``, the policy of one group for
             play without JAX; None: its policies cannot be exported.
     """
@@ -171,6 +174,7 @@ class Algorithm(NamedTuple):
     learn: Callable[..., Any]
     acting: Callable[[Any], Any] = _whole
     central: bool = False
+    probabilities: Callable[..., Any] | None = None
     export: Callable[..., Any] | None = None
 
 

@@ -25,7 +25,7 @@ class GameAround(Game):
         self.game = game
         self.possible_agents = game.possible_agents
         # What the classes of other games say of themselves, this one says of the game it holds.
-        kept = ("id", "turn_based", "fixed_start")
+        kept = ("id", "turn_based", "fixed_start", "perfect_information")
         vars(self).update({name: getattr(game, name) for name in kept})
         self.data = game.data
 

@@ -59,7 +59,7 @@ class Game(abc.ABC):
         turn_based: one agent at a time is active.
         fixed_start: every episode starts alike, so that ``start`` need not be drawn anew.
         perfect_information: all that was done is seen by all before they act again, and after the
-            start nothing is left to chance; such a game has ``state_of``.
+            start nothing is left to chance; where players take turns, it has ``state_of``.
         symmetries: the ways in which the game stays the same, that in which nothing changes left
             out; they let an algorithm learn more from a position.
         data: arrays that ``transition`` reads, such as the parameters of opponents; a pytree.
@@ -105,6 +105,15 @@ class Game(abc.ABC):
     @abc.abstractmethod
     def start(self, key: jax.Array) -> State:
         """Draw the first state of an episode."""
+
+    def starts(self) -> tuple[State, np.ndarray] | None:
+        """Return every first state ``[N, ...]``, and the probability of each ``[N]``.
+
+        None: they are too many, or unknown. Exact answers (``kitae_envs.trees``) ask for them.
+        """
+        if not self.fixed_start:
+            return None
+        return jax.tree.map(lambda x: x[None], self.start(jax.random.key(0))), np.ones(1)
 
     @abc.abstractmethod
     def transition(self, key: jax.Array, state: State, action: ByGroup) -> tuple[State, Outcome]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from kitae_marl.algos import get_algorithm, require_sound
 from kitae_marl.config.run import Config
@@ -99,6 +100,11 @@ class Player:
         self._keys_ahead: dict[int, tuple[int, np.ndarray]] = {}
 
     @property
+    def remembers(self) -> bool:
+        """Whether what it does depends on what it saw before."""
+        return self._recurrent
+
+    @property
     def state(self) -> dict[str, TrainState]:
         """Parameters of the actors, and running statistics of observations."""
         return self._state
@@ -163,6 +169,45 @@ class Player:
         memory = self._memory(self.memory, features, infos)
         stacked, self.memory = self._select(self._state, features, masks, *memory)
         return self._by_agent(stacked)
+
+    def probabilities(
+        self, observations: AgentPyTree, infos: Mapping[str, Any] | None = None
+    ) -> AgentDict:
+        """Return how probable each action is, as sampled in training, ``{agent: [E, K]}``.
+
+        Memory advances as by :meth:`select_action`, which says what the arguments are.
+
+        Raises:
+            ValueError: if actions are not Discrete or the algorithm cannot say it; for observations
+                of a single environment, without an axis of environments.
+
+        Example:
+            >>> from kitae_marl import Agent, Config, make_vec_env
+            >>> env = make_vec_env("gymnasium:CartPole-v1", 2, n_workers=0)
+            >>> agent = Agent(env, Config(env_id="gymnasium:CartPole-v1"))
+            >>> found = agent.probabilities(*env.reset(seed=0))["agent_0"]
+            >>> env.close()
+            >>> found.shape, bool(np.allclose(found.sum(axis=1), 1))
+            ((2, 2), True)
+        """
+        infos = infos or {}
+        self._require_environments(observations)
+        features, masks = split_masks(observations, infos, self.groups)
+        memory = self._memory(self.memory, features, infos)
+        stacked, self.memory = self._probabilities(self._state, features, masks, *memory)
+        return self._by_agent(stacked)
+
+    @cached_property
+    def _probabilities(self) -> Callable[..., Any]:
+        """What computes probabilities, made when somebody asks for them."""
+        others = [g.name for g in self.groups if not isinstance(g.action_space, Discrete)]
+        if others or self.algorithm.probabilities is None:
+            got = f"others in {others}" if others else f"{self.algorithm.name}, which cannot say it"
+            raise ValueError(
+                "expected Discrete actions, and an algorithm that says how probable each of them "
+                f"is, got {got}."
+            )
+        return jax.jit(remember(self.algorithm.probabilities(self.groups, self.config)))
 
     def __repr__(self) -> str:
         names = self.possible_agents

@@ -197,6 +197,12 @@ class Agent:
         """
         return self._acting().select_action(observations, infos, sample=sample)
 
+    def probabilities(
+        self, observations: AgentPyTree, infos: Mapping[str, Any] | None = None
+    ) -> AgentDict:
+        """Return how probable each action is; as :meth:`Player.probabilities` says."""
+        return self._acting().probabilities(observations, infos)
+
     def act(
         self,
         agent: str | int,

@@ -71,6 +71,10 @@ class KuhnPoker(TwoPlayerGame):
         """Deal two of three cards."""
         return self.deal(jnp.asarray(DEALS)[jax.random.randint(key, (), 0, len(DEALS))])
 
+    def starts(self) -> tuple[Any, np.ndarray]:
+        """Return the state after each deal; all are equally likely."""
+        return jax.vmap(self.deal)(jnp.asarray(DEALS)), np.full(len(DEALS), 1 / len(DEALS))
+
     def deal(self, deal: jax.Array) -> KuhnState:
         """Return the state after a deal, a row of ``DEALS``."""
         zero = jnp.zeros((), jnp.int32)

@@ -98,6 +98,10 @@ class LeducHoldem(TwoPlayerGame):
         draw = jax.random.randint(key, (), 0, len(DEALS))
         return self.deal(jnp.asarray(DEALS)[draw])
 
+    def starts(self) -> tuple[Any, np.ndarray]:
+        """Return the state after each deal; all are equally likely."""
+        return jax.vmap(self.deal)(jnp.asarray(DEALS)), np.full(len(DEALS), 1 / len(DEALS))
+
     def deal(self, deal: jax.Array) -> LeducState:
         """Return the state after a deal, a row of ``DEALS``."""
         opener = jnp.asarray(deal[3], jnp.int32)

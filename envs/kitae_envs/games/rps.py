@@ -51,6 +51,7 @@ class RockPaperScissors(Game):
 
     id: ClassVar[str] = "classic/rps-v2"
     fixed_start: ClassVar[bool] = True
+    perfect_information: bool = True
 
     def __init__(self, num_actions: int = 3, max_cycles: int = 15) -> None:
         if num_actions < 3 or num_actions % 2 == 0:

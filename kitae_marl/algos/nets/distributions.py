@@ -38,6 +38,8 @@ class Distribution(NamedTuple):
         entropy: ``(params) -> [...]``, in nats.
         mask: ``(params, action_mask) -> params`` that give forbidden actions the probability 0;
             ``()`` forbids none.
+        probabilities: ``(params) -> [..., K]``, of every action in order; None: of a space that is
+            not Discrete.
     """
 
     n_outputs: int
@@ -47,6 +49,7 @@ class Distribution(NamedTuple):
     log_prob: Callable[..., Any]
     entropy: Callable[..., Any]
     mask: Callable[..., Any]
+    probabilities: Callable[..., Any] | None = None
 
 
 def distribution_for(space: gym.Space) -> Distribution:
@@ -117,6 +120,7 @@ def _categorical(space: gym.spaces.Discrete) -> Distribution:
         log_prob=lambda logits, action: _pick(logits, action - start),
         entropy=_categorical_entropy,
         mask=mask_logits,
+        probabilities=jax.nn.softmax,
     )
 
 

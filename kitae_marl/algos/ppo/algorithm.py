@@ -114,6 +114,24 @@ def select_factory(groups: Groups, config: Config) -> Callable[..., Any]:
     return select
 
 
+def probabilities_factory(groups: Groups, config: Config) -> Callable[..., Any]:
+    """Make ``probabilities(state, observation, action_mask, carry)``, of every action."""
+    learners = make_learners(groups, config)
+
+    def probabilities(
+        state: State, observation: Any, action_mask: Any, carry: Any
+    ) -> tuple[Any, Any]:
+        found, new = {}, {}
+        for group in groups:
+            name, learner = group.name, learners[group.name]
+            outputs, new[name] = _outputs(group, learner, state, observation, action_mask, carry)
+            assert learner.distribution.probabilities is not None  # asked of Discrete spaces alone
+            found[name] = learner.distribution.probabilities(outputs)
+        return found, new if carry else ()
+
+    return probabilities
+
+
 def _value_loss(value: jax.Array, batch: PPOBatch, clip: float | None) -> jax.Array:
     r"""Per-row value loss, ``(V - R)^2 / 2``; with ``clip`` the larger one of two.
 
@@ -333,6 +351,7 @@ def _algorithm(name: str) -> Algorithm:
         train_state=train_state_factory,
         explore=explore_factory,
         select=select_factory,
+        probabilities=probabilities_factory,
         learn=learn_factory,
         acting=acting,
         central=DECLARED[name].central,

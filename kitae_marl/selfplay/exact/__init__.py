@@ -1,0 +1,1 @@
+"""Exact answers in small games: best responses, equilibria, what a policy gets at worst."""
