@@ -102,3 +102,21 @@ def test_poker_starts_are_uniform() -> None:
     assert set(np.flatnonzero(counts)) == set(np.flatnonzero(expected))
     gap = np.abs(counts - expected * 100)[expected > 0]
     assert (gap < 5 * np.sqrt(expected[expected > 0] * 100)).all()
+
+
+@pytest.mark.parametrize(("make", "deals"), [(LeducHoldem, LEDUC_DEALS), (KuhnPoker, KUHN_DEALS)])
+def test_the_global_state_tells_every_position_from_every_other(
+    make: Any, deals: np.ndarray
+) -> None:
+    game = make(history=True)
+    assert make().state_space is None
+    assert make().global_state(game.deal(jnp.asarray(deals[0]))) == ()
+    look = jax.jit(jax.vmap(game.global_state))
+    found: dict[bytes, Any] = {}
+    for path, states in decisions(game, deals):
+        for deal, row in zip(deals.tolist(), np.asarray(look(states)), strict=True):
+            assert game.state_space.contains(row)
+            assert row[: 3 * len(game.deal(jnp.asarray(deal)).cards)].sum() == len(deal[:3])
+            assert found.setdefault(row.tobytes(), (path, deal)) == (path, deal)
+    # Two cards of a rank are alike; all else is told apart.
+    assert len(found) == sum(len({*map(tuple, deals.tolist())}) for _ in decisions(game, deals))

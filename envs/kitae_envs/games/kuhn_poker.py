@@ -5,6 +5,8 @@ agents          ``player_0`` (moves first), ``player_1``; turn-based
 observation     Dict: ``observation`` float32 ``[7]``: own card (J, Q, K), own chips one-hot (1 or
                 2), the other's chips one-hot; ``action_mask`` int8 ``[2]``. With ``history=True``
                 6 more: for each of three moves, whether it was a pass or a bet, one-hot
+global state    with ``history=True``, float32 ``[18]``: both cards, both seats' chips, one-hot, the
+                moves and whose turn it is
 action          Discrete(2): pass (check or fold), bet (bet or call)
 reward          at the end the chips won or lost: 1 or 2
 length          2 or 3 moves
@@ -26,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kitae_envs import render
-from kitae_envs.games.two_player import TwoPlayerGame
+from kitae_envs.games.two_player import TwoPlayerGame, one_hot_row
 
 PASS, BET = 0, 1
 CARDS = "JQK"
@@ -57,7 +59,7 @@ class KuhnPoker(TwoPlayerGame):
 
     Args:
         history: add the moves so far to the observation, which then holds the whole information
-            state of the mover.
+            state of the mover; and have a global state, which shows both hands to central critics.
     """
 
     id: ClassVar[str] = "kitae/kuhn_poker-v0"
@@ -66,6 +68,11 @@ class KuhnPoker(TwoPlayerGame):
         box = gym.spaces.Box(0.0, 1.0, (13 if history else 7,), np.float32)
         super().__init__(("player_0", "player_1"), box, n_actions=2)
         self.history = history
+
+    @property
+    def state_space(self) -> gym.Space | None:
+        """Both hands, and all that was done; with history only."""
+        return gym.spaces.Box(0.0, 1.0, (18,), np.float32) if self.history else None
 
     def start(self, key: jax.Array) -> KuhnState:
         """Deal two of three cards."""
@@ -109,6 +116,13 @@ class KuhnPoker(TwoPlayerGame):
             moves = state.moves[:, None] == np.arange(1, 3, dtype=np.int32)[None]
             parts.append(jnp.broadcast_to(moves.reshape(1, 6), (2, 6)))
         return jnp.concatenate(parts, axis=1).astype(jnp.float32)
+
+    def global_state(self, state: KuhnState) -> Any:
+        """Return both hands, chips, moves and whose turn it is, ``[18]``; ``()`` without history."""
+        if not self.history:
+            return ()
+        parts = (state.cards, 3), (state.chips - 1, 2), (state.moves - 1, 2), (state.turn, 2)
+        return one_hot_row(*parts)
 
     def frame(self, state: KuhnState) -> np.ndarray:
         """Draw the table."""

@@ -7,6 +7,8 @@ observation     Dict: ``observation`` float32 ``[36]``: own card (J, Q, K), card
                 chips one-hot (0 to 14), the other's chips one-hot; ``action_mask`` int8 ``[4]``.
                 With ``history=True`` 32 more: in each of two rounds, for each of four bets, which
                 action it was, one-hot
+global state    with ``history=True``, float32 ``[73]``: the cards of both seats and of the table,
+                also before it is shown, both seats' chips, one-hot, the bets, whose turn it is
 action          Discrete(4): call, raise, fold, check
 reward          at the end the chips won or lost, halved
 length          1 to 8 moves; an illegal move ends it (-1 for its seat, 0 for the other)
@@ -30,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kitae_envs import render
-from kitae_envs.games.two_player import TwoPlayerGame
+from kitae_envs.games.two_player import TwoPlayerGame, one_hot_row
 
 CALL, RAISE, FOLD, CHECK = range(4)
 CARDS = "JQK"
@@ -78,7 +80,8 @@ class LeducHoldem(TwoPlayerGame):
 
     Args:
         history: add the betting history to the observation, which then holds the whole
-            information state of the mover.
+            information state of the mover; and have a global state, which shows central critics
+            all cards.
     """
 
     id: ClassVar[str] = "classic/leduc_holdem-v4"
@@ -92,6 +95,11 @@ class LeducHoldem(TwoPlayerGame):
         self.raise_amounts = (2, 4)
         self.max_raises = 2
         self.chip_value = 0.5
+
+    @property
+    def state_space(self) -> gym.Space | None:
+        """All cards, and all that was done; with history only."""
+        return gym.spaces.Box(0.0, 1.0, (73,), np.float32) if self.history else None
 
     def start(self, key: jax.Array) -> LeducState:
         """Deal the cards and the blinds."""
@@ -176,6 +184,16 @@ class LeducHoldem(TwoPlayerGame):
             bets = state.bets[..., None] == np.arange(1, 5, dtype=np.int8)[None, None]
             parts.append(jnp.broadcast_to(bets.reshape(1, 32), (2, 32)))
         return jnp.concatenate(parts, axis=1).astype(jnp.float32)
+
+    def global_state(self, state: LeducState) -> Any:
+        """Return cards, chips, bets and whose turn it is, ``[73]``; ``()`` without history.
+
+        The card on the table is there from the start: critics may know what chance will bring.
+        """
+        if not self.history:
+            return ()
+        parts = (state.cards, 3), (state.chips, 15), (state.bets - 1, 4), (state.turn, 2)
+        return one_hot_row(*parts)
 
     def frame(self, state: LeducState) -> np.ndarray:
         """Draw the table."""

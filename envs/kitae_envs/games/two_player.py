@@ -94,6 +94,19 @@ def by_seat(planes: jax.Array, seat: jax.Array | int) -> jax.Array:
     return jnp.where(jnp.asarray(seat) == 0, planes, planes[..., ::-1])
 
 
+def one_hot_row(*parts: tuple[jax.Array, int]) -> jax.Array:
+    """Return arrays of choices as one float32 row of one-hot vectors, side by side.
+
+    Args:
+        parts: an array of integers, and how many choices there are; others than these are zeros.
+
+    Example:
+        >>> one_hot_row((jnp.array([1, -1]), 2), (jnp.array(0), 3)).tolist()
+        [0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0]
+    """
+    return jnp.concatenate([jax.nn.one_hot(x.reshape(-1), n).reshape(-1) for x, n in parts])
+
+
 def win_or_lose(turn: jax.Array, won: jax.Array) -> jax.Array:
     """Return the payoffs ``[2]`` if seat ``turn`` has ``won`` (1 and -1) or not (0)."""
     side = jnp.where(jnp.arange(2) == turn, 1.0, -1.0).astype(jnp.float32)
