@@ -118,7 +118,7 @@ class KuhnPoker(TwoPlayerGame):
         return jnp.concatenate(parts, axis=1).astype(jnp.float32)
 
     def global_state(self, state: KuhnState) -> Any:
-        """Return both hands, chips, moves and whose turn it is, ``[18]``; ``()`` without history."""
+        """Return both hands, chips, moves and whose turn it is, ``[18]``; ``()`` without."""
         if not self.history:
             return ()
         parts = (state.cards, 3), (state.chips - 1, 2), (state.moves - 1, 2), (state.turn, 2)
