@@ -30,7 +30,9 @@ if TYPE_CHECKING:  # for type checkers and editors; a test holds this beside the
     from kitae_marl.runs.callbacks import Callback as Callback
     from kitae_marl.runs.many import train_many as train_many
     from kitae_marl.selfplay.cross_play import cross_play as cross_play
-    from kitae_marl.selfplay.exact.worst_case import worst_case as worst_case
+    from kitae_marl.selfplay.exact.answers import exploitability as exploitability
+    from kitae_marl.selfplay.exact.answers import solve as solve
+    from kitae_marl.selfplay.exact.answers import worst_case as worst_case
     from kitae_marl.selfplay.league import League as League
     from kitae_marl.selfplay.matches import play_match as play_match
     from kitae_marl.selfplay.matchmaking import MemberRecord as MemberRecord
@@ -73,7 +75,7 @@ _NAMES = {
     "runs.callbacks": ("Callback",),
     "runs.many": ("train_many",),
     "selfplay.cross_play": ("cross_play",),
-    "selfplay.exact.worst_case": ("worst_case",),
+    "selfplay.exact.answers": ("exploitability", "solve", "worst_case"),
     "selfplay.league": ("League",),
     "selfplay.matchmaking": ("MemberRecord",),
     "selfplay.matches": ("play_match",),

@@ -28,6 +28,7 @@ SMALL = {
     "compiled_connect_four": "--env-steps 2048 --n-envs 64 --episodes 4",
     "custom_environment": "--env-steps 2048 --episodes 8",
     "custom_game": "--env-steps 8192",
+    "solve_kuhn": "--games 20",
     "self_play_connect_four": "--env-steps 4096 --n-envs 64 --games 4",
     "league_predators_prey": "--env-steps 8000 --n-envs 16 --slots 2",
     "tournament": "--env-steps 2048 --n-envs 64 --games 4",
@@ -40,6 +41,8 @@ SMALL_RUN = {
     " --n-workers 0",
 }
 """The same of ``kitae-marl train``."""
+SOLVED = {"solve_kuhn"}
+"""Scripts that train nothing."""
 SEEDS = {"spread", "speaker_listener", "cartpole", "compiled_spread"}
 """Scripts that train five runs where no seeds are given: two have an interval, too."""
 
@@ -110,6 +113,6 @@ def test_the_command_runs_as_written(name: str, command: str, folder: Path) -> N
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Traceback" not in done.stderr
-    if trains:
+    if trains and name not in SOLVED:
         assert re.search(r"step (\d+)/\1\b" if of_script else "done: ", done.stdout)
     assert not re.search(r"\bnan\b", done.stdout)

@@ -9,13 +9,14 @@ from typing import Any
 from kitae_marl.algos import checking
 from kitae_marl.algos.nets.networks import NETWORKS, may_make_networks
 from kitae_marl.algos.ppo.algorithm import ippo, mappo
+from kitae_marl.algos.table import table
 from kitae_marl.config.learner import DECLARED, Declared, LearnerConfig
 from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, UnknownEnvironmentError
 from kitae_marl.types import Algorithm, GroupSpec
 from kitae_marl.vector.ids import imported
 
-ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (ippo, mappo)}
+ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (ippo, mappo, table)}
 """Every algorithm that ``--algo`` and ``Config.algo`` may name."""
 _OURS = frozenset(ALGORITHMS)
 

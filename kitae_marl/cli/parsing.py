@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple, Union
 import tyro
 from tyro.conf import subcommand
 
+from kitae_marl.cli.options.exact import Exploit, Solve
 from kitae_marl.cli.options.fields import REGISTRY
 from kitae_marl.cli.options.games import Bench, Doctor, List, Verify
 from kitae_marl.cli.options.hints import require_known
@@ -72,6 +73,8 @@ COMMANDS = {
     "tournament": Command(Tournament, "tournament:tournament"),
     "league": Command(League, "league:league"),
     "play": Command(Play, "human:play"),
+    "exploit": Command(Exploit, "exact:exploit"),
+    "solve": Command(Solve, "exact:solve"),
     "plot": Command(Plot, "plotting:plot"),
     "export": Command(Export, "showing:export"),
     "list": Command(List, "games:list_games"),

@@ -16,6 +16,7 @@ EVERY = "every:"
 LONGEST = 100
 """Characters of the longest number that is read: Python writes none of thousands of digits."""
 _COUNT = re.compile(r"([+-]?[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?)([kKmMgGbB]?)")
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh]?)")
 _TIMES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
 
@@ -35,6 +36,23 @@ def read_count(text: str) -> int:
         got = repr(text) if len(text) <= LONGEST else f"{len(text)} characters"
         raise ValueError(f"expected a whole number such as 20480, 500k, 5M or 1e6, got {got}")
     return int(number)
+
+
+def read_seconds(text: str) -> float:
+    """Read a time: a number of seconds, or one with s, m or h behind it.
+
+    Raises:
+        ValueError: for anything else, and for what is not above 0.
+
+    Example:
+        >>> read_seconds("90"), read_seconds("10m"), read_seconds("1.5h")
+        (90.0, 600.0, 5400.0)
+    """
+    match = _TIME.fullmatch(text.strip()) if len(text) <= LONGEST else None
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise ValueError(f"expected a time such as 90s, 10m or 1h, got {text[:LONGEST]!r}")
+    return seconds
 
 
 def whole(value: Any) -> Any:

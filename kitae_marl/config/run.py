@@ -16,6 +16,7 @@ from kitae_marl.config.learner import DECLARED, LearnerConfig
 from kitae_marl.config.opponents import FROZEN as FROZEN
 from kitae_marl.config.opponents import Opponents
 from kitae_marl.config.ppo import PPOConfig
+from kitae_marl.config.table import TableConfig as TableConfig
 from kitae_marl.config.wrapping import require_wrappers
 from kitae_marl.errors import ConfigError
 

@@ -425,6 +425,37 @@ class Agent:
             hooks = make_hooks(callbacks, evaluate, evaluate_every)
         return session.resume(self, env, run_dir, step=step, exact=exact, show=show, hooks=hooks)
 
+    def save(self, run_dir: str | Path, *, overwrite: bool = False) -> Path:
+        """Keep the agent as it is now in a run folder, as if its training had stopped here.
+
+        Training keeps its runs by itself; this is for agents that came about in another way.
+
+        Args:
+            run_dir: the folder, new or empty.
+            overwrite: replace what it holds.
+
+        Returns:
+            The folder; ``Agent.load`` and all commands take it.
+
+        Raises:
+            RunExistsError: if ``run_dir`` is not empty.
+            CheckpointWriteError: if the disk refuses.
+
+        Example:
+            >>> import tempfile
+            >>> from kitae_marl import Agent, Config, make_vec_env
+            >>> env = make_vec_env("gymnasium:CartPole-v1", 1, n_workers=0)
+            >>> agent = Agent(env, Config("gymnasium:CartPole-v1"))
+            >>> env.close()
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     Agent.load(agent.save(f"{folder}/new"))
+            Agent(gymnasium:CartPole-v1, ippo, 1 agent in 1 group, 0 env steps)
+        """
+        path = Path(run_dir).resolve()
+        self._acting()
+        session.save(self, path, overwrite=overwrite)
+        return path
+
     def load_checkpoint(
         self, run_dir: Path, step: int | Literal["best"] | None = None
     ) -> dict[str, Any]:

@@ -123,6 +123,23 @@ def resume(
         return session.run()[0]
 
 
+def save(agent: Run, path: Path, *, overwrite: bool) -> None:
+    """Keep an agent as it is in a new run folder; ``Agent.save`` says what comes in."""
+    with ExitStack() as held:
+        _take_folder(held, path, goes_on=False, overwrite=overwrite)
+        held.enter_context(_leaving_no_failed_start(path))
+        contents.write_groups(path, agent.possible_agents, agent.groups)
+        contents.write_config(path, agent.config)
+        if agent.origin is not None:
+            contents.write_init(path, agent.origin)
+        logger = Logger(None, total_steps=agent.env_steps, show=False)
+        try:
+            _checkpointer(agent, path, logger).write(agent.run_state())
+            _write_summary(path, _summary(agent, logger, 0.0, agent.learned_step))
+        finally:
+            logger.close()
+
+
 def say_complete(config: Config) -> None:
     """Say that a run has nothing left to do, and how it is trained further."""
     done = config.n_updates * config.rollout_size

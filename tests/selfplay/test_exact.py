@@ -11,7 +11,7 @@ from kitae_envs import make
 from kitae_envs.trees import game_tree
 
 from kitae_marl.errors import ConfigError
-from kitae_marl.selfplay.exact.worst_case import worst_case
+from kitae_marl.selfplay.exact.answers import worst_case
 
 TICTACTOE = "classic/tictactoe-v3"
 LINES = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6)]
@@ -122,7 +122,7 @@ def test_other_games_and_seats_are_refused(env_id: str, seat: str, message: str)
 
 def test_a_game_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     small = partial(game_tree, max_positions=20)
-    monkeypatch.setattr("kitae_marl.selfplay.exact.worst_case.game_tree", small)
+    monkeypatch.setattr("kitae_marl.selfplay.exact.answers.game_tree", small)
     with pytest.raises(ConfigError, match="at most 20 positions"):
         worst_case(policy_of(arbitrary(0)), make(TICTACTOE), "player_2")
 

@@ -12,8 +12,8 @@ from kitae_envs import make
 from kitae_envs.trees import GameTree, game_tree
 
 from kitae_marl import Agent, CompiledVecParallelEnv, Config, PPOConfig
-from kitae_marl.selfplay.exact.responses import best_response, exploitability, values_of
-from kitae_marl.selfplay.exact.solving import solve
+from kitae_marl.selfplay.exact.responses import best_response, gains, values_of
+from kitae_marl.selfplay.exact.solving import equilibrium
 from kitae_marl.selfplay.exact.strategies import Strategy, allowed, strategy_of, uniform
 
 KUHN, TICTACTOE, LEDUC = "kitae/kuhn_poker-v0", "classic/tictactoe-v3", "classic/leduc_holdem-v4"
@@ -67,9 +67,9 @@ def test_no_pure_response_is_better_than_the_best(seat: int, seed: int) -> None:
 
 def test_what_is_known_of_leduc_and_kuhn() -> None:
     tree = game_tree(make(LEDUC))
-    assert exploitability(tree, uniform(tree)).exploitability == pytest.approx(1.4716, abs=1e-4)
+    assert gains(tree, uniform(tree)).exploitability == pytest.approx(1.4716, abs=1e-4)
     tree = game_tree(make(KUHN))
-    solved = solve(tree, target=5e-4)
+    solved = equilibrium(tree, target=5e-4)
     assert solved.exploitability <= 5e-4
     assert values_of(tree, solved.strategy)[0] == pytest.approx(-1 / 18, abs=1e-3)
     lowest = tree.levels[0].observation["observation"][:, 0, 0] == 1
@@ -80,23 +80,23 @@ def test_what_is_known_of_leduc_and_kuhn() -> None:
 
 def test_leduc_is_solved() -> None:
     tree = game_tree(make(LEDUC, history=True))
-    solved = solve(tree, target=2e-3)
+    solved = equilibrium(tree, target=2e-3)
     assert solved.exploitability <= 2e-3
     assert 0 < solved.iterations < 1000
 
 
 def test_moves_at_once_are_solved() -> None:
     tree = game_tree(make("classic/rps-v2", num_actions=3, max_cycles=2))
-    solved = solve(tree)
+    solved = equilibrium(tree)
     assert solved.exploitability <= 1e-4
     assert np.allclose(solved.strategy[0], 1 / 3, atol=0.02)
     rock = [np.where(np.arange(3) == 0, 1.0, 0.0) * np.ones_like(x) for x in solved.strategy]
-    assert exploitability(tree, rock).responses == (2.0, 2.0)
+    assert gains(tree, rock).responses == (2.0, 2.0)
 
 
 def test_the_best_moves_of_tic_tac_toe_are_draws() -> None:
     tree = game_tree(make(TICTACTOE))
-    solved = solve(tree)
+    solved = equilibrium(tree)
     assert (solved.exploitability, solved.iterations) == (0.0, 0)
     assert values_of(tree, solved.strategy) == (0.0, 0.0)
     two = tree.levels[1]  # a corner is answered in the middle alone
@@ -109,7 +109,7 @@ def test_games_that_are_not_zero_sum_are_refused() -> None:
     tree = game_tree(make("classic/rps-v2", max_cycles=1))
     both = tree._replace(levels=[x._replace(reward=np.ones_like(x.reward)) for x in tree.levels])
     with pytest.raises(ValueError, match="zero-sum"):
-        solve(both)
+        equilibrium(both)
 
 
 @pytest.mark.parametrize("gru_size", [0, 4])
@@ -175,4 +175,4 @@ def test_exploitability_is_that_of_openspiel(seed: int) -> None:
     for text, row in tabular.state_lookup.items():
         tabular.action_probability_array[row] = by_text[text]
     expected = theirs.exploitability(game, tabular)
-    assert exploitability(tree, ours).exploitability == pytest.approx(expected, abs=1e-6)
+    assert gains(tree, ours).exploitability == pytest.approx(expected, abs=1e-6)

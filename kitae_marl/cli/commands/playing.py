@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kitae_marl.cli.commands.exact import exact_answers, say_exact
 from kitae_marl.cli.commands.loading import (
     GameSetup,
     SeedRuns,
@@ -80,7 +81,12 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
         result["score"] = normalized_score(own["returns"]["mean"], *scale)
     say(f"{group.name} on {game}: {_counts(own)}, {_how_in_words(options, group.step)}")
     _say_result(result)
-    return result
+    exact = exact_answers(group) if options.against is None else None
+    if exact is not None:
+        alone = f" of {group.at[0].path.name}" if len(group.at) > 1 else ""
+        say(f"exact, by all {exact['positions']} positions{alone}:")
+        say_exact(exact)
+    return {**result, "exact": exact}
 
 
 def _how_played(game: GameSetup, options: PlayingRuns, step: Step) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Exploitability(NamedTuple):
     exploitability: float
 
 
-def exploitability(tree: GameTree, strategy: Strategy) -> Exploitability:
+def gains(tree: GameTree, strategy: Strategy) -> Exploitability:
     """Return what best responses gain against a strategy.
 
     Example:
@@ -34,14 +34,14 @@ def exploitability(tree: GameTree, strategy: Strategy) -> Exploitability:
         >>> from kitae_envs.trees import game_tree
         >>> from kitae_marl.selfplay.exact.strategies import uniform
         >>> tree = game_tree(make("kitae/kuhn_poker-v0"))
-        >>> found = exploitability(tree, uniform(tree))
+        >>> found = gains(tree, uniform(tree))
         >>> [round(x, 3) for x in (*found.values, *found.responses, found.exploitability)]
         [0.125, -0.125, 0.5, 0.417, 0.458]
     """
     values = values_of(tree, strategy)
     first, second = (best_response(tree, strategy, seat).value for seat in range(2))
-    gains = first - values[0], second - values[1]
-    return Exploitability(values, (first, second), sum(gains) / 2)
+    gained = first - values[0] + second - values[1]
+    return Exploitability(values, (first, second), gained / 2)
 
 
 def values_of(tree: GameTree, strategy: Strategy) -> tuple[float, float]:

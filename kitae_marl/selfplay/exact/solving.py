@@ -14,19 +14,21 @@ from typing import NamedTuple
 import numpy as np
 from kitae_envs.trees import GameTree
 
-from kitae_marl.selfplay.exact.responses import action_values, exploitability, reaches
+from kitae_marl.selfplay.exact.responses import action_values, gains, reaches
 from kitae_marl.selfplay.exact.strategies import Strategy, allowed, normalised
 
 TARGET = 1e-4
 """Exploitability at which a solution is good enough, in units of the game's rewards."""
+MAX_ITERATIONS = 20_000
+"""Iterations of CFR+ after which it ends in any case."""
 LOOK_EVERY = 50
 """Iterations between two looks at the exploitability."""
 SAME = 1e-9
 """Values that differ by less are equal."""
 
 
-class Solution(NamedTuple):
-    """A strategy for both agents of a game.
+class Equilibrium(NamedTuple):
+    """A strategy of both agents against which nobody gains much.
 
     Attributes:
         strategy: by level of the tree.
@@ -39,12 +41,12 @@ class Solution(NamedTuple):
     iterations: int
 
 
-def solve(
+def equilibrium(
     tree: GameTree,
     target: float = TARGET,
-    max_iterations: int = 20_000,
+    max_iterations: int = MAX_ITERATIONS,
     tell: Callable[[int, float], None] = lambda iteration, found: None,
-) -> Solution:
+) -> Equilibrium:
     """Find a strategy against which nobody gains more than ``target``.
 
     Args:
@@ -59,7 +61,7 @@ def solve(
     Example:
         >>> from kitae_envs import make
         >>> from kitae_envs.trees import game_tree
-        >>> solve(game_tree(make("kitae/kuhn_poker-v0")), target=1e-3).exploitability < 1e-3
+        >>> equilibrium(game_tree(make("kitae/kuhn_poker-v0")), target=1e-3).exploitability < 1e-3
         True
     """
     if any(np.abs(level.reward.sum(axis=1)).max(initial=0) > SAME for level in tree.levels):
@@ -68,15 +70,15 @@ def solve(
         )
     if _takes_turns(tree) and tree.game.perfect_information:
         strategy = backwards(tree)
-        return Solution(strategy, exploitability(tree, strategy).exploitability, 0)
+        return Equilibrium(strategy, gains(tree, strategy).exploitability, 0)
     regrets = CFRPlus(tree)
     found = np.inf
     while regrets.iterations < max_iterations and found > target:
         for _ in range(min(LOOK_EVERY, max_iterations - regrets.iterations)):
             regrets.iterate()
-        found = exploitability(tree, regrets.average()).exploitability
+        found = gains(tree, regrets.average()).exploitability
         tell(regrets.iterations, found)
-    return Solution(regrets.average(), found, regrets.iterations)
+    return Equilibrium(regrets.average(), found, regrets.iterations)
 
 
 def _takes_turns(tree: GameTree) -> bool:
