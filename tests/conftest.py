@@ -5,7 +5,9 @@ import os
 import shutil
 import signal
 import tempfile
+import zlib
 from collections.abc import Iterator
+from datetime import date
 from functools import partial
 from typing import Any
 
@@ -25,6 +27,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 jax.config.update("jax_numpy_rank_promotion", "raise")  # (B,) minus (B, 1) is an error
 jax.config.update("jax_cpu_enable_async_dispatch", False)  # as Agent sets it, but before any use
 
+DAYS = 3
+"""In so many days each test that is marked ``long`` runs once."""
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 worker = os.environ.get("PYTEST_XDIST_WORKER")
 if worker is None:
@@ -48,9 +52,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow: run with --slow")
+    wait = pytest.mark.skip(reason="long: runs on another day, and with --slow")
+    today = date.today().toordinal() % DAYS
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(skip)
+        elif (long := item.get_closest_marker("long")) is not None:
+            together = long.args[0] if long.args else item.nodeid
+            if zlib.crc32(together.encode()) % DAYS != today:
+                item.add_marker(wait)
 
 
 OPTIONS = compiler.get_compile_options

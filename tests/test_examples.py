@@ -1,6 +1,7 @@
 """The commands at the top of every example run as they are written, with small numbers behind.
 
-Those that show further options of a script run with ``--slow``.
+Each day it is a third of the scripts; commands that show further options of a script run with
+``--slow``, as do all.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def rows() -> list[Any]:
         first = True
         for command in commands(name):
             later = command.startswith("python") and not first
-            marks = [pytest.mark.slow] if later else []
+            # A script's commands go on with what the ones before have left.
+            marks = [pytest.mark.slow] if later else [pytest.mark.long(name)]
             found.append(pytest.param(name, command, marks=marks, id=command))
             first &= not command.startswith("python")
     return found

@@ -74,8 +74,11 @@ def test_it_plays_the_original_game_with_its_own_chance(capsys: pytest.CaptureFi
     )
     assert found["players"]["solved_tictactoe"]["losses"] == 0
     answer, text = result(capsys, "evaluate", "solved_tictactoe", "--episodes", "4")
-    assert answer["exact"]["most probable actions"]["worst"] == {"player_1": 0.0, "player_2": 0.0}
-    assert "exact, by all 4520 positions" in text
+    assert answer["exact"][0]["most probable actions"]["worst"] == {
+        "player_1": 0.0,
+        "player_2": 0.0,
+    }
+    assert "exactly, by all 4520 positions" in text
 
 
 def test_it_takes_a_seat(capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,23 +127,23 @@ def say_exact(answer: Mapping[str, Any]) -> None:
         say(f"  {how:22} exploitability {one['exploitability']:.4f}; at worst {worst}")
 
 
-def exact_answers(runs: SeedRuns) -> dict[str, Any] | None:
-    """Return exact answers about the first of some runs, where their game is small; else None."""
+def exact_answers(runs: SeedRuns) -> list[dict[str, Any]]:
+    """Return exact answers about each of some runs, where their game is small; else none."""
     from kitae_envs.trees import game_tree
 
     from kitae_marl.vector.adapters.compiled_games import twin_serves
 
     game = runs.game
     if not game.is_plain or not twin_serves(game.env_id, game.env_kwargs):
-        return None
+        return []
     try:
         tree = game_tree(_rules(game), SMALL)
     except ValueError:  # of another kind, or larger
-        return None
-    agent = _loaded(runs.at[0])
-    if agent.player().remembers and tree.game.perfect_information:
-        return None
-    return _answers(agent, tree)
+        return []
+    agents = [_loaded(at) for at in runs.at]
+    if tree.game.perfect_information and agents[0].player().remembers:
+        return []  # there positions have no past
+    return [_answers(agent, tree) for agent in agents]
 
 
 def _trained(

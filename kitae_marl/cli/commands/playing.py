@@ -81,11 +81,10 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
         result["score"] = normalized_score(own["returns"]["mean"], *scale)
     say(f"{group.name} on {game}: {_counts(own)}, {_how_in_words(options, group.step)}")
     _say_result(result)
-    exact = exact_answers(group) if options.against is None else None
-    if exact is not None:
-        alone = f" of {group.at[0].path.name}" if len(group.at) > 1 else ""
-        say(f"exact, by all {exact['positions']} positions{alone}:")
-        say_exact(exact)
+    exact = exact_answers(group) if options.against is None else []
+    for at, answer in zip(group.at, exact, strict=False):
+        say(f"{at.path.name}, exactly, by all {answer['positions']} positions:")
+        say_exact(answer)
     return {**result, "exact": exact}
 
 
