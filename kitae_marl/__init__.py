@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors; a test holds this beside the table below
     from kitae_marl.algos import register as register
+    from kitae_marl.config.alphazero import AlphaZeroConfig as AlphaZeroConfig
     from kitae_marl.config.learner import LearnerConfig as LearnerConfig
     from kitae_marl.config.opponents import Opponents as Opponents
     from kitae_marl.config.ppo import PPOConfig as PPOConfig
@@ -62,6 +63,7 @@ _NAMES = {
     "algos": ("register",),
     "config.learner": ("LearnerConfig",),
     "config.opponents": ("Opponents",),
+    "config.alphazero": ("AlphaZeroConfig",),
     "config.ppo": ("PPOConfig",),
     "config.run": ("Config",),
     "evaluation": (

@@ -162,6 +162,8 @@ class Algorithm(NamedTuple):
             spaces are Discrete; None: it cannot say.
         export: ``export(group, config, state) -> (about, arrays)``, the policy of one group for
             play without JAX; None: its policies cannot be exported.
+        sample: makes ``sample(state, key, observation, action_mask, carry) -> (action, carry)``,
+            varied actions to play when not learning; None: those of ``explore``.
     """
 
     name: str
@@ -176,6 +178,19 @@ class Algorithm(NamedTuple):
     central: bool = False
     probabilities: Callable[..., Any] | None = None
     export: Callable[..., Any] | None = None
+    sample: Callable[..., Any] | None = None
+
+    def sampling(self, groups: Any, config: Any) -> Callable[..., Any]:
+        """Make ``sample``, of ``explore`` where the algorithm has none of its own."""
+        if self.sample is not None:
+            return self.sample(groups, config)
+        explore = self.explore(groups, config)
+
+        def sample(*inputs: Any) -> tuple[Any, Any]:
+            action, _, carry = explore(*inputs)  # nothing is learned from what it samples
+            return action, carry
+
+        return sample
 
 
 class AgentSpaces(Protocol):

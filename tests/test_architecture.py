@@ -37,6 +37,7 @@ ORDER = [
     "algos.ops",
     "algos.nets",
     "algos.ppo",
+    "algos.alphazero",
     "algos",
     "players.single",
     "players.player",
@@ -56,9 +57,13 @@ ORDER = [
 ]
 """The rooms from the ground up: a module imports from its own place and from those before it."""
 PURE = [
+    "algos.alphazero.algorithm",
+    "algos.alphazero.search",
+    "algos.alphazero.targets",
     "algos.nets.distributions",
     "algos.nets.networks",
     "algos.nets.normalization",
+    "algos.nets.residual",
     "algos.ops",
     "algos.ppo.algorithm",
     "algos.ppo.learner",
@@ -68,6 +73,7 @@ PURE = [
     "data.keys",
     "data.lifting",
     "data.masks",
+    "data.replay",
     "data.rollout",
     "data.space_json",
     "data.space_kinds",
@@ -86,8 +92,10 @@ HOMES = {
     "imageio": {"kitae_marl.evaluation.films"},
     "PIL": {"kitae_marl.evaluation.films"},
     "matplotlib": {"kitae_marl.evaluation.plots"},
-    "flax": {"kitae_marl.algos.nets.networks"},
+    "flax": {"kitae_marl.algos.nets.networks", "kitae_marl.algos.nets.residual"},
+    "mctx": {"kitae_marl.algos.alphazero.search"},
     "optax": {
+        "kitae_marl.algos.alphazero.algorithm",
         "kitae_marl.algos.ppo.algorithm",
         "kitae_marl.algos.ppo.learner",
         "kitae_marl.loops.update",

@@ -27,7 +27,8 @@ def from_pgx(env: Any, *, shows_state: bool = False) -> Game:
         env: anything with pgx's ``init``, ``step``, ``observe``, ``num_players``.
         shows_state: let all agents see the arrays of pgx's state, a part ``state`` beside
             ``observation``, so that search can go on from there (``Game.state_of``); for games
-            that hide nothing and have no chance after the start, such as go and othello.
+            that hide nothing and have no chance after the start, such as go and othello. Games
+            for two are then taken to be zero-sum, as all of pgx are.
 
     Returns:
         A turn-based game with agents ``player_0``, ``player_1``, ... Which of them moves first is
@@ -75,6 +76,7 @@ class _PgxGame(Game):
 
     def __init__(self, env: Any, shows_state: bool) -> None:
         self.env, self.perfect_information = env, shows_state
+        self.zero_sum = shows_state and env.num_players == 2
         self.possible_agents = tuple(f"player_{i}" for i in range(env.num_players))
         self.id = f"pgx/{env.id}-{getattr(env, 'version', 'v0')}"  # type: ignore[misc]
         self._shape = shape = jax.eval_shape(env.init, jax.random.key(0))

@@ -60,6 +60,8 @@ class Game(abc.ABC):
         fixed_start: every episode starts alike, so that ``start`` need not be drawn anew.
         perfect_information: all that was done is seen by all before they act again, and after the
             start nothing is left to chance; where players take turns, it has ``state_of``.
+        zero_sum: the rewards of all agents add up to zero in every step in which all moves are
+            legal.
         symmetries: the ways in which the game stays the same, that in which nothing changes left
             out; they let an algorithm learn more from a position.
         data: arrays that ``transition`` reads, such as the parameters of opponents; a pytree.
@@ -71,6 +73,7 @@ class Game(abc.ABC):
     turn_based: ClassVar[bool] = False
     fixed_start: ClassVar[bool] = False
     perfect_information: bool = False
+    zero_sum: bool = False
     symmetries: tuple[Symmetry, ...] = ()
     data: Any = ()
     possible_agents: tuple[str, ...]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kitae_marl.algos import checking
+from kitae_marl.algos.alphazero.algorithm import alphazero
 from kitae_marl.algos.nets.networks import NETWORKS, may_make_networks
 from kitae_marl.algos.ppo.algorithm import ippo, mappo
 from kitae_marl.algos.table import table
@@ -16,7 +17,9 @@ from kitae_marl.errors import ConfigError, UnknownEnvironmentError
 from kitae_marl.types import Algorithm, GroupSpec
 from kitae_marl.vector.ids import imported
 
-ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (ippo, mappo, table)}
+ALGORITHMS: dict[str, Algorithm] = {
+    algorithm.name: algorithm for algorithm in (ippo, mappo, table, alphazero)
+}
 """Every algorithm that ``--algo`` and ``Config.algo`` may name."""
 _OURS = frozenset(ALGORITHMS)
 

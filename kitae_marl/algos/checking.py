@@ -37,6 +37,7 @@ def require_sound(algorithm: Algorithm, groups: tuple[GroupSpec, ...], config: C
     step = _joint_step(groups)
     extras = check.explore(acting, step, carry)
     check.select(acting, step, carry)
+    check.sample(acting, step, carry)
     check.learn(state, step, extras, carry)
 
 
@@ -158,12 +159,20 @@ class _Check:
 
     def select(self, state: Any, step: Experience, carry: Any) -> None:
         """Check what plays."""
-        args = state, step.observation, step.action_mask, carry
-        got = self.traced("select", self.made("select"), *args)
+        self._plays("select", state, step.observation, step.action_mask, carry)
+
+    def sample(self, state: Any, step: Experience, carry: Any) -> None:
+        """Check what plays varied actions, where the algorithm has it."""
+        if self.algorithm.sample is not None:
+            self._plays("sample", state, self.key, step.observation, step.action_mask, carry)
+
+    def _plays(self, field: str, *args: Any) -> None:
+        """Check a function that returns actions and its memory, the last of what it takes."""
+        got = self.traced(field, self.made(field), *args)
         if not isinstance(got, tuple) or len(got) != 2:
-            raise self.refuse("select", "to return (action, carry)", _kind(got))
-        self._actions("select", got[0])
-        self._same("select", "its carry as it got it", got[1], carry)
+            raise self.refuse(field, "to return (action, carry)", _kind(got))
+        self._actions(field, got[0])
+        self._same(field, "its carry as it got it", got[1], args[-1])
 
     def learn(self, state: Any, step: Experience, extras: Any, carry: Any) -> None:
         """Check what learns."""

@@ -42,6 +42,9 @@ class LearnerConfig:
     """Settings to lower where parameters do not fit into memory."""
     REGISTERED: ClassVar[tuple[str, ...]] = ()
     """Settings that name something registered, such as a network; empty where they name nothing."""
+    SIMULATIONS: ClassVar[str] = ""
+    """Setting that says how many positions a search looks at before a move when it plays; empty for
+    algorithms that do not search."""
 
     def __post_init__(self) -> None:
         require_count(self.key("n_steps"), self.n_steps)
@@ -96,10 +99,12 @@ class Declared(NamedTuple):
     Attributes:
         settings: the class of its settings.
         central: whether it learns from the game's global state, where the game has one.
+        compiled: whether it learns on compiled games alone.
     """
 
     settings: type[LearnerConfig]
     central: bool = False
+    compiled: bool = False
 
 
 DECLARED: dict[str, Declared] = {}

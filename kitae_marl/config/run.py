@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from kitae_marl.config.alphazero import AlphaZeroConfig
 from kitae_marl.config.checks import is_grouping, is_json, require, require_count
 from kitae_marl.config.counts import NEWEST, read_keep, require_reached, whole
 from kitae_marl.config.described import described
@@ -23,7 +24,9 @@ from kitae_marl.errors import ConfigError
 MAX_CONFIG_BYTES = 1_000_000
 MAX_ENVS = 1 << 20
 """Environments side by side, each with a seed of its own."""
-SECTIONS: dict[str, type[LearnerConfig]] = {PPOConfig.SECTION: PPOConfig}
+SECTIONS: dict[str, type[LearnerConfig]] = {
+    settings.SECTION: settings for settings in (PPOConfig, AlphaZeroConfig)
+}
 """Fields of the Config that hold the settings of one family of algorithms each."""
 
 
@@ -63,7 +66,8 @@ class Config:
     by spaces and by name before a trailing number."""
     algo: str = "ippo"
     """Learning algorithm: ippo or mappo, which differ in what the critic sees (its agent's view,
-    or the game); or one of your own, by its registered name or as module:name."""
+    or the game); alphazero, which searches, in games of two that hide nothing; or one of your own,
+    by its registered name or as module:name."""
     backend: Literal["auto", "compiled", "python"] = "auto"
     """Where the games run: inside XLA, in Python, or inside XLA where the game has a twin there."""
     seed: int = 0
@@ -81,6 +85,8 @@ class Config:
     at or after each 500,000 steps. The one that was evaluated best stays beside them."""
     ppo: PPOConfig = field(default_factory=PPOConfig)
     """Settings of the PPO family: ippo and mappo."""
+    alphazero: AlphaZeroConfig = field(default_factory=AlphaZeroConfig)
+    """Settings of alphazero."""
     own: Any = None
     """Settings of an algorithm of your own: of the class it declares, or a dict of them."""
 
@@ -98,7 +104,9 @@ class Config:
         self._check_opponents()
         expected = "a list of names or patterns by name of the group"
         require(is_grouping(self.groups), "groups", expected, self.groups)
-        require(isinstance(self.ppo, PPOConfig), "ppo", "a PPOConfig", self.ppo)
+        for name, settings in SECTIONS.items():
+            value = getattr(self, name)
+            require(isinstance(value, settings), name, f"a {settings.__name__}", value)
         backends = ("auto", "compiled", "python")
         require(self.backend in backends, "backend", f"one of {backends}", self.backend)
         require_count("seed", self.seed, 0)
@@ -217,9 +225,30 @@ class Config:
         """Whether the algorithm learns from the game's global state, where there is one."""
         return self.algo in DECLARED and DECLARED[self.algo].central
 
+    @property
+    def needs_compiled(self) -> bool:
+        """Whether the algorithm learns on compiled games alone."""
+        return self.algo in DECLARED and DECLARED[self.algo].compiled
+
     def with_learner(self, settings: LearnerConfig) -> Config:
         """Return this config with other settings of its algorithm."""
         return dataclasses.replace(self, **{self.section: settings})
+
+    def with_simulations(self, simulations: int) -> Config:
+        """Return this config with a number of simulations when it plays; 0: without search.
+
+        Raises:
+            ConfigError: if the algorithm does not search, or for what is no such number.
+        """
+        learner = self.learner
+        if not learner.SIMULATIONS:
+            raise ConfigError(
+                f"simulations: expected an algorithm that searches, such as alphazero, got "
+                f"{self.algo}, which plays by its network alone; leave simulations out.",
+                "simulations",
+            )
+        require_count("simulations", simulations, 0)
+        return self.with_learner(dataclasses.replace(learner, **{learner.SIMULATIONS: simulations}))
 
     @property
     def rollout_size(self) -> int:

@@ -327,3 +327,56 @@ def convolution(
         for j, of_offset in zip(right, of_row, strict=True)
     ]
     return functools.reduce(jnp.add, products)
+
+
+def board_convolution(
+    x: Float[Array, "B H W C"], kernel: Float[Array, "K K C N"], *rest: Any, **more: Any
+) -> Float[Array, "B H W N"]:
+    """Convolve boards that keep their size, zeros around them; ``conv_general_dilated`` of a layer.
+
+    The kernel is of an odd size, the stride 1. On a CPU the boards' gradient is such a convolution,
+    too, and the kernel's one product of matrices. Inside a loop this takes a third of the time of
+    sums of products (``convolution``), for boards of 6 by 7 with 32 channels, and a sixth with
+    gradients; XLA's own gradients are far slower there.
+    """
+    del rest, more
+    return _convolved(x, kernel) if on_cpu() else _plain_convolution(x, kernel)
+
+
+def _plain_convolution(x: Array, kernel: Array) -> Array:
+    """Convolve, by XLA."""
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
+
+
+@jax.custom_vjp
+def _convolved(x: Array, kernel: Array) -> Array:
+    """Convolve, with gradients that are fast on a CPU."""
+    return _plain_convolution(x, kernel)
+
+
+def _convolved_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    """Convolve, and keep what the gradient needs."""
+    return _plain_convolution(x, kernel), (x, kernel)
+
+
+def _convolved_backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """Gradients of boards and kernel.
+
+    The kernel's is ``sum_p x[p] g[p - offset]``: shifted copies of ``g`` lie side by side, so that
+    it is one product. The barrier keeps XLA from undoing the transposition.
+    """
+    x, kernel = kept
+    size, _, n_in, n_out = kernel.shape
+    height, width = x.shape[1:3]
+    border = size // 2
+    around = jnp.pad(gradient, ((0, 0), (border, border), (border, border), (0, 0)))
+    shifts = [(size - 1 - i, size - 1 - j) for i in range(size) for j in range(size)]
+    shifted = jnp.concatenate([around[:, i : i + height, j : j + width] for i, j in shifts], -1)
+    columns = jax.lax.optimization_barrier(x.reshape(-1, n_in).T)
+    of_kernel = (columns @ shifted.reshape(-1, size * size * n_out)).reshape(n_in, size, size, -1)
+    of_boards = _plain_convolution(gradient, kernel[::-1, ::-1].swapaxes(2, 3))
+    return of_boards, of_kernel.transpose(1, 2, 0, 3)
+
+
+_convolved.defvjp(_convolved_forward, _convolved_backward)

@@ -13,7 +13,7 @@ from gymnasium.spaces import Discrete
 
 from kitae_marl.algos import get_algorithm, require_sound
 from kitae_marl.config.run import Config
-from kitae_marl.data.keys import EVALUATE, key_for
+from kitae_marl.data.keys import EVALUATE, EXPLORE, key_for
 from kitae_marl.data.lifting import remember
 from kitae_marl.data.spaces import leaves
 from kitae_marl.data.stacking import AgentDict, active_agents, map_leaves, split_masks, starts
@@ -65,26 +65,25 @@ class Player:
     def _compile(self) -> None:
         """Call the algorithm's factories and jit each function, once."""
         algorithm, groups, config = self.algorithm, self.groups, self.config
-        explore_once, select_once = (
-            algorithm.explore(groups, config),
-            algorithm.select(groups, config),
-        )
-        explore, select = remember(explore_once), remember(select_once)
+        select_once = algorithm.select(groups, config)
+        vary_once = algorithm.sampling(groups, config)
+        explore = remember(algorithm.explore(groups, config))
 
-        def with_key_data(explore: Any) -> Any:
-            def sample(state: Any, key: np.ndarray, *inputs: Any) -> Any:
-                return explore(state, jax.random.wrap_key_data(jax.numpy.asarray(key)), *inputs)
+        def with_key_data(function: Any) -> Any:
+            def keyed(state: Any, key: np.ndarray, *inputs: Any) -> Any:
+                return function(state, jax.random.wrap_key_data(jax.numpy.asarray(key)), *inputs)
 
-            return sample
+            return keyed
 
         def keys(root: jax.Array, purpose: Any, first: Any) -> jax.Array:
             steps = first + jax.numpy.arange(KEYS_AHEAD, dtype=np.uint32)
             many = jax.vmap(lambda step: key_for(root, purpose, step))(steps)
             return jax.random.key_data(many)
 
-        self._sample = jax.jit(with_key_data(explore))
-        self._select = jax.jit(select)
-        self._without_memory = select_once, with_key_data(explore_once)
+        self._explore = jax.jit(with_key_data(explore))
+        self._vary = jax.jit(with_key_data(remember(vary_once)))
+        self._select = jax.jit(remember(select_once))
+        self._without_memory = select_once, with_key_data(vary_once)
         self._keys = jax.jit(keys)
         self.first_carry = algorithm.carry(groups, config)
         self._recurrent = bool(jax.tree.leaves(jax.eval_shape(lambda: self.first_carry(1))))
@@ -113,19 +112,13 @@ class Player:
     def state(self, state: dict[str, TrainState]) -> None:
         self._state = self.algorithm.acting(state)
 
-    def sample(
-        self,
-        purpose: int,
-        step: int,
-        carry: Any,
-        observations: AgentPyTree,
-        infos: Mapping[str, Any],
+    def explore(
+        self, step: int, carry: Any, observations: AgentPyTree, infos: Mapping[str, Any]
     ) -> tuple[AgentDict, AgentDict, Any]:
-        """Sample actions, all agents of all environments in one compiled call.
+        """Sample actions to learn from, all agents of all environments in one compiled call.
 
         Args:
-            purpose: of the key, a constant of ``kitae_marl.data.keys``.
-            step: what the purpose counts.
+            step: joint steps done.
             carry: memory before, ``{group: [E, A, ...]}``; ``()``: none yet.
             observations: ``{agent: [E, ...]}``; they have been read when the call returns.
             infos: as the environment returned them with the observations.
@@ -134,9 +127,9 @@ class Player:
             ``(actions, extras, carry)``, the first two NumPy arrays by agent; extras may be ().
         """
         features, masks = split_masks(observations, infos, self.groups)
-        key = self._key(purpose, step)
+        key = self._key(EXPLORE, step)
         memory = self._memory(carry, features, infos)
-        action, extras, carry = self._sample(self._state, key, features, masks, *memory)
+        action, extras, carry = self._explore(self._state, key, features, masks, *memory)
         return self._by_agent(action), self._by_agent(extras), carry
 
     def select_action(
@@ -160,14 +153,13 @@ class Player:
         """
         infos = infos or {}
         self._require_environments(observations)
+        features, masks = split_masks(observations, infos, self.groups)
+        inputs = features, masks, *self._memory(self.memory, features, infos)
         if sample:
             step, self._selected = self._selected, self._selected + 1
-            sampled = self.sample(EVALUATE, step, self.memory, observations, infos)
-            action, _, self.memory = sampled
-            return action
-        features, masks = split_masks(observations, infos, self.groups)
-        memory = self._memory(self.memory, features, infos)
-        stacked, self.memory = self._select(self._state, features, masks, *memory)
+            stacked, self.memory = self._vary(self._state, self._key(EVALUATE, step), *inputs)
+        else:
+            stacked, self.memory = self._select(self._state, *inputs)
         return self._by_agent(stacked)
 
     def probabilities(
@@ -295,6 +287,17 @@ class Player:
         other.memory, other._selected = (), 0
         other.state = jax.tree.map(jax.numpy.array, self._state)
         other.root_key = self.root_key if seed is None else jax.random.key(seed)
+        return other
+
+    def with_simulations(self, simulations: int) -> Player:
+        """Return another one that looks at so many positions before each move; 0: at none.
+
+        Raises:
+            ConfigError: if its algorithm does not search.
+        """
+        config = self.config.with_simulations(simulations)
+        other = Player(self.possible_agents, self.groups, config, self.root_key)
+        other.state = self._state
         return other
 
     def _memory(self, carry: Any, features: Any, infos: Mapping[str, Any]) -> tuple[Any, Any, Any]:

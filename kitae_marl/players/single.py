@@ -33,21 +33,20 @@ class Single:
     Args:
         groups: how agents are stacked.
         select: ``(state, observation, action_mask, carry) -> (action, carry)``.
-        explore: ``(state, key, observation, action_mask, carry) -> (action, extras, carry)``, the
-            key as data.
+        vary: ``(state, key, observation, action_mask, carry) -> (action, carry)``, the key as data.
     """
 
     def __init__(
         self,
         groups: tuple[GroupSpec, ...],
         select: Callable[..., Any],
-        explore: Callable[..., Any],
+        vary: Callable[..., Any],
     ) -> None:
         self._place = {a: (g, i) for g in groups for i, a in enumerate(g.agents)}
         self._seen = {g.name: feature_space(g.observation_space) for g in groups}
         self._seen_leaves = {name: leaves(space) for name, space in self._seen.items()}
         self._acted_leaves = {g.name: leaves(g.action_space) for g in groups}
-        self._compiled = {g.name: _compiled(g, groups, select, explore) for g in groups}
+        self._compiled = {g.name: _compiled(g, groups, select, vary) for g in groups}
 
     def _placed(self, agent: Any) -> tuple[GroupSpec, int]:
         """Return the group of an agent and its place there; ids of games may be numbers."""
@@ -106,7 +105,7 @@ def _compiled(
     group: GroupSpec,
     groups: tuple[GroupSpec, ...],
     select: Callable[..., Any],
-    explore: Callable[..., Any],
+    vary: Callable[..., Any],
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Jit ``most_probable(state, row, seen, mask)`` and ``sampled(..., key)`` of one group."""
 
@@ -125,7 +124,8 @@ def _compiled(
             masks[group.name] = ()
         else:
             shape = (1, group.n_agents, mask.shape[0])
-            masks[group.name] = jax.numpy.ones(shape, mask.dtype).at[0, row].set(mask)
+            # The others wait: a mask that allows nothing says so, as wherever agents wait.
+            masks[group.name] = jax.numpy.zeros(shape, mask.dtype).at[0, row].set(mask)
         return observation, masks
 
     def picked(action: Mapping[str, Any], row: Any) -> Any:
@@ -135,7 +135,7 @@ def _compiled(
         return picked(select(state, *inputs(row, seen, mask), ())[0], row)
 
     def sampled(state: Any, row: Any, seen: Any, mask: Any, key: Any) -> Any:
-        return picked(explore(state, key, *inputs(row, seen, mask), ())[0], row)
+        return picked(vary(state, key, *inputs(row, seen, mask), ())[0], row)
 
     return jax.jit(most_probable), jax.jit(sampled)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from kitae_marl.config.run import Config
 from kitae_marl.data.groups import learning_groups
-from kitae_marl.data.keys import EXPLORE, INIT, key_for
+from kitae_marl.data.keys import INIT, key_for
 from kitae_marl.data.rollout import RolloutBuffer, rollout_bytes
 from kitae_marl.data.stacking import AgentDict
 from kitae_marl.errors import ConfigError
@@ -176,7 +176,7 @@ class Agent:
             ``(actions, extras)`` by agent, NumPy arrays ``[E, ...]``; extras are what the algorithm
             wants stored beside the actions, nothing (``{}``) for some.
         """
-        sampled = self._acting().sample(EXPLORE, self.step, self.carry, observations, infos or {})
+        sampled = self._acting().explore(self.step, self.carry, observations, infos or {})
         action, extras, self.carry = sampled
         self.step += 1
         return action, extras
@@ -219,18 +219,29 @@ class Agent:
         """
         return self._acting().act(agent, observation, mask, sample=sample)
 
-    def player(self, *, seed: int | None = None, env: AgentSpaces | None = None) -> Player:
+    def player(
+        self,
+        *,
+        seed: int | None = None,
+        env: AgentSpaces | None = None,
+        simulations: int | None = None,
+    ) -> Player:
         """Return what plays with copies of the present parameters and learns nothing.
 
         Args:
             seed: seed of what it samples; None: that of this agent, from the start.
             env: environment to play in, where it has other agents: networks that agents of a group
                 share play for any number of them.
+            simulations: of algorithms that search (alphazero), how many positions it looks at
+                before each move, 0 for none; None: as many as the config says.
 
         Raises:
-            ConfigError: if no network can play for an agent of ``env``, and why.
+            ConfigError: if no network can play for an agent of ``env``, and why; or for simulations
+                of an algorithm that does not search.
         """
         player = self._acting()
+        if simulations is not None:
+            player = player.with_simulations(simulations)
         return (player if env is None else player_for(player, env)).player(seed=seed)
 
     def begin_with(self, trained: Agent, run: str | Path | None = None) -> None:
@@ -499,6 +510,7 @@ class Agent:
         *,
         step: int | Literal["best"] | None = None,
         config: Config | None = None,
+        simulations: int | None = None,
     ) -> Agent:
         """Load the agent of a run, without its game.
 
@@ -509,14 +521,18 @@ class Agent:
                 during training found best; None: the newest.
             config: overrides the stored config, for instance to train for longer. With another
                 ``n_envs`` the agent counts the environment steps of its run all the same.
+            simulations: of algorithms that search (alphazero), how many positions it looks at
+                before each move when it plays, 0 for none; None: as many as the config says.
 
         Raises:
             NoCheckpointError: if there is no such run or no readable checkpoint.
             CheckpointIncompatibleError: if the config does not fit the checkpoint.
-            ConfigError: if a step is given twice.
+            ConfigError: if a step is given twice, or simulations of what does not search.
         """
         path, step = run_at(run, step=step)
         config = contents.read_config(path) if config is None else _checked(config)
+        if simulations is not None:
+            config = config.with_simulations(simulations)
         agent = cls.__new__(cls)
         agent._setup(*contents.read_groups(path), config)
         agent.load_checkpoint(path, step)

@@ -370,7 +370,15 @@ def _checked(agents: Sequence[Run], env: Any) -> Any:
     env = check_env(env)
     for agent in agents:
         require_spaces(env, agent.possible_agents, agent.groups)
-    return as_vector(env, with_state=agents[0].groups[0].state_space is not None)
+    env = as_vector(env, with_state=agents[0].groups[0].state_space is not None)
+    if env.game is None and agents[0].config.needs_compiled:
+        raise ConfigError(
+            f"backend: expected compiled games for {agents[0].config.algo}, which searches and "
+            "learns inside XLA, got games in Python, in which it only plays; leave out what games "
+            "in Python need (workers, wrappers, a limit of steps).",
+            "backend",
+        )
+    return env
 
 
 def _take_folder(held: ExitStack, path: Path, *, goes_on: bool, overwrite: bool) -> None:

@@ -264,13 +264,10 @@ def _batch_of_one(
 def _policy_function(player: Player, sample: bool) -> Callable[..., tuple[Any, Any]]:
     """Return ``(state, key, observation, mask, carry, reset, active) -> (action, carry)``."""
     groups, config = player.groups, player.config
-    explore = remember(player.algorithm.explore(groups, config))
+    vary = remember(player.algorithm.sampling(groups, config))
     select = remember(player.algorithm.select(groups, config))
 
     def choose(state: Any, key: Any, *inputs: Any) -> tuple[Any, Any]:
-        if not sample:
-            return select(state, *inputs)
-        action, _, carry = explore(state, key, *inputs)  # nothing is learned from what it samples
-        return action, carry
+        return vary(state, key, *inputs) if sample else select(state, *inputs)
 
     return choose

@@ -32,7 +32,7 @@ from kitae_marl.types import Run
 def over_slots(actor: Player | Run, n_slots: int) -> Callable[..., tuple[Any, Any]]:
     """Return ``act(states, key, observation, action_mask, carry, reset, active)``, pure.
 
-    It samples as ``Algorithm.explore``, but ``states`` has an axis of slots, ``[K, ...]``; of the
+    It samples as ``Algorithm.sample``, but ``states`` has an axis of slots, ``[K, ...]``; of the
     other arrays, ``[E, ...]``, the first ``E / K`` rows are those of the first slot, and so on. It
     returns the actions and the memory.
 
@@ -40,11 +40,11 @@ def over_slots(actor: Player | Run, n_slots: int) -> Callable[..., tuple[Any, An
         actor: whose algorithm, groups and settings it is.
         n_slots: how many slots ``K`` there are; divides ``E``.
     """
-    explore = remember(actor.algorithm.explore(actor.groups, actor.config))
+    sample = remember(actor.algorithm.sampling(actor.groups, actor.config))
 
     def act(states: Any, key: jax.Array, *inputs: Any) -> tuple[Any, Any]:
         cut = jax.tree.map(lambda x: x.reshape(n_slots, -1, *x.shape[1:]), inputs)
-        action, _, carry = jax.vmap(explore)(states, jax.random.split(key, n_slots), *cut)
+        action, carry = jax.vmap(sample)(states, jax.random.split(key, n_slots), *cut)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (action, carry))
 
     return act

@@ -220,7 +220,7 @@ class TestRefusals:
             replace(CONFIG, own={"lr": 1})
 
     def test_names_that_nobody_knows(self):
-        with pytest.raises(ConfigError, match=r"algo: expected one of \['ippo'"):
+        with pytest.raises(ConfigError, match=r"algo: expected one of \['alphazero', 'ippo'"):
             Config(algo="linear_r")
         with pytest.raises(ConfigError, match=r"expected one of .* got 'linear_r'; register it"):
             get_algorithm("linear_r")

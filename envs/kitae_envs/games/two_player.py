@@ -26,6 +26,7 @@ class TwoPlayerGame(Game):
     """
 
     turn_based: ClassVar[bool] = True
+    zero_sum: bool = True
 
     def __init__(
         self, possible_agents: tuple[str, str], observation: gym.spaces.Box, n_actions: int

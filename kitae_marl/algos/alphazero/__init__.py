@@ -1,0 +1,1 @@
+"""AlphaZero by Gumbel search."""
