@@ -27,7 +27,7 @@ from kitae_marl.selfplay.seat_filler import SeatFiller
 from kitae_marl.selfplay.seat_takers import known_to_all_seats
 from kitae_marl.selfplay.seats import Frozen
 from kitae_marl.selfplay.slots import SlotPolicy, compiled_opponent
-from kitae_marl.types import Opposition
+from kitae_marl.types import Opposition, opposition_of
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 from kitae_marl.vector.adapters.opposed import HostOpponent, OpposedVecParallelEnv
 from kitae_marl.vector.ids import imported
@@ -56,7 +56,9 @@ def oppose(
 
     Raises:
         ConfigError: for opponents that there are not or that cannot play here, shares that are too
-            small, and games without two teams; the message names it.
+            small, games without two teams, and environments that have opponents; the message names
+            it.
+        TypeError: for what is no vector of environments, or no agent.
 
     Example:
         >>> from kitae_marl import Agent, Config, PPOConfig, make_vec_env
@@ -68,6 +70,14 @@ def oppose(
         >>> agent.train(against, show=False)["env_steps"]
         64
     """
+    if not isinstance(agent, Agent) or not isinstance(env, VecParallelEnv):
+        got = f"{type(env).__name__} and {type(agent).__name__}"
+        raise TypeError(f"expected a vector of environments and a kitae_marl.Agent, got {got}.")
+    if opposition_of(env) is not None:
+        raise ConfigError(
+            "opponents: expected environments without, got some in which opponents play already.",
+            "opponents",
+        )
     config = agent.config
     settings = config.others if opponents is None else Opponents.of(opponents)
     if settings is None:

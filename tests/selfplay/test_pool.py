@@ -449,6 +449,11 @@ def test_opponents_of_ones_own_environments_are_named_or_trained_agents() -> Non
         oppose(env, agent)
     with pytest.raises(ConfigError, match="opponents: expected a trained agent"):
         oppose(env, agent, {"frozen:somebody": 1.0})
+    with pytest.raises(ConfigError, match="play already"):
+        oppose(oppose(env, agent, {"random": 1.0}), agent, {"random": 1.0})
+    for wrong in ((None, agent), (env, None)):
+        with pytest.raises(TypeError, match="a vector of environments"):
+            oppose(*cast(Any, wrong), {"random": 1.0})
 
 
 def test_opponents_that_nobody_seats_are_refused() -> None:

@@ -11,7 +11,8 @@ import pytest
 from kitae_envs import make
 from kitae_envs.trees import GameTree, game_tree
 
-from kitae_marl import Agent, CompiledVecParallelEnv, Config, PPOConfig
+from kitae_marl import Agent, CompiledVecParallelEnv, Config, PPOConfig, exploitability, solve
+from kitae_marl.errors import ConfigError
 from kitae_marl.selfplay.exact.responses import best_response, gains, values_of
 from kitae_marl.selfplay.exact.solving import equilibrium
 from kitae_marl.selfplay.exact.strategies import Strategy, allowed, strategy_of, uniform
@@ -176,3 +177,31 @@ def test_exploitability_is_that_of_openspiel(seed: int) -> None:
         tabular.action_probability_array[row] = by_text[text]
     expected = theirs.exploitability(game, tabular)
     assert gains(tree, ours).exploitability == pytest.approx(expected, abs=1e-6)
+
+
+def test_agents_of_another_game_are_refused() -> None:
+    env = CompiledVecParallelEnv(KUHN, 1)
+    agent = Agent(env, Config(KUHN, n_envs=1))
+    with pytest.raises(ValueError, match="made for"):
+        exploitability(agent, TICTACTOE)
+    with pytest.raises(ValueError, match="made for"):
+        exploitability(agent, make(KUHN, history=True))
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "message"),
+    [
+        ({"env_id": None}, TypeError, "the id of a game"),
+        ({"env_id": KUHN, "target": 0.0}, ConfigError, "target"),
+        ({"env_id": KUHN, "target": float("nan")}, ConfigError, "target"),
+        ({"env_id": KUHN, "target": "low"}, ConfigError, "target"),
+        ({"env_id": KUHN, "max_iterations": 0}, ConfigError, "max_iterations"),
+        ({"env_id": KUHN, "hist": True}, TypeError, "hist"),
+        ({"env_id": "classic/connect_five-v0"}, ValueError, "connect_five"),
+    ],
+)
+def test_what_cannot_be_solved_is_told(
+    args: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        solve(**args)

@@ -225,7 +225,6 @@ def solve(options: Solve) -> dict[str, Any]:
     name = options.run or f"solved_{options.env_id.rpartition('/')[2].rpartition('-')[0]}"
     path = folders.run_path(options.runs_dir, name)
     folders.require_free(path, overwrite=options.overwrite)
-    _require_numbers(options)
 
     def tell(iteration: int, found: float) -> None:
         if iteration % 500 == 0:
@@ -249,12 +248,3 @@ def solve(options: Solve) -> dict[str, Any]:
         "iterations": solved.iterations,
         "values": values,
     }
-
-
-def _require_numbers(options: Solve) -> None:
-    """Raise a ConfigError for numbers that make no sense."""
-    if not 0 < options.target < float("inf"):
-        raise ConfigError(f"target: expected a number above 0, got {options.target}.", "target")
-    if options.max_iterations < 1:
-        got = options.max_iterations
-        raise ConfigError(f"max_iterations: expected at least 1, got {got}.", "max_iterations")

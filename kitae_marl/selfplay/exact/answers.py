@@ -15,6 +15,7 @@ from kitae_envs.core import Game
 from kitae_envs.trees import GameTree, game_tree
 
 from kitae_marl.algos.table import flattened
+from kitae_marl.config.checks import require, require_count
 from kitae_marl.config.run import Config
 from kitae_marl.config.table import TableConfig
 from kitae_marl.data.spaces import feature_space
@@ -157,13 +158,20 @@ def solve(
 
     Raises:
         ConfigError: for a game that is too large or of another kind, and for one whose observations
-            do not hold what a player knows.
+            do not hold what a player knows; for a target that is not above 0, and no iterations.
+        TypeError: for what is no id.
+        ValueError: for an id without a compiled game.
 
     Example:
         >>> solved = solve("kitae/kuhn_poker-v0", target=1e-3)
         >>> round(solved.values[0], 2), solved.exploitability < 1e-3
         (-0.06, True)
     """
+    good = isinstance(target, int | float) and 0 < target < float("inf")
+    require(good, "target", "an exploitability above 0", target)
+    require_count("max_iterations", max_iterations)
+    if not isinstance(env_id, str):
+        raise TypeError(f"expected the id of a game, got {type(env_id).__name__}.")
     tree = tree_of(make_game(env_id, **kwargs))
     try:
         found = equilibrium(tree, target, max_iterations, tell)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from kitae_envs.trees import GameTree, Level
 
+from kitae_marl.data.groups import require_spaces
 from kitae_marl.data.stacking import map_leaves
 from kitae_marl.players.player import Player
 from kitae_marl.runs.agent import Agent
@@ -52,7 +53,8 @@ def strategy_of(
 
     Raises:
         TypeError: for anything else.
-        ValueError: for actions that are not allowed, or no whole numbers; for agents with memory
+        ValueError: for actions that are not allowed, or no whole numbers; for agents of another
+            game; for agents with memory
             where positions are followed by what they are alone, and not by how they were reached.
     """
     if not callable(policy) and not isinstance(policy, Agent | Player):
@@ -61,6 +63,8 @@ def strategy_of(
             f"Agent.load(run).select_action, got {type(policy).__name__}."
         )
     player = policy.player() if isinstance(policy, Agent | Player) else None
+    if player is not None:
+        require_spaces(tree.game, player.possible_agents, player.groups)
     if player is not None and player.remembers and tree.game.perfect_information:
         raise ValueError(
             f"expected a policy without memory (gru_size=0) in {tree.game.id}, got one that "
