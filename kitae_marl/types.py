@@ -164,6 +164,9 @@ class Algorithm(NamedTuple):
             play without JAX; None: its policies cannot be exported.
         sample: makes ``sample(state, key, observation, action_mask, carry) -> (action, carry)``,
             varied actions to play when not learning; None: those of ``explore``.
+        judge: makes ``judge(state, observation, action_mask) -> (probabilities, value)``, ``{group:
+            [E, A, n]}`` and ``{group: [E, A]}``: what it thinks before it plays, for people to see,
+            of Discrete actions; None: what it exports says it.
     """
 
     name: str
@@ -179,6 +182,7 @@ class Algorithm(NamedTuple):
     probabilities: Callable[..., Any] | None = None
     export: Callable[..., Any] | None = None
     sample: Callable[..., Any] | None = None
+    judge: Callable[..., Any] | None = None
 
     def sampling(self, groups: Any, config: Any) -> Callable[..., Any]:
         """Make ``sample``, of ``explore`` where the algorithm has none of its own."""

@@ -32,6 +32,7 @@ SMALL = {
     "solve_kuhn": "--games 20",
     "self_play_connect_four": "--env-steps 4096 --n-envs 64 --games 4",
     "league_predators_prey": "--env-steps 8000 --n-envs 16 --slots 2",
+    "alphazero_connect_four": "--env-steps 1024 --n-envs 16 --simulations 4 --games 4",
     "tournament": "--env-steps 2048 --n-envs 64 --games 4",
     "play_against_it": "--env-steps 2048 --n-envs 64 --moves 0,u,1,2,3,4,5,6,7,8",
 }

@@ -250,10 +250,26 @@ class Player:
             key = self._key(EVALUATE, step)
         return self._single.act(self._state, agent, observation, mask, key)
 
+    def judge(self, agent: str, observation: Any, mask: Any = None) -> tuple[np.ndarray, float]:
+        """Return what an agent thinks before it plays: probabilities of its actions, and a value.
+
+        Args and errors as for ``act``, and:
+
+        Raises:
+            ValueError: if its algorithm judges nothing (``Algorithm.judge``).
+        """
+        if self.algorithm.judge is None:
+            raise ValueError(
+                f"expected an algorithm that judges positions, got {self.config.algo}; what "
+                "export_policy(agent, out) writes says probabilities and values of others."
+            )
+        return self._single.judge(self._state, agent, observation, mask)
+
     @cached_property
     def _single(self) -> Single:
         """What acts for one agent at a time, made when somebody asks for it."""
-        return Single(self.groups, *self._without_memory)
+        judge = self.algorithm.judge and self.algorithm.judge(self.groups, self.config)
+        return Single(self.groups, *self._without_memory, judge)
 
     def _require_environments(self, observations: AgentPyTree) -> None:
         """Raise a ValueError if observations are of one environment; asked at every step.

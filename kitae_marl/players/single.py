@@ -34,6 +34,7 @@ class Single:
         groups: how agents are stacked.
         select: ``(state, observation, action_mask, carry) -> (action, carry)``.
         vary: ``(state, key, observation, action_mask, carry) -> (action, carry)``, the key as data.
+        judge: ``(state, observation, action_mask) -> (probabilities, value)``, where there is one.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class Single:
         groups: tuple[GroupSpec, ...],
         select: Callable[..., Any],
         vary: Callable[..., Any],
+        judge: Callable[..., Any] | None = None,
     ) -> None:
         self._place = {a: (g, i) for g in groups for i, a in enumerate(g.agents)}
         self._seen = {g.name: feature_space(g.observation_space) for g in groups}
         self._seen_leaves = {name: leaves(space) for name, space in self._seen.items()}
         self._acted_leaves = {g.name: leaves(g.action_space) for g in groups}
-        self._compiled = {g.name: _compiled(g, groups, select, vary) for g in groups}
+        functions = select, vary, judge
+        self._compiled = {g.name: _compiled(g, groups, *functions) for g in groups}
 
     def _placed(self, agent: Any) -> tuple[GroupSpec, int]:
         """Return the group of an agent and its place there; ids of games may be numbers."""
@@ -73,14 +76,27 @@ class Single:
         Raises:
             ValueError: for an unknown agent, and for an observation or a mask that is none of its.
         """
+        group, inputs = self._inputs(agent, observation, mask)
+        inputs = inputs if key is None else (*inputs, key)
+        action = self._compiled[group.name][key is not None](state, *inputs)
+        of_leaf = self._acted_leaves[group.name]
+        return nest(group.action_space, [_as_the_game_takes_it(leaf, action) for leaf in of_leaf])
+
+    def judge(self, state: Any, agent: Any, observation: Any, mask: Any) -> tuple[Any, float]:
+        """Return what one agent thinks: probabilities of its actions, and the value it expects.
+
+        Args and errors as of ``act``; only where there is a function that judges.
+        """
+        group, inputs = self._inputs(agent, observation, mask)
+        probabilities, value = self._compiled[group.name][2](state, *inputs)
+        return np.asarray(probabilities), float(value)
+
+    def _inputs(self, agent: Any, observation: Any, mask: Any) -> tuple[GroupSpec, tuple[Any, ...]]:
+        """Return the group of an agent, and its place, what it sees and what it may do."""
         group, row = self._placed(agent)
         mask = mask_in(observation) if mask is None else mask
         seen = self._checked(agent, group, without_mask(observation))
-        allowed = _checked_mask(agent, group, mask)
-        inputs = (state, row, seen, allowed) if key is None else (state, row, seen, allowed, key)
-        action = self._compiled[group.name][key is not None](*inputs)
-        of_leaf = self._acted_leaves[group.name]
-        return nest(group.action_space, [_as_the_game_takes_it(leaf, action) for leaf in of_leaf])
+        return group, (row, seen, _checked_mask(agent, group, mask))
 
     def _checked(self, agent: Any, group: GroupSpec, observation: Any) -> Any:
         """Return an observation in the dtypes of its space.
@@ -106,8 +122,9 @@ def _compiled(
     groups: tuple[GroupSpec, ...],
     select: Callable[..., Any],
     vary: Callable[..., Any],
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Jit ``most_probable(state, row, seen, mask)`` and ``sampled(..., key)`` of one group."""
+    judge: Callable[..., Any] | None,
+) -> tuple[Callable[..., Any], ...]:
+    """Jit ``most_probable(state, row, seen, mask)``, ``sampled(..., key)`` and ``judged(...)``."""
 
     def placed(space: gym.Space[Any], group: GroupSpec) -> Any:
         return zeros(space, 1, group.n_agents)
@@ -137,7 +154,12 @@ def _compiled(
     def sampled(state: Any, row: Any, seen: Any, mask: Any, key: Any) -> Any:
         return picked(vary(state, key, *inputs(row, seen, mask), ())[0], row)
 
-    return jax.jit(most_probable), jax.jit(sampled)
+    def judged(state: Any, row: Any, seen: Any, mask: Any) -> Any:
+        assert judge is not None  # it is asked for only where it is there
+        probabilities, value = judge(state, *inputs(row, seen, mask))
+        return picked(probabilities, row), picked(value, row)
+
+    return jax.jit(most_probable), jax.jit(sampled), jax.jit(judged)
 
 
 def _all_allowed(group: GroupSpec) -> Any:

@@ -72,28 +72,69 @@ class SeatPlayer(Protocol):
         ...
 
 
+class _Exported:
+    """What an agent exports, as who plays and thinks; it may remember."""
+
+    def __init__(self, agent: Agent, seed: int) -> None:
+        file = io.BytesIO()
+        write_arrays(agent, file)
+        file.seek(0)
+        self._policy, self._chance = ExportedPolicy(file), np.random.default_rng(seed)
+        self.agents, self.reset = self._policy.agents, self._policy.reset
+
+    def act(self, position: Position, sample: bool) -> int:
+        """Choose an action."""
+        return int(np.asarray(self._policy.act(*position, sample=sample, rng=self._chance)))
+
+    def thoughts(self, position: Position) -> Thoughts:
+        """Return the probabilities of all actions and, where its critic can say it, the value."""
+        probabilities = np.asarray(self._policy.probabilities(*position))
+        try:
+            value = float(self._policy.value(position.agent, position.observation))
+        except ValueError:  # of MAPPO, whose critic sees the whole game
+            return Thoughts(probabilities, None)
+        return Thoughts(probabilities, value)
+
+
+class _Judging:
+    """An agent of an algorithm that judges positions, as who plays and thinks."""
+
+    def __init__(self, agent: Agent, seed: int) -> None:
+        self._player = agent.player(seed=seed)
+        self.agents = agent.possible_agents
+
+    def reset(self) -> None:
+        """Begin a game; it remembers nothing."""
+
+    def act(self, position: Position, sample: bool) -> int:
+        """Choose an action."""
+        return int(self._player.act(*position, sample=sample))
+
+    def thoughts(self, position: Position) -> Thoughts:
+        """Return the probabilities of all actions, and the value."""
+        return Thoughts(*self._player.judge(*position))
+
+
 class TrainedSeat:
     """A trained agent that says what it thinks.
 
     Args:
-        agent: of an algorithm whose policies can be exported.
+        agent: of an algorithm that judges positions, or whose policies can be exported.
         sample: sample actions as in training, instead of taking the most probable ones.
         seed: seed of what it samples.
 
     Raises:
-        ValueError: if its policies cannot be exported.
+        ValueError: if it does not judge, and its policies cannot be exported.
     """
 
     def __init__(self, agent: Agent, *, sample: bool = False, seed: int = 0) -> None:
         if not isinstance(agent, Agent):
             raise TypeError(f"expected a trained kitae_marl.Agent, got {type(agent).__name__}.")
-        file = io.BytesIO()
-        write_arrays(agent, file)
-        file.seek(0)
-        self._policy, self._sample = ExportedPolicy(file), sample
+        kind = _Exported if agent.algorithm.judge is None else _Judging
+        self._policy: _Exported | _Judging = kind(agent, seed)
+        self._sample = sample
         memory = agent.algorithm.carry(agent.groups, agent.config)(1)
         self.remembers = bool(jax.tree.leaves(memory))
-        self._chance = np.random.default_rng(seed)
 
     def actions(
         self, seen: tuple[Any, dict[str, Any]], positions: list[Position]
@@ -101,9 +142,7 @@ class TrainedSeat:
         """Decide for one agent after the other; memory begins anew with each game."""
         if np.any(seen[1].get("reset", False)):
             self._policy.reset()
-        how = {"sample": self._sample, "rng": self._chance}
-        acts = ((p.agent, np.asarray(self._policy.act(*p, **how))) for p in positions)
-        return {agent: int(action) for agent, action in acts}
+        return {p.agent: self._policy.act(p, self._sample) for p in positions}
 
     def thoughts(self, position: Position) -> Thoughts | None:
         """Return the probabilities of all actions and, where its critic can say it, the value.
@@ -112,12 +151,7 @@ class TrainedSeat:
         """
         if position.agent not in self._policy.agents:
             return None
-        probabilities = np.asarray(self._policy.probabilities(*position))
-        try:
-            value = float(self._policy.value(position.agent, position.observation))
-        except ValueError:  # of MAPPO, whose critic sees the whole game
-            return Thoughts(probabilities, None)
-        return Thoughts(probabilities, value)
+        return self._policy.thoughts(position)
 
 
 class PolicySeat:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from kitae_marl.cli.main import main
+from kitae_marl.config.alphazero import AlphaZeroConfig
 from kitae_marl.config.ppo import PPOConfig
 from kitae_marl.config.run import Config
 from kitae_marl.runs.agent import Agent
@@ -21,6 +22,7 @@ from kitae_marl.runs.store.contents import write_config, write_groups
 from kitae_marl.runs.store.folders import create_run
 from kitae_marl.runs.store.sets import write_set
 from kitae_marl.selfplay.seat_filler import SeatFiller
+from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 from kitae_marl.vector.make import make_vec_env
 
 pytestmark = pytest.mark.usefixtures("quickest_compilation")
@@ -122,9 +124,52 @@ def test_where_nobody_wins_the_returns_of_each_side_are_told(call, folder, capsy
         assert image.width > 500
 
 
+@pytest.fixture
+def searching(folder) -> str:
+    """A run that searches, and has learned nothing."""
+    path = folder / "runs" / "seeker"
+    if not path.exists():
+        settings = AlphaZeroConfig(n_steps=2, channels=0, width=4, simulations=2)
+        config = Config(TICTACTOE, algo="alphazero", n_envs=1, env_steps=2, alphazero=settings)
+        env = CompiledVecParallelEnv(TICTACTOE, 1)
+        Agent(env, config).train(env, path, show=False)
+    return path.name
+
+
+def test_a_run_that_searches_enters_once_for_each_number_of_simulations(call, searching):
+    _, result = call(searching, "random", "a", "--simulations", "0,8")
+    named = {f"{searching} (0 simulations)", f"{searching} (8 simulations)", "random", "a"}
+    assert set(result["players"]) == named
+    rating = {name: row["rating"] for name, row in result["players"].items()}
+    assert rating[f"{searching} (8 simulations)"] > rating["random"]
+
+
+def test_evaluate_with_simulations(searching, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    few = ["--episodes", "4", "--n-workers", "0", "--json"]
+    main(["evaluate", searching, "--against", "random", "--simulations", "8", *few])
+    out = capsys.readouterr().out
+    assert "8 simulations before each" in out
+    assert json.loads(out.strip().splitlines()[-1])["simulations"] == 8
+    with pytest.raises(SystemExit):
+        main(["evaluate", "a", "--simulations", "8", *few])
+    assert "expected an algorithm that searches, such as alphazero" in capsys.readouterr().err
+
+
+def test_play_says_what_the_search_thinks(searching, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    told = ["play", TICTACTOE, searching, "--simulations", "8", "--moves", "4,?,q"]
+    main(told)
+    assert "it expects" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["play", TICTACTOE, "random", "--simulations", "8", "--moves", "q"])
+    assert "simulations: expected a run that searches, got random" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["a", "random", "--simulations", "0,64"], "expected a run that searches, of alphazero"),
         (["a"], "expected two players or more, each once, got a"),
         (["a", "a"], "expected two players or more, each once"),
         (["a", "missing"], "no run at 'missing'; runs in runs: a, one, rps"),

@@ -210,6 +210,19 @@ def sample_factory(groups: Groups, config: Config) -> Callable[..., Any]:
     return _playing(groups, config, varied=True)
 
 
+def judge_factory(groups: Groups, config: Config) -> Callable[..., Any]:
+    """Make ``judge(state, observation, action_mask)``: what is thought before a move is made."""
+    name, n_agents = groups[0].name, groups[0].n_agents
+    think = think_factory(groups, config, varied=False)
+
+    def judge(state: State, observation: Any, mask: Any) -> tuple[Any, Any]:
+        found = think(state, None, observation, mask)
+        policy, value = (_for_both(x, n_agents) for x in (found.policy, found.value))
+        return {name: policy}, {name: value}
+
+    return judge
+
+
 def _loss(params: Any, learner: Learner, settings: Any, batch: Row, totals: Any) -> Any:
     """Cross-entropy to the searches' policies and squared error to the results, of some rows.
 
@@ -340,6 +353,7 @@ alphazero = Algorithm(
     explore=explore_factory,
     select=select_factory,
     sample=sample_factory,
+    judge=judge_factory,
     learn=learn_factory,
     acting=acting,
 )

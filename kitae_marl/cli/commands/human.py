@@ -91,10 +91,16 @@ def _agent(options: Play) -> Agent | None:
     from kitae_marl.runs.agent import Agent
 
     if not _is_run(options):
+        if options.simulations is not None:
+            raise ConfigError(
+                f"simulations: expected a run that searches, got {options.opponent}; leave "
+                "simulations out.",
+                "simulations",
+            )
         return None
     path, step = run_at(options.opponent, options.runs_dir)
     truster(options.allow_import)(path)
-    return Agent.load(path, step=step)
+    return Agent.load(path, step=step, simulations=options.simulations)
 
 
 def _people(options: Play, env: VecParallelEnv, agent: Agent | None) -> list[str]:

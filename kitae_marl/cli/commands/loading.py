@@ -241,20 +241,22 @@ def load_policy(
     *,
     step: Step = None,
     sample: bool,
+    simulations: int | None = None,
     allow_import: bool = False,
 ) -> Policy:
     """Load the agent of a run, as of a checkpoint, as a policy for the agents of environments.
 
     Raises:
         ConfigError: if it does not know one of them, or was trained by code that is to be imported
-            where that was not allowed.
+            where that was not allowed; or for simulations, if it does not search.
         ValueError: if it knows them with other spaces.
     """
     from kitae_marl.runs.agent import Agent
     from kitae_marl.selfplay.seats import policy_for
 
     trust_own_code(path, allow_import)
-    agent, agents = Agent.load(path, step=step), list(env.possible_agents)
+    agents = list(env.possible_agents)
+    agent = Agent.load(path, step=step, simulations=simulations)
     unknown = [name for name in agents if name not in agent.possible_agents]
     if unknown:
         try:

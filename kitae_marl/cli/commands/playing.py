@@ -91,7 +91,7 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
 def _how_played(game: GameSetup, options: PlayingRuns, step: Step) -> dict[str, Any]:
     """Say what was played and how, as JSON."""
     how = {"against": options.against, "sample": options.sample, "step": step}
-    return {**game.as_json(), **how}
+    return {**game.as_json(), **how, "simulations": options.simulations}
 
 
 def _how_in_words(options: PlayingRuns, step: Step) -> str:
@@ -99,6 +99,8 @@ def _how_in_words(options: PlayingRuns, step: Step) -> str:
     actions = "most probable actions (--sample: as in training)"
     if options.sample:
         actions = "actions sampled as in training"
+    if options.simulations is not None:
+        actions += f", {counted(options.simulations, 'simulation')} before each"
     if step is not None:
         actions += f", checkpoint {step}"
     return f"{actions}; each side against {options.against}" if options.against else actions
@@ -312,13 +314,22 @@ def _play_all(
     """Play with the agent of each run."""
     for at in group.at:
         checkpoint_step(*at)  # a missing one is said before anything is played
-    return [protocol.play(_policy(at, env, options), env) for at in group.at]
+    simulations = options.simulations
+    return [protocol.play(_policy(at, env, options, simulations), env) for at in group.at]
 
 
-def _policy(at: RunAt, env: VecParallelEnv, options: PlayingRuns) -> Policy:
+def _policy(
+    at: RunAt, env: VecParallelEnv, options: PlayingRuns, simulations: int | None = None
+) -> Policy:
     """Load a run as a policy, with what the options say of sampling and importing."""
-    trust = options.allow_import
-    return load_policy(at.path, env, step=at.step, sample=options.sample, allow_import=trust)
+    return load_policy(
+        at.path,
+        env,
+        step=at.step,
+        sample=options.sample,
+        simulations=simulations,
+        allow_import=options.allow_import,
+    )
 
 
 def _protocol(game: GameSetup, env: VecParallelEnv, options: PlayingRuns) -> EvaluationProtocol:

@@ -107,7 +107,12 @@ def _film(
     from kitae_marl.evaluation.films import captioned, shrunk
 
     policy = load_policy(
-        at.path, env, step=at.step, sample=options.sample, allow_import=options.allow_import
+        at.path,
+        env,
+        step=at.step,
+        sample=options.sample,
+        simulations=options.simulations,
+        allow_import=options.allow_import,
     )
     try:
         for shot in play_frames(policy, env, n_episodes=options.episodes, seed=options.seed):

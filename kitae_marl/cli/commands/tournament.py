@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,18 @@ NO_RATINGS = (
     "not sum to zero, or both got the same in every game of a match"
 )
 """Why there is only a matrix of returns."""
+
+
+class Entrant(NamedTuple):
+    """A run that takes part.
+
+    Attributes:
+        at: the run, and its checkpoint.
+        simulations: positions that it looks at before each move; None: as it says itself.
+    """
+
+    at: RunAt
+    simulations: int | None = None
 
 
 def tournament(options: Tournament) -> dict[str, Any]:
@@ -71,19 +83,21 @@ def tournament(options: Tournament) -> dict[str, Any]:
     return _as_json(result, game, options)
 
 
-def _players(options: Tournament) -> dict[str, str | RunAt]:
+def _players(options: Tournament) -> dict[str, str | Entrant]:
     """Find all players by name; those of a set of seeds are called ``SET/seed_0``."""
     from kitae_marl.players.scripted.bots import BOT
 
-    found: dict[str, str | RunAt] = {}
+    found: dict[str, str | Entrant] = {}
     given = 0
     for text in options.players:
         if text == "random" or text.startswith(BOT):
-            named: dict[str, str | RunAt] = {text: text}
+            named: dict[str, str | Entrant] = {text: text}
         else:
             runs = runs_at(text, options.runs_dir)
             of_set = split_step(text)[0]
-            named = {text if len(runs) == 1 else f"{of_set}/{at}": at for at in runs}
+            named = {}
+            for at in runs:
+                named |= _entrants(text if len(runs) == 1 else f"{of_set}/{at}", at, options)
         given += len(named)
         found |= named
     if len(found) < 2 or len(found) < given:
@@ -93,10 +107,30 @@ def _players(options: Tournament) -> dict[str, str | RunAt]:
             "RUN@STEP.",
             "players",
         )
+    entrants = [one for one in found.values() if isinstance(one, Entrant)]
+    if options.simulations and all(one.simulations is None for one in entrants):
+        raise ConfigError(
+            f"simulations: expected a run that searches, of alphazero, got {' '.join(found)}; "
+            "leave simulations out.",
+            "simulations",
+        )
     return found
 
 
-def _game(options: Tournament, players: dict[str, str | RunAt]) -> GameSetup:
+def _entrants(name: str, at: RunAt, options: Tournament) -> dict[str, str | Entrant]:
+    """Let a run take part: if it searches, with each number of simulations that was given."""
+    config = read_config(at.path)
+    if not options.simulations or not config.learner.SIMULATIONS:
+        return {name: Entrant(at)}
+    for number in options.simulations:
+        config.with_simulations(number)  # a wrong one is said before anything is played
+    return {
+        f"{name} ({counted(number, 'simulation')})": Entrant(at, number)
+        for number in options.simulations
+    }
+
+
+def _game(options: Tournament, players: dict[str, str | Entrant]) -> GameSetup:
     """Return the game that all runs were trained on, or the one that was named.
 
     Raises:
@@ -104,8 +138,8 @@ def _game(options: Tournament, players: dict[str, str | RunAt]) -> GameSetup:
     """
     games: dict[str, GameSetup] = {}
     for name, player in players.items():
-        if isinstance(player, RunAt):
-            config = read_config(player.path)
+        if isinstance(player, Entrant):
+            config = read_config(player.at.path)
             kwargs = {k: v for k, v in config.env_kwargs.items() if k != "render_mode"}
             limit = options.max_episode_steps or config.max_episode_steps
             kwargs |= options.env_kwargs
@@ -127,7 +161,7 @@ def _game(options: Tournament, players: dict[str, str | RunAt]) -> GameSetup:
     return game
 
 
-def _check(options: Tournament, players: dict[str, str | RunAt], game: GameSetup) -> None:
+def _check(options: Tournament, players: dict[str, str | Entrant], game: GameSetup) -> None:
     """Raise for what would fail after the games had been played, or opened."""
     from kitae_marl.players.scripted.bots import BOT, bot_named
 
@@ -145,8 +179,8 @@ def _check(options: Tournament, players: dict[str, str | RunAt], game: GameSetup
         check_out(options.out)
     require_trust(game, options.allow_import)
     for name, player in players.items():
-        if isinstance(player, RunAt):
-            trust_own_code(player.path, options.allow_import)
+        if isinstance(player, Entrant):
+            trust_own_code(player.at.path, options.allow_import)
         elif player.startswith(BOT):
             bot_named(player, game.env_id, game.env_kwargs)
             if game.wrap:
@@ -157,11 +191,14 @@ def _check(options: Tournament, players: dict[str, str | RunAt], game: GameSetup
                 )
 
 
-def _loaded(player: str | RunAt) -> SomePlayer:
+def _loaded(player: str | Entrant) -> SomePlayer:
     """Load a run; all others are known by their names."""
     from kitae_marl.runs.agent import Agent
 
-    return Agent.load(player.path, step=player.step) if isinstance(player, RunAt) else player
+    if not isinstance(player, Entrant):
+        return player
+    (path, step), simulations = player.at, player.simulations
+    return Agent.load(path, step=step, simulations=simulations)
 
 
 def _say_match(match: Match) -> None:

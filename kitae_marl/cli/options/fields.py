@@ -14,6 +14,7 @@ from kitae_marl.config.learner import Sharing
 
 __all__ = [
     "REGISTRY",
+    "Counts",
     "GameId",
     "GameIds",
     "JsonObject",
@@ -72,6 +73,22 @@ def _keep(text: list[str]) -> int | str:
     return int(text[0]) if number else text[0]
 
 
+def _counts(text: list[str]) -> tuple[int, ...]:
+    """Read whole numbers by commas."""
+    return tuple(read_count(part) for part in text[0].split(","))
+
+
+Counts = Annotated[
+    tuple[int, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT[,INT ...]",
+        instance_from_str=_counts,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join(map(str, value))],
+    ),
+    arg(help_behavior_hint="(default: none)"),
+]
 Step = Annotated[
     int | Literal["best"] | None,
     tyro.constructors.PrimitiveConstructorSpec(

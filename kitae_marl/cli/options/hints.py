@@ -103,8 +103,10 @@ def require_known(unknown: Sequence[str], options: type, command: str) -> None:
 
 def _meant(name: str, known: Sequence[str]) -> list[str]:
     """Return the options that a name probably stands for, none where none is near."""
-    last = name.rpartition(".")[2]
-    by_end: dict[str, str] = {option.rpartition(".")[2]: option for option in known}
+    section, _, last = name.rpartition(".")
+    # Of options that end alike in several sections, that of the section named, else the first.
+    own = [option for option in known if option.startswith(f"{section}.")]
+    by_end = {option.rpartition(".")[2]: option for option in [*reversed(known), *own]}
     for text in (name, last):
         other, _, more = ELSEWHERE.get(text, "").partition(" ")
         if other in by_end:

@@ -26,6 +26,9 @@ class Play:
     """Arguments of the game in place of the run's."""
     sample: bool = False
     """Let the run sample its actions as in training, instead of taking the most probable ones."""
+    simulations: int | None = None
+    """Positions that a run looks at before each move, if it searches (alphazero); 0: none, it plays
+    by its network alone; None: as the run says."""
     seed: int = 0
     """Seed of the game, of its cards, and of what is sampled."""
     allow_import: bool = False

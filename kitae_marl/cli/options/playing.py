@@ -46,6 +46,9 @@ class PlayingRuns(Playing):
     training (``--eval-every``) found best; None: the newest, or that of ``RUN@STEP``."""
     sample: bool = False
     """Sample actions as in training, instead of taking the most probable ones."""
+    simulations: int | None = None
+    """Positions that runs which search (alphazero) look at before each move; 0: none, they play by
+    their networks alone; None: as the runs say."""
     seats: JsonObject = field(default_factory=dict)
     """Who plays agents in place of the run: ``{"player_2": "random"}``, as for ``train``."""
     env_kwargs: JsonObject = field(default_factory=dict)

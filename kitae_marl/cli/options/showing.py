@@ -40,6 +40,9 @@ class Watch:
     """Who plays agents in place of the run: ``{"player_2": "random"}``, as for ``train``."""
     env_kwargs: JsonObject = field(default_factory=dict)
     """Arguments of the game in place of the run's, such as another number of agents."""
+    simulations: int | None = None
+    """Positions that runs which search (alphazero) look at before each move; 0: none, they play by
+    their networks alone; None: as the runs say."""
     sample: bool = False
     """Sample actions as in training, instead of taking the most probable ones."""
     allow_import: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kitae_marl.cli.options.fields import JsonObject, PlayerNames, Positional
+from kitae_marl.cli.options.fields import Counts, JsonObject, PlayerNames, Positional
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Tournament:
     """Id of the game; None: that of the runs."""
     sample: bool = False
     """Let runs sample their actions as in training, instead of taking the most probable ones."""
+    simulations: Counts = ()
+    """Positions that runs which search (alphazero) look at before each move, such as ``0,64``: each
+    such run enters once for each number; 0: it plays by its network alone; none: as the runs
+    say."""
     anchor: str = "random"
     """Player who is rated 0; where nobody is called random, the mean of all is."""
     out: Path | None = None
