@@ -27,7 +27,7 @@ from kitae_marl.runs.logger import WINDOW
 from kitae_marl.runs.own_code import require_allowed, truster
 from kitae_marl.runs.returns import adds_up_to_zero, in_words
 from kitae_marl.runs.store import contents, folders
-from kitae_marl.runs.store.search import run_at
+from kitae_marl.runs.store.search import resumed_at, run_at
 from kitae_marl.runs.store.seats import seat_copies
 from kitae_marl.runs.terminal import say
 
@@ -135,7 +135,7 @@ def train(
     path = None if run_dir is None else Path(run_dir)
     step = None
     if path is not None and resume and not contents.is_run(path):
-        path, step = run_at(path)  # by its name, as wherever a run is loaded
+        path, step = resumed_at(path)  # by its name, as wherever a run is loaded
     live = Opponents.of(settings["opponents"]) if settings.get("opponents") else None  # pyright: ignore[reportArgumentType] - checked there
     task = Task(
         opponents=live,
@@ -454,9 +454,10 @@ def _begin_with(agent: Agent, init: str | Path | Agent, task: Task) -> None:
 
     path, trained = None, init
     if not isinstance(trained, Agent):
-        path, step = run_at(trained, task.runs_dir)
+        at = run_at(trained, task.runs_dir)
+        path = at.path
         truster(task.allow_import)(path)
-        trained = Agent.load(path, step=step)
+        trained = Agent.load(path, **at.how)
     try:
         agent.begin_with(trained, path)
     except ConfigError as error:

@@ -27,6 +27,10 @@ Policy: TypeAlias = Callable[[AgentPyTree, Mapping[str, Any]], AgentPyTree]
 """``(observations, infos) -> actions`` by agent, arrays ``[E, ...]``; ``Agent.select_action``."""
 
 
+WhichPolicy: TypeAlias = Literal["last", "average"]
+"""Which policy of a training plays: the newest one, or the average of those there were."""
+
+
 class AlgoType(enum.Enum):
     """Whether an algorithm learns from its newest rollout alone or from a replay of old ones."""
 
@@ -112,6 +116,8 @@ class TrainState(NamedTuple):
             parameters are shared, else ``[A, E, ...]``.
         moments: running statistics by name, those in use: ``"observation"``, which acting reads,
             ``"state"`` and ``"target"``.
+        actors: parameters of further actors by name, those in use: ``"magnet"``, which the policy
+            is held near, and ``"average"``, the mean of what the actor was.
     """
 
     params: Any
@@ -119,6 +125,7 @@ class TrainState(NamedTuple):
     n_updates: Any
     critic_carry: Any = ()
     moments: Any = ()
+    actors: Any = ()
 
 
 def _whole(state: Any) -> Any:
@@ -178,6 +185,7 @@ class Algorithm(NamedTuple):
     select: Callable[..., Any]
     learn: Callable[..., Any]
     acting: Callable[[Any], Any] = _whole
+    average: Callable[[Any], Any] | None = None
     central: bool = False
     probabilities: Callable[..., Any] | None = None
     export: Callable[..., Any] | None = None

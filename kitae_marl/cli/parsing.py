@@ -190,7 +190,13 @@ def _parse_resuming(asked: Train, args: list[str]) -> Train:
             "give those that are to change as options.",
             "config",
         )
-    name, step = split_step(asked.run or "")
+    name, step, policy = split_step(asked.run or "")
+    if policy is not None:
+        raise ConfigError(
+            f"run: expected the name of a run, got {asked.run}; the last policy is what goes on: "
+            f"leave @{policy} out.",
+            "run",
+        )
     if step is not None:
         raise ConfigError(
             f"run: expected the name of a run, got {asked.run}; --run {name} --resume "

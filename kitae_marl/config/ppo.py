@@ -36,6 +36,17 @@ class PPOConfig(LearnerConfig):
     """Largest change of the probability ratio that is rewarded."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
+    magnet_coef: float = 0.0
+    """Weight of the pull to the magnet, a slower copy of the actor: of the divergence
+    KL(policy || magnet) in the loss (Sokota et al. 2023); 0: there is no magnet."""
+    magnet_rate: float = 0.05
+    """Share of its way to the actor that the magnet goes after each update."""
+    regularization_end: float = 1.0
+    """Share of entropy_coef and magnet_coef that is left at the end of the run; they are lowered
+    linearly."""
+    average: bool = False
+    """Keep the average policy, too: the mean of the actor's parameters over the run, later updates
+    counted for more. It is saved with the run, and ``--policy average`` plays it."""
     value_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 10.0
@@ -71,10 +82,10 @@ class PPOConfig(LearnerConfig):
     SECTION: ClassVar[str] = "ppo"
     TRACED: ClassVar[tuple[str, ...]] = (
         "learning_rate", "gamma", "gae_lambda", "clip", "entropy_coef", "value_coef",
-        "max_grad_norm",
+        "max_grad_norm", "magnet_rate",
     )  # fmt: skip
     FIXED: ClassVar[tuple[str, ...]] = (
-        *LearnerConfig.FIXED, "hidden_sizes", "activation", "network",
+        *LearnerConfig.FIXED, "hidden_sizes", "activation", "network", "average",
     )  # fmt: skip
     SIZES: ClassVar[tuple[str, ...]] = ("hidden_sizes", "gru_size")
     REGISTERED: ClassVar[tuple[str, ...]] = ("network",)
@@ -84,15 +95,15 @@ class PPOConfig(LearnerConfig):
         for name in ("n_epochs", "n_minibatches"):
             require_count(f"ppo.{name}", getattr(self, name))
         require_number("ppo.learning_rate", self.learning_rate, 0.0, 1.0, above=True)
-        for name in ("gamma", "gae_lambda"):
+        for name in ("gamma", "gae_lambda", "magnet_rate", "regularization_end"):
             require_number(f"ppo.{name}", getattr(self, name), 0.0, 1.0)
         for name in ("clip", "max_grad_norm"):
             require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6, above=True)
-        for name in ("entropy_coef", "value_coef"):
+        for name in ("entropy_coef", "magnet_coef", "value_coef"):
             require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6)
         for name in (
             "anneal", "normalize_advantage", "normalize_observation", "normalize_return",
-            "agent_id", "shared_trunk",
+            "agent_id", "shared_trunk", "average",
         ):  # fmt: skip
             value = getattr(self, name)
             require(isinstance(value, bool), f"ppo.{name}", "true or false", value)

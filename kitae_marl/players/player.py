@@ -299,10 +299,15 @@ class Player:
         Args:
             seed: seed of what it samples; None: the same key as this one's.
         """
+        other = self.with_state(jax.tree.map(jax.numpy.array, self._state))
+        other.root_key = self.root_key if seed is None else jax.random.key(seed)
+        return other
+
+    def with_state(self, state: Any) -> Player:
+        """Return another one that plays with other parameters, from the start."""
         other = copy.copy(self)
         other.memory, other._selected = (), 0
-        other.state = jax.tree.map(jax.numpy.array, self._state)
-        other.root_key = self.root_key if seed is None else jax.random.key(seed)
+        other.state = state
         return other
 
     def with_simulations(self, simulations: int) -> Player:

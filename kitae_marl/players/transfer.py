@@ -63,8 +63,10 @@ def begun_with(
     state = {}
     taken = _by_partner(groups, trained_groups, _networks(trained), _networks(own))
     for name, part in taken.items():
-        params, moments = jax.tree.map(jax.numpy.array, (part.params, part.moments))
-        state[name] = own[name]._replace(params=params, moments=moments)
+        # What stands beside the actor, such as its average, begins where it does.
+        actors = dict.fromkeys(dict(own[name].actors), part.params["actor"]) or ()
+        params, moments, actors = jax.tree.map(jax.numpy.array, (part.params, part.moments, actors))
+        state[name] = own[name]._replace(params=params, moments=moments, actors=actors)
     return state
 
 
@@ -78,7 +80,7 @@ def _networks(state: Any) -> dict[str, TrainState]:
             f"{type(state).__name__}; copy in an algorithm of your own what it begins with.",
             "init",
         )
-    left = {"opt_state": (), "n_updates": (), "critic_carry": ()}
+    left = {"opt_state": (), "n_updates": (), "critic_carry": (), "actors": ()}
     return {name: part._replace(**left) for name, part in state.items()}
 
 

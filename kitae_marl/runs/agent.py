@@ -6,11 +6,12 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
 
+from kitae_marl.config.checks import require
 from kitae_marl.config.run import Config
 from kitae_marl.data.groups import learning_groups
 from kitae_marl.data.keys import INIT, key_for
@@ -25,10 +26,18 @@ from kitae_marl.runs import session
 from kitae_marl.runs.callbacks import Callback, make_hooks
 from kitae_marl.runs.store import contents
 from kitae_marl.runs.store.checkpoint import RunCheckpointer, RunState
-from kitae_marl.runs.store.search import run_at
+from kitae_marl.runs.store.search import LAST, run_at
 from kitae_marl.runs.store.seats import state_digest
 from kitae_marl.runs.terminal import counted
-from kitae_marl.types import AgentPyTree, AgentSpaces, AlgoType, Buffer, GroupSpec, TrainState
+from kitae_marl.types import (
+    AgentPyTree,
+    AgentSpaces,
+    AlgoType,
+    Buffer,
+    GroupSpec,
+    TrainState,
+    WhichPolicy,
+)
 
 
 class Agent:
@@ -225,6 +234,7 @@ class Agent:
         seed: int | None = None,
         env: AgentSpaces | None = None,
         simulations: int | None = None,
+        policy: WhichPolicy = LAST,
     ) -> Player:
         """Return what plays with copies of the present parameters and learns nothing.
 
@@ -234,15 +244,35 @@ class Agent:
                 share play for any number of them.
             simulations: of algorithms that search (alphazero), how many positions it looks at
                 before each move, 0 for none; None: as many as the config says.
+            policy: the last policy, or the average of those there were in training.
 
         Raises:
-            ConfigError: if no network can play for an agent of ``env``, and why; or for simulations
-                of an algorithm that does not search.
+            ConfigError: if no network can play for an agent of ``env``, and why; for simulations
+                of an algorithm that does not search; if no average was kept.
         """
         player = self._acting()
+        if policy != LAST:
+            player = player.with_state(self._state_of(policy))
         if simulations is not None:
             player = player.with_simulations(simulations)
         return (player if env is None else player_for(player, env)).player(seed=seed)
+
+    def _state_of(self, policy: WhichPolicy) -> Any:
+        """Return a state that acts by one of the policies.
+
+        Raises:
+            ConfigError: if it was not kept, or there is none of that name.
+        """
+        if policy == LAST:
+            return self.state
+        require(policy in get_args(WhichPolicy), "policy", "last or average", policy)
+        if self.algorithm.average is None:
+            raise ConfigError(
+                f"policy: expected an algorithm that keeps an average policy, got "
+                f"{self.config.algo}; its record (kitae_marl.Algorithm) has no average.",
+                "policy",
+            )
+        return self.algorithm.average(self.state)
 
     def begin_with(self, trained: Agent, run: str | Path | None = None) -> None:
         """Begin with the networks of a trained agent, to train them further on another game.
@@ -509,6 +539,7 @@ class Agent:
         run: str | Path,
         *,
         step: int | Literal["best"] | None = None,
+        policy: WhichPolicy | None = None,
         config: Config | None = None,
         simulations: int | None = None,
     ) -> Agent:
@@ -516,9 +547,11 @@ class Agent:
 
         Args:
             run: path of a run folder, or name of a run in ``runs``; ``"RUN@STEP"`` names the step,
-                too.
+                too, and ``"RUN@average"`` or ``"RUN@STEP@average"`` the policy.
             step: environment step of the checkpoint, or ``"best"``: the one that an evaluation
                 during training found best; None: the newest.
+            policy: ``"last"``, or ``"average"``: the agent acts by the average policy of the
+                training, and would learn on from there; None: the last one, unless ``run`` says it.
             config: overrides the stored config, for instance to train for longer. With another
                 ``n_envs`` the agent counts the environment steps of its run all the same.
             simulations: of algorithms that search (alphazero), how many positions it looks at
@@ -527,15 +560,17 @@ class Agent:
         Raises:
             NoCheckpointError: if there is no such run or no readable checkpoint.
             CheckpointIncompatibleError: if the config does not fit the checkpoint.
-            ConfigError: if a step is given twice, or simulations of what does not search.
+            ConfigError: if a step or policy is given twice, for simulations of what does not
+                search, and for the average policy of a run that kept none.
         """
-        path, step = run_at(run, step=step)
+        path, step, policy = run_at(run, step=step, policy=policy)
         config = contents.read_config(path) if config is None else _checked(config)
         if simulations is not None:
             config = config.with_simulations(simulations)
         agent = cls.__new__(cls)
         agent._setup(*contents.read_groups(path), config)
         agent.load_checkpoint(path, step)
+        agent.state = agent._state_of(policy)
         return agent
 
 

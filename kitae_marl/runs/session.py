@@ -25,7 +25,7 @@ from kitae_marl.runs.returns import rating_of, win_rates
 from kitae_marl.runs.store import contents, folders
 from kitae_marl.runs.store.checkpoint import RunCheckpointer
 from kitae_marl.runs.store.files import locked, require_folder
-from kitae_marl.runs.store.search import run_at
+from kitae_marl.runs.store.search import resumed_at
 from kitae_marl.runs.store.seats import write_copies
 from kitae_marl.runs.terminal import (
     UNREAD,
@@ -101,7 +101,7 @@ def resume(
     with ExitStack() as held:
         with closing_on_error(env):
             require_opposition(agent.config, env)
-            path, step = run_at(run_dir, step=step)
+            path, step = resumed_at(run_dir, step)
             require_folder(path)
             _require_one_keeper(path)
             held.enter_context(locked(path))  # before it is read: nobody shall write meanwhile

@@ -24,7 +24,8 @@ class SeatFiller:
     """Who plays the seats of a run, each trained agent loaded once and where it is needed.
 
     Args:
-        seats: ``"random"``, ``"frozen:RUN"`` or ``"frozen:RUN@STEP"`` by pattern of names.
+        seats: ``"random"``, ``"frozen:RUN"`` or ``"frozen:RUN@STEP"`` by pattern of names;
+            ``"frozen:RUN@average"`` is the run's average policy.
         runs_dir: where a RUN is looked for, by its name (``x``, of a set ``x/seed_0``) alone: a
             text that may come from a run folder leads nowhere else.
         others: trained agents beside those of seats, likewise ``"frozen:RUN"``, for :meth:`load`.
@@ -109,7 +110,7 @@ class SeatFiller:
 
     def _of_run(self, pattern: str, text: str) -> Agent:
         """Load the run that a seat names, as it is now or at its checkpoint."""
-        name, step = split_step(text.removeprefix(FROZEN))
+        name, step, policy = split_step(text.removeprefix(FROZEN))
         path = _named(str(name), self._runs_dir)
         if pattern in self._copies:
             warnings.warn(
@@ -119,7 +120,7 @@ class SeatFiller:
             )
         if path.is_dir():  # else ``Agent.load`` says that there is no such run
             self._trust(find_run(path))
-        return Agent.load(path, step=step)
+        return Agent.load(path, step=step, policy=policy)
 
 
 def _named(name: str, runs_dir: str | Path) -> Path:

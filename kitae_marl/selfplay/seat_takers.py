@@ -19,8 +19,8 @@ from kitae_marl.types import Policy
 from kitae_marl.vector.protocol import VecParallelEnv
 
 SomePlayer = str | Path | Agent | Player | Frozen | Policy
-"""``random``, ``bot:NAME``, a run by path or name or ``RUN@STEP``, an agent, a player,
-``frozen(...)``, or a function ``(observations, infos) -> actions``."""
+"""``random``, ``bot:NAME``, a run by path or name (``RUN@STEP``, ``RUN@average``), an agent, a
+player, ``frozen(...)``, or a function ``(observations, infos) -> actions``."""
 
 
 class NamedGame(NamedTuple):
@@ -79,8 +79,8 @@ def seat_taker(
         bot = bot_named(player, game.env_id, game.env_kwargs)
         return SeatTaker(name, lambda agents, seed: bot.make(env, seed))
     if isinstance(player, str | Path):
-        path, step = run_at(player, runs_dir)
-        player = Agent.load(path, step=step)
+        at = run_at(player, runs_dir)
+        player = Agent.load(at.path, **at.how)
     if isinstance(player, Frozen):
         player, sample = player
     if isinstance(player, Agent | Player):

@@ -48,8 +48,8 @@ def frozen(
     """Return a trained agent as it is now, to be given a seat.
 
     Args:
-        run: path of a run folder, name of a run in ``runs``, either with ``@STEP`` behind it, or an
-            agent.
+        run: path of a run folder, name of a run in ``runs``, either with ``@STEP`` or ``@average``
+            behind it, or an agent.
         step: environment step of the checkpoint, or ``"best"``; None: the newest.
         sample: sample actions as in training (True), or take the most probable ones.
 

@@ -51,7 +51,7 @@ def all_actions(space):
 def compiled(kind):
     """The distribution over one of the spaces above, each of its functions compiled."""
     plain = distribution_for({**DISCRETE, **BOXES}[kind])
-    names = ("sample", "mode", "log_prob", "entropy")
+    names = ("sample", "mode", "log_prob", "entropy", "kl")
     return plain._replace(**{name: jax.jit(getattr(plain, name)) for name in names})
 
 
@@ -76,6 +76,15 @@ class TestFinite:
         assert entropy == pytest.approx(-np.sum(np.exp(log_p) * log_p), rel=1e-4)
         uniform = float(distribution.entropy(0 * params))
         assert uniform == pytest.approx(math.log(len(actions)), rel=1e-5)
+
+    def test_divergences_are_sums_over_actions(self, kind):
+        distribution, actions = compiled(kind), all_actions(DISCRETE[kind])
+        one, other = normal(0, distribution.n_outputs), 2 * normal(1, distribution.n_outputs)
+        log_p, log_q = (per_action(distribution, x, actions) for x in (one, other))
+        expected = np.sum(np.exp(log_p) * (log_p - log_q))
+        assert expected > 0.1
+        np.testing.assert_allclose(distribution.kl(one, other), expected, rtol=1e-5)
+        np.testing.assert_allclose(distribution.kl(one, one), 0.0, atol=1e-6)
 
     def test_samples_come_with_their_probabilities(self, kind):
         distribution, actions = compiled(kind), all_actions(DISCRETE[kind])
@@ -146,9 +155,11 @@ class TestMasks:
         def both(logits):
             masked = mask_logits(logits, mask)
             action = distribution.sample(masked, jax.random.key(0))
-            return distribution.log_prob(masked, action), distribution.entropy(masked)
+            other = mask_logits(others, mask)
+            scores = distribution.log_prob(masked, action), distribution.entropy(masked)
+            return *scores, distribution.kl(masked, other)
 
-        logits = normal(0, len(mask))
+        logits, others = normal(0, len(mask)), normal(1, len(mask))
         gradients = np.asarray(jax.jacobian(both)(logits))
         assert np.isfinite(both(logits)).all()
         assert np.isfinite(gradients).all()
@@ -165,9 +176,9 @@ def test_no_mask_forbids_nothing():
 
 @pytest.mark.parametrize("kind", BOXES)
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, -0.5), (0.9, 0.0), (-3.0, -1.0), (0.3, 1.0)])
-def test_clipped_normal_adds_up_and_gives_the_entropy(kind, mean, log_std):
+def test_clipped_normal_adds_up_and_gives_entropy_and_divergence(kind, mean, log_std):
     distribution, space = compiled(kind), BOXES[kind]
-    params = np.array([mean, log_std], np.float32)
+    params, others = np.array([mean, log_std], np.float32), np.array([0.2, -0.3], np.float32)
     low, high = float(space.low[0]), float(space.high[0])
     bounded = np.isfinite(high - low)
     half, centre = ((high - low) / 2, (high + low) / 2) if bounded else (1.0, 0.0)
@@ -176,14 +187,20 @@ def test_clipped_normal_adds_up_and_gives_the_entropy(kind, mean, log_std):
     stop = max(start, min(high, centre + mean * half + reach))
     # midpoints, so that no point is a bound; no points where all mass lies on a bound
     grid, step = np.linspace(start, stop, 40_001, retstep=True)
-    log_p = per_action(distribution, params, (grid[:-1, None] + step / 2).astype(np.float32))
+    points = (grid[:-1, None] + step / 2).astype(np.float32)
+    log_p, log_q = (per_action(distribution, x, points) for x in (params, others))
     mass, entropy = np.exp(log_p).sum() * step, -(np.exp(log_p) * log_p).sum() * step
+    divergence = (np.exp(log_p) * (log_p - log_q)).sum() * step
     for bound in (low, high):
         if np.isfinite(bound):
-            log_p = per_action(distribution, params, np.array([[bound]], np.float32))[0]
+            point = np.array([[bound]], np.float32)
+            log_p, log_q = (per_action(distribution, x, point)[0] for x in (params, others))
             mass, entropy = mass + math.exp(log_p), entropy - math.exp(log_p) * log_p
+            divergence += math.exp(log_p) * (log_p - log_q)
     assert mass == pytest.approx(1.0, abs=1e-3)
     assert float(distribution.entropy(params)) == pytest.approx(entropy, abs=2e-3)
+    found = float(distribution.kl(params, others))
+    assert found == pytest.approx(divergence, rel=2e-3, abs=2e-3)
 
 
 def test_clipped_normal_is_the_normal_where_there_are_no_bounds():
@@ -193,6 +210,9 @@ def test_clipped_normal_is_the_normal_where_there_are_no_bounds():
     assert per_action(distribution, params, np.array([[1.5]]))[0] == pytest.approx(log_p, rel=1e-5)
     entropy = 0.5 * math.log(2 * math.pi * math.e) + 0.2
     assert float(distribution.entropy(params)) == pytest.approx(entropy, rel=1e-5)
+    others = np.array([-0.4, 0.5], np.float32)
+    divergence = 0.3 + (math.exp(0.4) + 1.1**2) / (2 * math.exp(1.0)) - 0.5
+    assert float(distribution.kl(params, others)) == pytest.approx(divergence, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", BOXES)
@@ -237,7 +257,8 @@ def test_clipped_normal_far_outside_stays_finite():
     def everything(params):
         actions = jnp.array([-1.0, 0.0, 1.0])
         log_p = [distribution.log_prob(params, jnp.full((5, 1), a)) for a in actions]
-        return jnp.stack([*log_p, distribution.entropy(params)])
+        divergence = distribution.kl(params, params[::-1] + 0.1)
+        return jnp.stack([*log_p, distribution.entropy(params), divergence])
 
     assert np.isfinite(everything(params)).all()
     assert np.isfinite(jax.jacobian(everything)(params)).all()

@@ -38,6 +38,9 @@ ALL = {
     "clip_value": 0.1,
     "target_kl": 0.5,
     "agent_id": True,
+    "magnet_coef": 0.2,
+    "average": True,
+    "regularization_end": 0.5,
 }
 pytestmark = pytest.mark.usefixtures("quickest_compilation")
 

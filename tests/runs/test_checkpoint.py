@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -475,3 +475,23 @@ class TestWhichStay:
         (tmp_path / "best.json").write_text(text)
         assert keeper.best() is None
         assert keeper.save_best(2, Saved(2), "score", -1.0)
+
+
+class Older(NamedTuple):
+    """A TrainState as earlier versions had it."""
+
+    params: Any
+    opt_state: Any
+    n_updates: Any
+    critic_carry: Any = ()
+    moments: Any = ()
+
+
+def test_what_an_earlier_version_has_written_is_read(tmp_path):
+    state = make_state(16)
+    older = state._replace(state={"g": Older(*state.state["g"][:5])})
+    checkpoints(tmp_path).write(older)
+    found = checkpoints(tmp_path).restore(make_state(0))
+    assert describe_leaves(found) == describe_leaves(state)
+    assert isinstance(found.state["g"], TrainState)
+    assert found.state["g"].actors == ()

@@ -191,7 +191,8 @@ def test_find_by_path_and_by_name(tmp_path):
     ],
 )
 def test_a_checkpoint_is_named_as_after_step(tmp_path, text, run, step):
-    assert search.split_step(text) == (run or text, step)
+    assert search.split_step(text) == (run or text, step, None)
+    assert search.split_step(f"{text}@average") == (run or text, step, "average")
     if run is None:
         with pytest.raises(NoCheckpointError, match="Behind an @ stands an environment step, such"):
             search.find_run(text, tmp_path)
@@ -204,9 +205,13 @@ def test_a_run_is_named_with_its_checkpoint(tmp_path):
         contents.write_config(folder, Config(env_id="mpe/simple-v3"))
     sets.write_set(tmp_path / "many", [0, 1])
     x, (first, second) = tmp_path / "x", [tmp_path / "many" / f"seed_{i}" for i in range(2)]
-    assert search.run_at("x@2k", tmp_path) == (x, 2000)
-    assert search.run_at("x", tmp_path, "best") == (x, "best")
-    assert search.runs_at("many@best", tmp_path) == [(first, "best"), (second, "best")]
+    assert search.run_at("x@2k", tmp_path) == (x, 2000, "last")
+    assert search.run_at("x@average", tmp_path) == (x, None, "average")
+    assert search.run_at("x", tmp_path, policy="average") == (x, None, "average")
+    assert search.run_at("x", tmp_path, "best") == (x, "best", "last")
+    assert search.runs_at("many@best", tmp_path) == [
+        (path, "best", "last") for path in (first, second)
+    ]
     assert [str(at) for at in search.runs_at("many@64", tmp_path)] == ["seed_0@64", "seed_1@64"]
     with pytest.raises(ConfigError, match="expected one step, got 64 and x@64; leave one"):
         search.run_at("x@64", tmp_path, 64)

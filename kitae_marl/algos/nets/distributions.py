@@ -36,6 +36,8 @@ class Distribution(NamedTuple):
         mode: ``(params) -> action``, the most probable one.
         log_prob: ``(params, action) -> [...]``.
         entropy: ``(params) -> [...]``, in nats.
+        kl: ``(params, others) -> [...]``, in nats, the Kullback-Leibler divergence of the
+            distribution with ``params`` from that with ``others``, which has the same mask.
         mask: ``(params, action_mask) -> params`` that give forbidden actions the probability 0;
             ``()`` forbids none.
         probabilities: ``(params) -> [..., K]``, of every action in order; None: of a space that is
@@ -48,6 +50,7 @@ class Distribution(NamedTuple):
     mode: Callable[..., Any]
     log_prob: Callable[..., Any]
     entropy: Callable[..., Any]
+    kl: Callable[..., Any]
     mask: Callable[..., Any]
     probabilities: Callable[..., Any] | None = None
 
@@ -102,6 +105,22 @@ def _categorical_entropy(logits: Float[Array, "*B K"]) -> Float[Array, "*B"]:
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 
 
+def _categorical_kl(
+    logits: Float[Array, "*B K"], others: Float[Array, "*B K"]
+) -> Float[Array, "*B"]:
+    r"""Divergence of categorical distributions, ``sum_a p(a) (log p(a) - log q(a))``.
+
+    Entries that are masked in both count nothing.
+
+    Example:
+        >>> p, q = jnp.log(jnp.array([0.5, 0.5])), jnp.log(jnp.array([0.25, 0.75]))
+        >>> round(_categorical_kl(p, q).item(), 4)  # log(4 / 3) / 2
+        0.1438
+    """
+    log_p, log_q = jax.nn.log_softmax(logits), jax.nn.log_softmax(others)
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
 def _pick(logits: Float[Array, "*B K"], index: Any) -> Float[Array, "*B"]:
     """Log-probability of one entry per row."""
     log_p = jax.nn.log_softmax(logits)
@@ -119,6 +138,7 @@ def _categorical(space: gym.spaces.Discrete) -> Distribution:
         mode=lambda logits: jnp.argmax(logits, axis=-1) + start,
         log_prob=lambda logits, action: _pick(logits, action - start),
         entropy=_categorical_entropy,
+        kl=_categorical_kl,
         mask=mask_logits,
         probabilities=jax.nn.softmax,
     )
@@ -159,6 +179,10 @@ def _multi_categorical(choices: np.ndarray, first: np.ndarray) -> Distribution:
     def entropy(logits: Array) -> Array:
         return _summed([_categorical_entropy(part) for part in split(logits)])
 
+    def kl(logits: Array, others: Array) -> Array:
+        parts = zip(split(logits), split(others), strict=True)
+        return _summed([_categorical_kl(part, other) for part, other in parts])
+
     return Distribution(
         n_outputs=sum(sizes),
         n_scales=0,
@@ -166,6 +190,7 @@ def _multi_categorical(choices: np.ndarray, first: np.ndarray) -> Distribution:
         mode=mode,
         log_prob=log_prob,
         entropy=entropy,
+        kl=kl,
         mask=mask_logits,
     )
 
@@ -190,6 +215,12 @@ def _bernoulli(space: gym.spaces.MultiBinary) -> Distribution:
         nats = p * jax.nn.log_sigmoid(logits) + (1 - p) * jax.nn.log_sigmoid(-logits)
         return -jnp.sum(nats, axis=-1)
 
+    def kl(logits: Array, others: Array) -> Array:
+        p = jax.nn.sigmoid(logits)
+        one = jax.nn.log_sigmoid(logits) - jax.nn.log_sigmoid(others)
+        zero = jax.nn.log_sigmoid(-logits) - jax.nn.log_sigmoid(-others)
+        return jnp.sum(p * one + (1 - p) * zero, axis=-1)
+
     return Distribution(
         n_outputs=math.prod(shape),
         n_scales=0,
@@ -197,6 +228,7 @@ def _bernoulli(space: gym.spaces.MultiBinary) -> Distribution:
         mode=lambda logits: unflat(logits > 0),
         log_prob=log_prob,
         entropy=entropy,
+        kl=kl,
         mask=mask_logits,
     )
 
@@ -253,6 +285,24 @@ def _clipped_normal(space: gym.spaces.Box) -> Distribution:
         body = log_std + _rows(np.log(half), mean) + 0.5 * math.log(2 * math.pi * math.e)
         return jnp.sum(tails + inside * body + edges, axis=-1)
 
+    def kl(params: Array, others: Array) -> Array:
+        # Both have their masses at the bounds; inside, log p - log q is a quadratic function of
+        # z = (u - mu) / sigma, of which the moments of a normal distribution between the bounds
+        # make the mean.
+        (mean, log_std, scale), (mean_q, log_std_q, scale_q) = parts(params), parts(others)
+        a, b = (scale * (_rows(bound, mean) - mean) for bound in (lowest, highest))
+        a_q, b_q = (scale_q * (_rows(bound, mean) - mean_q) for bound in (lowest, highest))
+        below, above = jax.scipy.special.log_ndtr(a), jax.scipy.special.log_ndtr(-b)
+        below_q, above_q = jax.scipy.special.log_ndtr(a_q), jax.scipy.special.log_ndtr(-b_q)
+        inside = 1.0 - jnp.exp(below) - jnp.exp(above)
+        first = _standard_density(a) - _standard_density(b)
+        second = inside + a * _standard_density(a) - b * _standard_density(b)
+        ratio, shift = jnp.exp(log_std - log_std_q), (mean - mean_q) * scale_q
+        squares = ratio**2 * second + 2.0 * ratio * shift * first + shift**2 * inside
+        body = (log_std_q - log_std) * inside + 0.5 * (squares - second)
+        tails = jnp.exp(below) * (below - below_q) + jnp.exp(above) * (above - above_q)
+        return jnp.sum(body + tails, axis=-1)
+
     return Distribution(
         n_outputs=size,
         n_scales=size,
@@ -260,6 +310,7 @@ def _clipped_normal(space: gym.spaces.Box) -> Distribution:
         mode=lambda params: to_env(params[..., :size]),
         log_prob=log_prob,
         entropy=entropy,
+        kl=kl,
         mask=mask_logits,
     )
 
@@ -310,6 +361,9 @@ def _composite(space: gym.Space) -> Distribution:
         log_prob=log_prob,
         entropy=lambda params: _summed(
             [d.entropy(part) for d, part in zip(dists, split(params), strict=True)]
+        ),
+        kl=lambda params, others: _summed(
+            [d.kl(*both) for d, *both in zip(dists, split(params), split(others), strict=True)]
         ),
         mask=mask,
     )

@@ -16,6 +16,13 @@ import jax.numpy as jnp
 import optax
 
 from kitae_marl.algos import ops
+from kitae_marl.algos.ppo.actors import (
+    MAGNET,
+    average,
+    has_magnet,
+    moved_actors,
+    regularization_left,
+)
 from kitae_marl.algos.ppo.export import export_group
 from kitae_marl.algos.ppo.learner import (
     Groups,
@@ -178,11 +185,18 @@ def _loss(
         "approx_kl": ops.approximate_kl(log_prob, batch.log_prob),
         "clip_fraction": clipped.astype(jnp.float32),
     }
+    left = regularization_left(config, state.n_updates)
     loss = (
         terms["policy_loss"]
         + ppo.value_coef * terms["value_loss"]
-        - ppo.entropy_coef * terms["entropy"]
+        - left * ppo.entropy_coef * terms["entropy"]
     )
+    if has_magnet(config):
+        # The magnet has no memory of its own: of recurrent policies it is told what they remember.
+        magnet = state._replace(params={"actor": state.actors[MAGNET]})
+        pulled, _ = learner.policy(magnet, batch.observation, batch.action_mask, actor_carry, rows)
+        terms["magnet_kl"] = learner.distribution.kl(outputs, jax.lax.stop_gradient(pulled))
+        loss += left * ppo.magnet_coef * terms["magnet_kl"]
     sums = jax.vmap(ops.weighted_sum, (0, None))(jnp.stack(list(terms.values())), weight)
     means = dict(zip(terms, sums / total, strict=True))
     return ops.weighted_sum(loss, weight) / total, (Bundle.of(means), value)
@@ -297,6 +311,7 @@ def update_step_factory(groups: Groups, config: Config) -> Callable[..., Any]:
         learned = {
             name: s._replace(
                 n_updates=s.n_updates + 1,
+                actors=moved_actors(config, s),
                 critic_carry=processed.critic_carry[name],
                 moments=processed.moments[name],
             )
@@ -354,6 +369,7 @@ def _algorithm(name: str) -> Algorithm:
         probabilities=probabilities_factory,
         learn=learn_factory,
         acting=acting,
+        average=average,
         central=DECLARED[name].central,
         export=export_group,
     )

@@ -14,6 +14,7 @@ import optax
 from kitae_marl.algos.nets.distributions import Distribution, distribution_for
 from kitae_marl.algos.nets.networks import Actor, Critic, Given, network_for
 from kitae_marl.algos.nets.normalization import first_moments, moments_of, normalized
+from kitae_marl.algos.ppo.actors import first_actors
 from kitae_marl.config.run import Config
 from kitae_marl.data.spaces import feature_space, lead_shape, zeros
 from kitae_marl.types import GroupSpec, TrainState
@@ -195,4 +196,5 @@ def first_state(group: GroupSpec, config: Config, groups: Groups, key: jax.Array
         n_updates=jnp.zeros((), jnp.int32),
         critic_carry=first_carry(group, config, config.n_envs),
         moments=moments or (),
+        actors=first_actors(config, params["actor"]),
     )

@@ -15,7 +15,7 @@ from kitae_marl.config.run import Config
 from kitae_marl.errors import ConfigError, printable
 from kitae_marl.runs.own_code import truster
 from kitae_marl.runs.store.contents import read_config
-from kitae_marl.runs.store.search import run_at
+from kitae_marl.runs.store.search import RunAt, run_at
 from kitae_marl.runs.terminal import say
 from kitae_marl.vector.ids import parse_id
 
@@ -67,7 +67,7 @@ def _setup(options: Play) -> GameSetup:
     env_id = parse_id(options.id).text  # by which it is drawn
     if not _is_run(options):
         return GameSetup(env_id, options.env_kwargs, {}, None, {}, ())
-    config: Config = read_config(run_at(options.opponent, options.runs_dir).path)
+    config: Config = read_config(_run(options).path)
     if parse_id(config.env_id).text != env_id:
         raise ConfigError(
             f"opponent: expected a run of {env_id}, got {options.opponent}, which was trained "
@@ -86,6 +86,11 @@ def _is_run(options: Play) -> bool:
     return options.opponent != "random" and not options.opponent.startswith(BOT)
 
 
+def _run(options: Play) -> RunAt:
+    """Return the run that plays, and which policy of it."""
+    return run_at(options.opponent, options.runs_dir, policy=options.policy)
+
+
 def _agent(options: Play) -> Agent | None:
     """Load the run that plays, if it is one."""
     from kitae_marl.runs.agent import Agent
@@ -98,9 +103,9 @@ def _agent(options: Play) -> Agent | None:
                 "simulations",
             )
         return None
-    path, step = run_at(options.opponent, options.runs_dir)
-    truster(options.allow_import)(path)
-    return Agent.load(path, step=step, simulations=options.simulations)
+    at = _run(options)
+    truster(options.allow_import)(at.path)
+    return Agent.load(at.path, **at.how, simulations=options.simulations)
 
 
 def _people(options: Play, env: VecParallelEnv, agent: Agent | None) -> list[str]:

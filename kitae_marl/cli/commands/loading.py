@@ -18,7 +18,7 @@ from kitae_marl.runs.own_code import require_allowed, trust_own_code, truster
 from kitae_marl.runs.store.contents import CHECKPOINTS, read_config
 from kitae_marl.runs.store.search import RunAt, runs_at, split_step
 from kitae_marl.runs.store.seats import SeatCopy, seat_copies
-from kitae_marl.types import Policy
+from kitae_marl.types import Policy, WhichPolicy
 from kitae_marl.vector.protocol import VecParallelEnv
 
 
@@ -87,6 +87,11 @@ class SeedRuns(NamedTuple):
         return self.at[0].step
 
     @property
+    def policy(self) -> WhichPolicy:
+        """The policy that plays; if there are several, that of the first run."""
+        return self.at[0].policy
+
+    @property
     def name(self) -> str:
         """The one name, or the first and the last of several."""
         first, last = self.names[0], self.names[-1]
@@ -109,24 +114,26 @@ def find_all(
     env_kwargs: Mapping[str, Any] | None = None,
     *,
     step: Step = None,
+    policy: WhichPolicy | None = None,
     apart: bool = True,
 ) -> list[SeedRuns]:
     """Find all runs that the names stand for, and gather those that differ by seed alone.
 
-    Names are those of runs or of sets, with a step behind them (``RUN@STEP``) or without; ``step``
-    is that of all. Runs as of other steps are gathered ``apart``, or with the others of their kind.
+    Names are those of runs or of sets, with a step or a policy behind them (``RUN@STEP``,
+    ``RUN@average``) or without; ``step`` and ``policy`` are those of all. Runs as of other steps or
+    policies are gathered ``apart``, or with the others of their kind.
 
     Settings that say where a run is computed or saved, not what it learns, may differ too. What
     ``seats`` names counts before the seats that the runs were trained with, ``max_episode_steps``
     and ``env_kwargs`` before theirs.
 
     Raises:
-        ConfigError: without names, and if a step is given twice.
+        ConfigError: without names, and if a step or policy is given twice.
         NoCheckpointError: if there is no run of a name.
     """
     gathered: dict[str, SeedRuns] = {}
     for name in names:
-        for one in runs_at(name, runs_dir, step):
+        for one in runs_at(name, runs_dir, step, policy):
             path = one.path
             config = read_config(path)
             kept = {p: s for p, s in config.seats.items() if not _is_hidden(p, seats or {})}
@@ -144,11 +151,11 @@ def find_all(
             same = dataclasses.replace(config, seed=0, **how).to_json()
             opponents = [(pattern, copy and copy.sha256) for pattern, copy in copies.items()]
             same += json.dumps(opponents)  # who played against others has played another game
-            same += str(one.step) if apart else ""
+            same += str(one.how) if apart else ""
             group = gathered.setdefault(same, SeedRuns([], config, [], copies))
             if one not in group.at:
                 group.at.append(one)
-            called = Path(name if apart else split_step(name)[0]).name
+            called = Path(name if apart else split_step(name).run).name
             if called not in group.names:
                 group.names.append(called)
     if not gathered:
@@ -218,28 +225,27 @@ def open_game(
     return SeatFiller(game.seats, runs_dir, copies=game.copies, trust=trust).seat(env)
 
 
-def checkpoint_step(path: Path, step: Step) -> int | None:
+def checkpoint_step(at: RunAt) -> int | None:
     """Return the environment step of the checkpoint that is meant, made sure to be there.
 
     Raises:
         NoCheckpointError: if there is none.
     """
-    if step is None:
+    if at.step is None:
         return None
     from kitae_marl.runs.store.checkpoint import RunCheckpointer
 
-    n_envs = read_config(path).n_envs
-    keeper = RunCheckpointer(path / CHECKPOINTS, save_every=1, num_envs=n_envs)
-    found = keeper.step_of(step)
+    n_envs = read_config(at.path).n_envs
+    keeper = RunCheckpointer(at.path / CHECKPOINTS, save_every=1, num_envs=n_envs)
+    found = keeper.step_of(at.step)
     keeper.path(found)
     return found
 
 
 def load_policy(
-    path: Path,
+    at: RunAt,
     env: VecParallelEnv,
     *,
-    step: Step = None,
     sample: bool,
     simulations: int | None = None,
     allow_import: bool = False,
@@ -254,16 +260,16 @@ def load_policy(
     from kitae_marl.runs.agent import Agent
     from kitae_marl.selfplay.seats import policy_for
 
-    trust_own_code(path, allow_import)
+    trust_own_code(at.path, allow_import)
     agents = list(env.possible_agents)
-    agent = Agent.load(path, step=step, simulations=simulations)
+    agent = Agent.load(at.path, **at.how, simulations=simulations)
     unknown = [name for name in agents if name not in agent.possible_agents]
     if unknown:
         try:
             return policy_for(agent.player(env=env), agents, sample=sample)
         except ConfigError as error:
             raise ConfigError(
-                f"seats: the run {path.name} plays {agent.possible_agents}, not {unknown}, and "
+                f"seats: the run {at.path.name} plays {agent.possible_agents}, not {unknown}, and "
                 f"cannot play for these: {error} Or give them a seat (--seats).",
                 "seats",
             ) from None

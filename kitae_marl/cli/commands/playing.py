@@ -24,7 +24,7 @@ from kitae_marl.cli.commands.loading import (
 from kitae_marl.cli.options.fields import Step
 from kitae_marl.cli.options.playing import Brackets, Compare, Evaluate, Playing, PlayingRuns
 from kitae_marl.errors import ConfigError
-from kitae_marl.runs.store.search import RunAt, run_at
+from kitae_marl.runs.store.search import LAST, RunAt, run_at
 from kitae_marl.runs.terminal import counted, say
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def evaluate(options: Evaluate) -> dict[str, Any]:
 def _found(names: Sequence[str], options: PlayingRuns) -> list[SeedRuns]:
     """Find runs that play, as the options say."""
     how = options.seats, options.max_episode_steps, options.env_kwargs
-    return find_all(names, options.runs_dir, *how, step=options.step)
+    return find_all(names, options.runs_dir, *how, step=options.step, policy=options.policy)
 
 
 def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
@@ -67,9 +67,10 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
     result = {
         "name": group.name,
         **_how_played(game, options, group.step),
+        "which_policy": group.policy,
         **own,
         "each": [
-            {"run_dir": str(at.path), "step": checkpoint_step(*at), **one.summary()}
+            {"run_dir": str(at.path), "step": checkpoint_step(at), **one.summary()}
             for at, one in zip(group.at, evaluations, strict=True)
         ],
         "random": references.random.summary(),
@@ -79,7 +80,7 @@ def _evaluate_group(group: SeedRuns, options: Evaluate) -> dict[str, Any]:
     scale = _scale(result)
     if scale is not None:
         result["score"] = normalized_score(own["returns"]["mean"], *scale)
-    say(f"{group.name} on {game}: {_counts(own)}, {_how_in_words(options, group.step)}")
+    say(f"{group.name} on {game}: {_counts(own)}, {_how_in_words(options, group)}")
     _say_result(result)
     exact = exact_answers(group) if options.against is None else []
     for at, answer in zip(group.at, exact, strict=False):
@@ -94,15 +95,17 @@ def _how_played(game: GameSetup, options: PlayingRuns, step: Step) -> dict[str, 
     return {**game.as_json(), **how, "simulations": options.simulations}
 
 
-def _how_in_words(options: PlayingRuns, step: Step) -> str:
+def _how_in_words(options: PlayingRuns, runs: SeedRuns) -> str:
     """Say how it was played, in words."""
     actions = "most probable actions (--sample: as in training)"
     if options.sample:
         actions = "actions sampled as in training"
     if options.simulations is not None:
         actions += f", {counted(options.simulations, 'simulation')} before each"
-    if step is not None:
-        actions += f", checkpoint {step}"
+    if runs.step is not None:
+        actions += f", checkpoint {runs.step}"
+    if runs.policy != LAST:
+        actions += f", {runs.policy} policy"
     return f"{actions}; each side against {options.against}" if options.against else actions
 
 
@@ -214,12 +217,14 @@ def compare(options: Compare) -> dict[str, Any]:
         "run_b": [str(path) for path in sides[1].paths],
         "step_a": sides[0].step,
         "step_b": sides[1].step,
+        "policy_a": sides[0].policy,
+        "policy_b": sides[1].policy,
         **compare_evaluations(*played),
         "a": a,
         "b": b,
     }
     for letter, side, summary in zip("AB", sides, (a, b), strict=True):
-        how = _how_in_words(options, side.step)
+        how = _how_in_words(options, side)
         say(f"{letter}: {side.name} on {game}: {_counts(summary)}, {how}")
     _say_comparison(result)
     if options.out is not None:
@@ -313,7 +318,7 @@ def _play_all(
 ) -> list[Evaluation]:
     """Play with the agent of each run."""
     for at in group.at:
-        checkpoint_step(*at)  # a missing one is said before anything is played
+        checkpoint_step(at)  # a missing one is said before anything is played
     simulations = options.simulations
     return [protocol.play(_policy(at, env, options, simulations), env) for at in group.at]
 
@@ -323,9 +328,8 @@ def _policy(
 ) -> Policy:
     """Load a run as a policy, with what the options say of sampling and importing."""
     return load_policy(
-        at.path,
+        at,
         env,
-        step=at.step,
         sample=options.sample,
         simulations=simulations,
         allow_import=options.allow_import,

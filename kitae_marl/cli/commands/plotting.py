@@ -123,7 +123,7 @@ def _curves(gathered: list[SeedRuns], column: str, options: Plot, *, named: bool
                 f"{column}: left out {', '.join(missing)} of {group.name}, which has no value of it"
             )
         if paths:
-            steps = [checkpoint_step(*at) for at in group.at if at.path in paths]
+            steps = [checkpoint_step(at) for at in group.at if at.path in paths]
             curve = make_curve(
                 group.name,
                 paths,

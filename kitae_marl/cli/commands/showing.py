@@ -33,7 +33,8 @@ def watch(options: Watch) -> dict[str, Any]:
     from kitae_marl.evaluation.films import ENDINGS, side_by_side, write_video
 
     how = options.seats, options.max_episode_steps, options.env_kwargs
-    gathered = find_all(options.run, options.runs_dir, *how, step=options.step)
+    which = {"step": options.step, "policy": options.policy}
+    gathered = find_all(options.run, options.runs_dir, *how, **which)
     require_output(options.out, ENDINGS)
     if options.episodes < 1 or (options.fps is not None and not 0 < options.fps <= 1000):
         raise ConfigError(
@@ -107,9 +108,8 @@ def _film(
     from kitae_marl.evaluation.films import captioned, shrunk
 
     policy = load_policy(
-        at.path,
+        at,
         env,
-        step=at.step,
         sample=options.sample,
         simulations=options.simulations,
         allow_import=options.allow_import,
@@ -128,15 +128,16 @@ def export(options: Export) -> dict[str, Any]:
     from kitae_marl.evaluation.export import export_policy, require_outputs
     from kitae_marl.runs.agent import Agent
 
-    path, step = run_at(options.run, options.runs_dir, options.step)
+    at = run_at(options.run, options.runs_dir, options.step, options.policy)
     require_outputs(options.out)
-    trust_own_code(path, options.allow_import)
-    agent = Agent.load(path, step=step)
+    trust_own_code(at.path, options.allow_import)
+    agent = Agent.load(at.path, **at.how)
     arrays, module = export_policy(agent, options.out)
     say(f"wrote {arrays} ({arrays.stat().st_size} bytes) and {module}")
     say(f"  from {module.stem} import Policy; Policy({str(arrays)!r}).act(agent, observation)")
     return {
-        "run_dir": str(path),
+        "run_dir": str(at.path),
+        "policy": at.policy,
         "out": str(arrays),
         "module": str(module),
         "agents": agent.possible_agents,

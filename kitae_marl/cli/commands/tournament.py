@@ -93,8 +93,8 @@ def _players(options: Tournament) -> dict[str, str | Entrant]:
         if text == "random" or text.startswith(BOT):
             named: dict[str, str | Entrant] = {text: text}
         else:
-            runs = runs_at(text, options.runs_dir)
-            of_set = split_step(text)[0]
+            runs = runs_at(text, options.runs_dir, policy=options.policy)
+            of_set = split_step(text).run
             named = {}
             for at in runs:
                 named |= _entrants(text if len(runs) == 1 else f"{of_set}/{at}", at, options)
@@ -103,8 +103,8 @@ def _players(options: Tournament) -> dict[str, str | Entrant]:
     if len(found) < 2 or len(found) < given:
         raise ConfigError(
             "players: expected two players or more, each once, got "
-            f"{' '.join(options.players) or 'none'}; beside a run there may be random, bot:NAME or "
-            "RUN@STEP.",
+            f"{' '.join(options.players) or 'none'}; beside a run there may be random, bot:NAME, "
+            "RUN@STEP or RUN@average.",
             "players",
         )
     entrants = [one for one in found.values() if isinstance(one, Entrant)]
@@ -197,8 +197,7 @@ def _loaded(player: str | Entrant) -> SomePlayer:
 
     if not isinstance(player, Entrant):
         return player
-    (path, step), simulations = player.at, player.simulations
-    return Agent.load(path, step=step, simulations=simulations)
+    return Agent.load(player.at.path, **player.at.how, simulations=player.simulations)
 
 
 def _say_match(match: Match) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kitae_marl.cli.options.fields import GameId, JsonObject, Positional
+from kitae_marl.types import WhichPolicy
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class Play:
     """What you say, by commas, in place of the keyboard: moves, ``u``, ``?``, ``q``."""
     env_kwargs: JsonObject = field(default_factory=dict)
     """Arguments of the game in place of the run's."""
+    policy: WhichPolicy | None = None
+    """The policy of a run that plays: ``last``, or the ``average`` of those that there were in
+    training, where it was kept; None: the last one, or that of ``RUN@average``."""
     sample: bool = False
     """Let the run sample its actions as in training, instead of taking the most probable ones."""
     simulations: int | None = None

@@ -15,6 +15,7 @@ from kitae_marl.cli.options.fields import (
     Step,
     arg,
 )
+from kitae_marl.types import WhichPolicy
 
 Seeds = Annotated[tuple[int, ...], arg(aliases=["--seed"])]
 
@@ -44,6 +45,9 @@ class PlayingRuns(Playing):
     step: Step = None
     """Environment step of the runs' checkpoint, or ``best``: the one that an evaluation during
     training (``--eval-every``) found best; None: the newest, or that of ``RUN@STEP``."""
+    policy: WhichPolicy | None = None
+    """The policy of a run that plays: ``last``, or the ``average`` of those that there were in
+    training, where it was kept; None: the last one, or that of ``RUN@average``."""
     sample: bool = False
     """Sample actions as in training, instead of taking the most probable ones."""
     simulations: int | None = None

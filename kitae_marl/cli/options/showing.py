@@ -14,6 +14,7 @@ from kitae_marl.cli.options.fields import (
     RunNames,
     Step,
 )
+from kitae_marl.types import WhichPolicy
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Watch:
     step: Step = None
     """Environment step of the checkpoint, or ``best``: the one that an evaluation during training
     (``--eval-every``) found best; None: the newest, or that of ``RUN@STEP``."""
+    policy: WhichPolicy | None = None
+    """The policy of a run that plays: ``last``, or the ``average`` of those that there were in
+    training, where it was kept; None: the last one, or that of ``RUN@average``."""
     fps: float | None = None
     """Frames a second; None: as the game says."""
     plain: bool = False
@@ -103,6 +107,9 @@ class Export:
     step: Step = None
     """Environment step of the checkpoint, or ``best``: the one that an evaluation during training
     (``--eval-every``) found best; None: the newest, or that of ``RUN@STEP``."""
+    policy: WhichPolicy | None = None
+    """The policy of a run that plays: ``last``, or the ``average`` of those that there were in
+    training, where it was kept; None: the last one, or that of ``RUN@average``."""
     allow_import: bool = False
     """Import the algorithm that a run names as ``module:name``."""
     runs_dir: Path = Path("runs")

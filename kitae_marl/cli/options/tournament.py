@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kitae_marl.cli.options.fields import Counts, JsonObject, PlayerNames, Positional
+from kitae_marl.types import WhichPolicy
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,16 @@ class Tournament:
 
     players: Positional[PlayerNames]
     """Who plays: runs by path or name (a set of seeds is as many players), ``RUN@STEP``,
-    ``random``, and scripted players as ``bot:NAME`` (a wrong name lists those of the game)."""
+    ``RUN@average``, ``random``, and scripted players as ``bot:NAME`` (a wrong name lists those
+    of the game)."""
     games: int = 400
     """Games of each pair, half of them from each seat; where nobody wins, of each player of the
     first side with each of the second."""
     game: str | None = None
     """Id of the game; None: that of the runs."""
+    policy: WhichPolicy | None = None
+    """The policy of a run that plays: ``last``, or the ``average`` of those that there were in
+    training, where it was kept; None: the last one, or that of ``RUN@average``."""
     sample: bool = False
     """Let runs sample their actions as in training, instead of taking the most probable ones."""
     simulations: Counts = ()

@@ -33,11 +33,15 @@ from kitae_marl.runs.store.manifest import (
     require_intact,
     require_leaves,
 )
+from kitae_marl.types import TrainState
 
 KEEP = NEWEST
 """Checkpoints kept in a run folder where nothing else is said, the newest ones."""
 NEWEST_ONES = Kept(KEEP)
 """The setting that says so."""
+ADDED = ("actors",)
+"""Fields of a TrainState that earlier versions do not have: where they hold nothing, checkpoints
+are without them, as those of earlier versions are."""
 INCOMPLETE = ".orbax-checkpoint-tmp"
 """Part of the name of a checkpoint that is being written, or was when its process ended."""
 
@@ -234,7 +238,7 @@ class RunCheckpointer:
         manifest = make_manifest(parts, int(run_state.step))
         arguments = ocp.args.Composite(
             manifest=ocp.args.JsonSave(manifest),
-            **{name: ocp.args.StandardSave(part) for name, part in parts.items()},
+            **{name: ocp.args.StandardSave(_written(part)) for name, part in parts.items()},
         )
         if target.is_symlink() or target.is_file():  # no checkpoint, and in the way of one
             target.unlink()
@@ -387,8 +391,8 @@ class RunCheckpointer:
                 part = jax.tree.map(np.asarray, part)
                 leaves = require_leaves(manifest, item, path)
                 require_compatible(part, leaves, path)
-                arguments = {item: ocp.args.StandardRestore(part)}
-                restored[item] = _load(checkpointer, path, arguments, item)
+                arguments = {item: ocp.args.StandardRestore(_written(part))}
+                restored[item] = _read_back(part, _load(checkpointer, path, arguments, item))
                 require_digests(restored[item], leaves, item, path)
         self.manifest = manifest
         game = _put_back(template.game, restored["game"]) if "game" in restored else ()
@@ -430,6 +434,35 @@ def _require_small(path: Path) -> None:
             "manifest",
             "size",
         )
+
+
+def _is_train_state(tree: Any) -> bool:
+    """Whether a tree is what one group has learned."""
+    return isinstance(tree, TrainState)
+
+
+def _written(tree: Any) -> Any:
+    """Return a tree as Orbax writes it: without the fields of ``ADDED`` that hold nothing.
+
+    To Orbax a NamedTuple and a dict of its fields are the same.
+    """
+
+    def fields(part: Any) -> Any:
+        if not _is_train_state(part):
+            return part
+        named = part._asdict().items()
+        return {name: value for name, value in named if name not in ADDED or value != ()}
+
+    return jax.tree.map(fields, tree, is_leaf=_is_train_state)
+
+
+def _read_back(template: Any, found: Any) -> Any:
+    """Undo ``_written``; the template has the same structure as what was written."""
+
+    def whole(part: Any, values: Any) -> Any:
+        return TrainState(**values) if _is_train_state(part) else values
+
+    return jax.tree.map(whole, template, found, is_leaf=_is_train_state)
 
 
 def _with_elements(tree: Any) -> dict[str, Any]:

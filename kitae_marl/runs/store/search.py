@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from kitae_marl.config.counts import read_count
 from kitae_marl.errors import ConfigError, NoCheckpointError
 from kitae_marl.runs.store.contents import CONFIG_FILE
 from kitae_marl.runs.store.folders import NAME, member
 from kitae_marl.runs.store.sets import SET_FILE, is_set, read_set
+from kitae_marl.types import WhichPolicy
+
+LAST: WhichPolicy = "last"
+"""The policy that is meant where nothing is said."""
 
 
 class RunAt(NamedTuple):
@@ -20,58 +24,112 @@ class RunAt(NamedTuple):
     Attributes:
         path: folder of the run.
         step: environment step of the checkpoint, or ``"best"``; None: the newest.
+        policy: which of its policies plays.
     """
 
     path: Path
     step: int | Literal["best"] | None
+    policy: WhichPolicy = LAST
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """Step and policy, as ``Agent.load`` takes them beside the path."""
+        return {"step": self.step, "policy": self.policy}
 
     def __str__(self) -> str:
-        return self.path.name if self.step is None else f"{self.path.name}@{self.step}"
+        at = "" if self.step is None else f"@{self.step}"
+        return f"{self.path.name}{at}{'' if self.policy == LAST else f'@{self.policy}'}"
+
+
+class Named(NamedTuple):
+    """What ``RUN``, ``RUN@STEP``, ``RUN@average`` or ``RUN@STEP@average`` means.
+
+    Attributes:
+        run: the run by path or name.
+        step: environment step, or ``"best"``; None where there is none.
+        policy: which policy; None where it is not said.
+    """
+
+    run: str | Path
+    step: int | Literal["best"] | None
+    policy: WhichPolicy | None
 
 
 def run_at(
-    run: str | Path, runs_dir: str | Path = "runs", step: int | Literal["best"] | None = None
+    run: str | Path,
+    runs_dir: str | Path = "runs",
+    step: int | Literal["best"] | None = None,
+    policy: WhichPolicy | None = None,
 ) -> RunAt:
     """Return the run, and the checkpoint of it, that ``RUN`` or ``RUN@STEP`` means.
 
     Args:
-        run: path of a folder, or its name in ``runs_dir``, with or without a step behind it.
+        run: path of a folder, or its name in ``runs_dir``, with or without a step behind it, and
+            behind that with or without ``@average``.
         runs_dir: folder that holds the runs.
         step: of the checkpoint, where it stands apart; None: what stands behind the name.
+        policy: which policy, likewise; the last one where nothing is said.
 
     Raises:
-        ConfigError: if a step is given twice.
+        ConfigError: if a step or a policy is given twice.
         NoCheckpointError: as ``find_run``.
     """
-    run, step = _with_step(run, step)
-    return RunAt(find_run(run, runs_dir), step)
+    run, step, policy = _with_own(run, step, policy)
+    return RunAt(find_run(run, runs_dir), step, policy or LAST)
+
+
+def resumed_at(
+    run: str | Path, step: int | Literal["best"] | None = None
+) -> tuple[Path, int | Literal["best"] | None]:
+    """Return folder and checkpoint of a run that is to go on.
+
+    Args and errors as of ``run_at``.
+
+    Raises:
+        ConfigError: for another policy than the last one, with which alone a run can go on.
+    """
+    path, step, policy = run_at(run, step=step)
+    if policy != LAST:
+        raise ConfigError(
+            f"policy: expected a run to go on with, got {run}: it is its last policy that learns; "
+            f"leave @{policy} out, or begin a new run with it (init).",
+            "policy",
+        )
+    return path, step
 
 
 def runs_at(
-    run: str | Path, runs_dir: str | Path = "runs", step: int | Literal["best"] | None = None
+    run: str | Path,
+    runs_dir: str | Path = "runs",
+    step: int | Literal["best"] | None = None,
+    policy: WhichPolicy | None = None,
 ) -> list[RunAt]:
     """Return the checkpoint that is meant, of a set of runs that of each run, by seed.
 
     Arguments and errors are those of ``run_at``.
     """
-    run, step = _with_step(run, step)
-    return [RunAt(path, step) for path in find_runs(run, runs_dir)]
+    run, step, policy = _with_own(run, step, policy)
+    return [RunAt(path, step, policy or LAST) for path in find_runs(run, runs_dir)]
 
 
-def _with_step(
-    run: str | Path, step: int | Literal["best"] | None
-) -> tuple[str | Path, int | Literal["best"] | None]:
-    """Return the run without the step behind it, and the one step that was given."""
+def _with_own(
+    run: str | Path, step: int | Literal["best"] | None, policy: WhichPolicy | None
+) -> Named:
+    """Return the run without what stands behind it, and the one step and policy that were given."""
     if not isinstance(run, str | Path):
-        return run, step  # of which ``find_run`` says what is wrong
-    name, named = split_step(run)
-    if named is None:
-        return run, step
-    if step is not None:
-        raise ConfigError(
-            f"step: expected one step, got {step} and {run}; leave one of the two out.", "step"
-        )
-    return name, named
+        return Named(run, step, policy)  # of which ``find_run`` says what is wrong
+    named = split_step(run)
+    for what, apart, behind in (("step", step, named.step), ("policy", policy, named.policy)):
+        if apart is not None and behind is not None:
+            raise ConfigError(
+                f"{what}: expected one {what}, got {apart} and {run}; leave one of the two out.",
+                what,
+            )
+    return Named(
+        named.run,
+        named.step if step is None else step,
+        named.policy if policy is None else policy,
+    )
 
 
 def find_runs(run: str | Path, runs_dir: str | Path = "runs") -> list[Path]:
@@ -127,38 +185,47 @@ def find_run(run: str | Path, runs_dir: str | Path = "runs") -> Path:
             raise NoCheckpointError(
                 f"expected one run, got the set {str(run)!r}; begun are {begun}.", str(run)
             )
-    whole, step = split_step(run)
-    if step is not None:
-        find_run(whole, runs_dir)  # where there is none, that is said
+    named = split_step(run)
+    if named.run != run:
+        find_run(named.run, runs_dir)  # where there is none, that is said
+        behind = str(run).removeprefix(str(named.run))
+        what = "policy" if named.step is None else "step"
         raise NoCheckpointError(
-            f"expected a run without a step, got {str(run)!r}; this is about the run as a whole: "
-            f"leave @{step} out.",
+            f"expected a run without a {what}, got {str(run)!r}; this is about the run as a whole: "
+            f"leave {behind} out.",
             str(run),
         )
     raise NoCheckpointError(_what_is_there(run, runs_dir), str(run))
 
 
-def split_step(run: str | Path) -> tuple[str | Path, int | Literal["best"] | None]:
-    """Take ``RUN@STEP`` apart, which names one checkpoint of a run.
+def split_step(run: str | Path) -> Named:
+    """Take ``RUN@STEP`` apart, which names one checkpoint of a run, and ``RUN@average``.
 
     Returns:
-        The run by path or name, and the environment step, or ``"best"``, that stands behind its
-        last ``@``, written as after ``--step``; None where there is none, or the whole is the path
-        of a folder.
+        The run, the environment step or ``"best"`` that stands behind an ``@``, written as after
+        ``--step``, and the policy behind the last one, as after ``--policy``. A path of a folder is
+        left as it is.
 
     Example:
-        >>> split_step("crosses@20480"), split_step("crosses@best"), split_step("crosses")
-        (('crosses', 20480), ('crosses', 'best'), ('crosses', None))
+        >>> tuple(split_step("crosses@20480")), tuple(split_step("crosses@best@average"))
+        (('crosses', 20480, None), ('crosses', 'best', 'average'))
+        >>> tuple(split_step("crosses"))
+        ('crosses', None, None)
     """
-    name, _, step = str(run).rpartition("@")
-    if not name or os.path.isdir(run):
-        return run, None
+    policy, rest = None, run
+    for one in get_args(WhichPolicy):
+        name = str(run).removesuffix(f"@{one}")
+        if name and name != str(run) and not os.path.isdir(run):
+            policy, rest = one, name
+    name, _, step = str(rest).rpartition("@")
+    if not name or os.path.isdir(rest):
+        return Named(rest, None, policy)
     if step == "best":
-        return name, "best"
+        return Named(name, "best", policy)
     try:
-        return name, read_count(step)
+        return Named(name, read_count(step), policy)
     except ValueError:  # a name with an @ in it, or a slip, of which is said what it lacks
-        return run, None
+        return Named(rest, None, policy)
 
 
 def _what_is_there(run: str | Path, runs_dir: str | Path) -> str:
@@ -179,7 +246,7 @@ def hint_at_step(run: str | Path) -> str:
     """Say what stands behind an ``@``, where a run that was not found has one."""
     if "@" not in str(run):
         return ""
-    return " Behind an @ stands an environment step, such as 204800 or 200k, or best."
+    return " Behind an @ stands an environment step, such as 204800 or 200k, best or average."
 
 
 def runs_in(folder: Path) -> list[str]:
