@@ -376,6 +376,8 @@ def make_env(config: Config, say: Callable[[str], None] = say) -> tuple[Config, 
         from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
         env = CompiledVecParallelEnv(config.env_id, config.n_envs, **config.env_kwargs)
+        if env.game.unseen:
+            say(env.game.unseen)
         return dataclasses.replace(config, backend="compiled"), env
     from kitae_marl.vector.make import make_vec_env
 

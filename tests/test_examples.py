@@ -30,6 +30,7 @@ SMALL = {
     "custom_environment": "--env-steps 2048 --episodes 8",
     "custom_game": "--env-steps 8192",
     "solve_kuhn": "--games 20",
+    "leduc_exploitability": "--game kitae/kuhn_poker-v0 --env-steps 4096 --n-envs 16",
     "self_play_connect_four": "--env-steps 4096 --n-envs 64 --games 4",
     "league_predators_prey": "--env-steps 8000 --n-envs 16 --slots 2",
     "alphazero_connect_four": "--env-steps 1024 --n-envs 16 --simulations 4 --games 4",

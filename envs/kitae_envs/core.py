@@ -62,6 +62,8 @@ class Game(abc.ABC):
             start nothing is left to chance; where players take turns, it has ``state_of``.
         zero_sum: the rewards of all agents add up to zero in every step in which all moves are
             legal.
+        unseen: what agents know and their observations do not hold, and how to get it: a sentence
+            that is said where training begins; empty where nothing is missing.
         symmetries: the ways in which the game stays the same, that in which nothing changes left
             out; they let an algorithm learn more from a position.
         data: arrays that ``transition`` reads, such as the parameters of opponents; a pytree.
@@ -74,6 +76,7 @@ class Game(abc.ABC):
     fixed_start: ClassVar[bool] = False
     perfect_information: bool = False
     zero_sum: bool = False
+    unseen: str = ""
     symmetries: tuple[Symmetry, ...] = ()
     data: Any = ()
     possible_agents: tuple[str, ...]

@@ -36,14 +36,13 @@ class PPOConfig(LearnerConfig):
     """Largest change of the probability ratio that is rewarded."""
     entropy_coef: float = 0.01
     """Weight of the entropy bonus."""
+    entropy_end: float = 1.0
+    """Share of entropy_coef that is left at the end of the run; it is lowered linearly."""
     magnet_coef: float = 0.0
     """Weight of the pull to the magnet, a slower copy of the actor: of the divergence
     KL(policy || magnet) in the loss (Sokota et al. 2023); 0: there is no magnet."""
     magnet_rate: float = 0.05
     """Share of its way to the actor that the magnet goes after each update."""
-    regularization_end: float = 1.0
-    """Share of entropy_coef and magnet_coef that is left at the end of the run; they are lowered
-    linearly."""
     average: bool = False
     """Keep the average policy, too: the mean of the actor's parameters over the run, later updates
     counted for more. It is saved with the run, and ``--policy average`` plays it."""
@@ -95,7 +94,7 @@ class PPOConfig(LearnerConfig):
         for name in ("n_epochs", "n_minibatches"):
             require_count(f"ppo.{name}", getattr(self, name))
         require_number("ppo.learning_rate", self.learning_rate, 0.0, 1.0, above=True)
-        for name in ("gamma", "gae_lambda", "magnet_rate", "regularization_end"):
+        for name in ("gamma", "gae_lambda", "magnet_rate", "entropy_end"):
             require_number(f"ppo.{name}", getattr(self, name), 0.0, 1.0)
         for name in ("clip", "max_grad_norm"):
             require_number(f"ppo.{name}", getattr(self, name), 0.0, 1e6, above=True)

@@ -40,7 +40,7 @@ ALL = {
     "agent_id": True,
     "magnet_coef": 0.2,
     "average": True,
-    "regularization_end": 0.5,
+    "entropy_end": 0.5,
 }
 pytestmark = pytest.mark.usefixtures("quickest_compilation")
 

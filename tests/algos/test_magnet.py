@@ -99,9 +99,9 @@ def test_the_pull_is_the_divergence_from_the_magnet(share_params):
 
 
 def test_the_pull_is_added_to_the_loss_with_its_weight():
-    """Of a loss that is the pull alone the gradient is the divergence's, times what is left."""
+    """Of a loss of pull and bonus alone the gradient is theirs; of the bonus a share is left."""
     (group, _), state, experience = played(True)
-    only = replace(SETTINGS, entropy_coef=0.0, value_coef=0.0, regularization_end=0.5)
+    only = replace(SETTINGS, entropy_coef=0.4, value_coef=0.0, entropy_end=0.5)
     config = replace(CONFIG, ppo=only)
     process = jax.jit(ppo.process_experience_factory(played(True)[0], config))
     batch = process(state, jax.random.key(0), experience).batch
@@ -111,22 +111,24 @@ def test_the_pull_is_added_to_the_loss_with_its_weight():
     total = jnp.sum(batch.weight)
     loss = functools.partial(ppo._loss, learner=learner, batch=batch, total=total)
 
-    def divergence(params: Any) -> jax.Array:
+    def by_hand(params: Any, left: float) -> jax.Array:
         def outputs(actor: Any) -> Any:
             acting = TrainState({"actor": actor}, (), ())
             return learner.policy(acting, batch.observation, batch.action_mask, ())[0]
 
         magnet = outputs(state["a"].actors["magnet"])
-        rows = learner.distribution.kl(outputs(params["actor"]), magnet)
+        now = outputs(params["actor"])
+        rows = 0.7 * learner.distribution.kl(now, magnet)
+        rows -= left * 0.4 * learner.distribution.entropy(now)
         return jnp.sum(rows * batch.weight) / total
 
     params = state["a"].params
     for n_updates, left in ((0, 1.0), (2, 0.75), (4, 0.5), (9, 0.5)):  # four updates in all
         now = state["a"]._replace(n_updates=jnp.int32(n_updates))
         found = jax.grad(lambda x, now=now: loss(x, now, config=config)[0])(params)["actor"]
-        expected = jax.grad(divergence)(params)["actor"]
+        expected = jax.grad(by_hand)(params, left)["actor"]
         for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
-            np.testing.assert_allclose(a, left * 0.7 * b, rtol=1e-3, atol=1e-6)
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("share_params", [True, False])
@@ -184,7 +186,7 @@ def test_keeping_an_average_changes_nothing_that_is_learned():
         ("magnet_coef", float("nan")),
         ("magnet_rate", 1.5),
         ("magnet_rate", "fast"),
-        ("regularization_end", -0.5),
+        ("entropy_end", -0.5),
         ("average", "yes"),
     ],
 )

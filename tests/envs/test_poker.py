@@ -110,6 +110,8 @@ def test_the_global_state_tells_every_position_from_every_other(
 ) -> None:
     game = make(history=True)
     assert make().state_space is None
+    assert "history" in make().unseen
+    assert not game.unseen
     assert make().global_state(game.deal(jnp.asarray(deals[0]))) == ()
     look = jax.jit(jax.vmap(game.global_state))
     found: dict[bytes, Any] = {}

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kitae_envs import render
-from kitae_envs.games.two_player import TwoPlayerGame, one_hot_row
+from kitae_envs.games.two_player import BETS_UNSEEN, TwoPlayerGame, one_hot_row
 
 PASS, BET = 0, 1
 CARDS = "JQK"
@@ -68,6 +68,7 @@ class KuhnPoker(TwoPlayerGame):
         box = gym.spaces.Box(0.0, 1.0, (13 if history else 7,), np.float32)
         super().__init__(("player_0", "player_1"), box, n_actions=2)
         self.history = history
+        self.unseen = "" if history else BETS_UNSEEN
 
     @property
     def state_space(self) -> gym.Space | None:

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kitae_envs import render
-from kitae_envs.games.two_player import TwoPlayerGame, one_hot_row
+from kitae_envs.games.two_player import BETS_UNSEEN, TwoPlayerGame, one_hot_row
 
 CALL, RAISE, FOLD, CHECK = range(4)
 CARDS = "JQK"
@@ -91,6 +91,7 @@ class LeducHoldem(TwoPlayerGame):
         box = gym.spaces.Box(0.0, 1.0, (size,), np.float32)
         super().__init__(("player_0", "player_1"), box, n_actions=4)
         self.history = history
+        self.unseen = "" if history else BETS_UNSEEN
         self.blinds = (1, 2)
         self.raise_amounts = (2, 4)
         self.max_raises = 2

@@ -14,6 +14,11 @@ from kitae_envs.core import ByGroup, Game, Outcome, State, View
 
 GROUP = "player"
 """Both seats are one group: their spaces are equal."""
+BETS_UNSEEN = (
+    "the observation does not hold what a player knows, for who bet when is not in it; "
+    '--env-kwargs \'{"history": true}\' adds that (in Python env_kwargs={"history": True})'
+)
+"""Said of poker without its history."""
 
 
 class TwoPlayerGame(Game):

@@ -71,9 +71,9 @@ def average_step(n_updates: jax.Array) -> jax.Array:
     return (LATER + 1.0) / (n_updates + 1.0 + LATER)
 
 
-def regularization_left(config: Config, n_updates: jax.Array) -> Any:
-    """Return the share of the weights of entropy and magnet that is left after some updates."""
-    end = config.ppo.regularization_end
+def entropy_left(config: Config, n_updates: jax.Array) -> Any:
+    """Return the share of the weight of the entropy bonus that is left after some updates."""
+    end = config.ppo.entropy_end
     if end == 1.0:
         return 1.0
     return 1.0 - (1.0 - end) * jnp.minimum(n_updates / config.n_updates, 1.0)

@@ -19,9 +19,9 @@ from kitae_marl.algos import ops
 from kitae_marl.algos.ppo.actors import (
     MAGNET,
     average,
+    entropy_left,
     has_magnet,
     moved_actors,
-    regularization_left,
 )
 from kitae_marl.algos.ppo.export import export_group
 from kitae_marl.algos.ppo.learner import (
@@ -185,18 +185,18 @@ def _loss(
         "approx_kl": ops.approximate_kl(log_prob, batch.log_prob),
         "clip_fraction": clipped.astype(jnp.float32),
     }
-    left = regularization_left(config, state.n_updates)
+    entropy_coef = entropy_left(config, state.n_updates) * ppo.entropy_coef
     loss = (
         terms["policy_loss"]
         + ppo.value_coef * terms["value_loss"]
-        - left * ppo.entropy_coef * terms["entropy"]
+        - entropy_coef * terms["entropy"]
     )
     if has_magnet(config):
         # The magnet has no memory of its own: of recurrent policies it is told what they remember.
         magnet = state._replace(params={"actor": state.actors[MAGNET]})
         pulled, _ = learner.policy(magnet, batch.observation, batch.action_mask, actor_carry, rows)
         terms["magnet_kl"] = learner.distribution.kl(outputs, jax.lax.stop_gradient(pulled))
-        loss += left * ppo.magnet_coef * terms["magnet_kl"]
+        loss += ppo.magnet_coef * terms["magnet_kl"]
     sums = jax.vmap(ops.weighted_sum, (0, None))(jnp.stack(list(terms.values())), weight)
     means = dict(zip(terms, sums / total, strict=True))
     return ops.weighted_sum(loss, weight) / total, (Bundle.of(means), value)

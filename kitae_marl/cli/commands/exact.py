@@ -31,20 +31,20 @@ def exploit(options: Exploit) -> dict[str, Any]:
     if options.games < 2:
         raise ConfigError(f"games: expected at least 2, got {options.games}.", "games")
     found = []
-    for group in find_all(options.runs, options.runs_dir):
+    for group in find_all(options.runs, options.runs_dir, policy=options.policy):
         _require_whole(group)
         for at in group.at:
             trust_own_code(at.path, options.allow_import)
             require_trust(group.game, options.allow_import)
             agent = _loaded(at)
-            name = at.path.name if at.step is None else f"{at.path.name}@{at.step}"
+            name = str(at)
             if seconds is None:
                 answer = _exact(agent, group.game)
                 say(f"{name} on {group.game}: exact, by all {answer['positions']} positions")
                 say_exact(answer)
             else:
                 answer = _trained(name, agent, group.game, seconds, options)
-            found.append({"run_dir": str(at.path), "step": at.step, **answer})
+            found.append({"run_dir": str(at.path), **at.how, **answer})
     return found[0] if len(found) == 1 else {"results": found}
 
 
@@ -52,7 +52,7 @@ def _loaded(at: Any) -> Agent:
     """Load the agent of a run."""
     from kitae_marl.runs.agent import Agent
 
-    return Agent.load(at.path, step=at.step)
+    return Agent.load(at.path, **at.how)
 
 
 def _seconds(text: str) -> float:

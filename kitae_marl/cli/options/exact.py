@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kitae_marl.cli.options.fields import JsonObject, Positional, RunNames
+from kitae_marl.types import WhichPolicy
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,9 @@ class Exploit:
 
     runs: Positional[RunNames]
     """Runs by path or name, or ``RUN@STEP``."""
+    policy: WhichPolicy | None = None
+    """The policy of a run that plays: ``last``, or the ``average`` of those that there were in
+    training, where it was kept; None: the last one, or that of ``RUN@average``."""
     budget: str | None = None
     """Train an opponent for so long instead, such as 10m or 1h, and report what it scores."""
     games: int = 1000
