@@ -36,7 +36,7 @@ def main(
         learning_rate=1e-3,
         hidden_sizes=(256, 256),
         activation="relu",
-        entropy_coef=0.05,
+        entropy_coef=0.15,
         gae_lambda=0.9,
     )
     print(League(run).ratings())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -187,9 +188,42 @@ def test_games_without_chance_count_once_by_half():
 
 
 def test_bots_have_names():
-    assert list(bots_of("classic/connect_four-v3")) == ["centre", "first", "one_ply", "oracle"]
+    known = ["centre", "first", "mcts_1000", "mcts_200", "mcts_50", "one_ply", "oracle"]
+    assert list(bots_of("classic/connect_four-v3")) == known
     assert list(bots_of("classic/chess-v6")) == ["first"]
     assert "nearest to the middle" in bot_named("bot:centre", "classic/connect_four-v3").definition
+
+
+@pytest.mark.parametrize(
+    ("env_id", "other"),
+    [("classic/tictactoe-v3", "random"), ("classic/connect_four-v3", "bot:centre")],
+)
+def test_players_that_search_are_strong_and_repeat_with_their_seed(env_id: str, other: str) -> None:
+    pytest.importorskip("pyspiel")
+    first, again = (play_match("bot:mcts_200", other, env_id, 6, seed=3) for _ in range(2))
+    assert first == again
+    own = [g.score if g.first == "bot:mcts_200" else 1 - g.score for g in first.games]
+    assert sum(own) >= 4
+    assert min(own) >= 0.5 or other != "random"  # who looks ahead loses no tic-tac-toe
+
+
+def test_players_that_search_say_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyspiel", None)
+    with pytest.raises(ConfigError, match=r"kitae-marl\[classic\]"):
+        play_match("bot:mcts_50", "random", "classic/tictactoe-v3", 2)
+
+
+def test_players_that_search_must_see_every_step() -> None:
+    pytest.importorskip("pyspiel")
+    env = make_vec_env("classic/tictactoe-v3", 1, n_workers=0)
+    bot = bot_named("mcts_50", "classic/tictactoe-v3").make(env, 0)
+    observations, infos = env.reset(seed=0)
+    for square in (0, 1):
+        actions = {agent: np.array([square]) for agent in env.possible_agents}
+        observations, _, _, _, infos = env.step(actions)
+    with pytest.raises(ValueError, match="every step of a game"):
+        bot(observations, infos)
+    env.close()
 
 
 def test_the_centre_of_connect_four_is_preferred():

@@ -14,6 +14,7 @@ from kitae_marl.players.scripted.board_bots import (
     tictactoe_bot,
 )
 from kitae_marl.players.scripted.oracles import oracle_for
+from kitae_marl.players.scripted.tree_search import connect_four_search, tictactoe_search
 from kitae_marl.types import Policy
 from kitae_marl.vector.protocol import VecParallelEnv
 
@@ -32,14 +33,34 @@ class Bot(NamedTuple):
 
 _ONE_PLY = "wins where it can, else blocks, else plays at random"
 _FIRST = Bot("takes its first legal action", lambda env, seed: FirstLegal(env))
+SIMULATIONS = (50, 200, 1000)
+"""Of the players that search."""
+
+
+def _searching(search: Callable[[VecParallelEnv, int, int], Policy]) -> dict[str, Bot]:
+    """Return players that look ahead, by name."""
+
+    def bot(simulations: int) -> Bot:
+        return Bot(
+            f"looks ahead by {simulations} simulations of OpenSpiel's tree search",
+            lambda env, seed: search(env, seed, simulations),
+        )
+
+    return {f"mcts_{simulations}": bot(simulations) for simulations in SIMULATIONS}
+
+
 _BOTS = {
     "classic/connect_four-v3": {
         "centre": Bot(
             "wins where it can, else blocks, else plays nearest to the middle", connect_four_centre
         ),
         "one_ply": Bot(_ONE_PLY, connect_four_bot),
+        **_searching(connect_four_search),
     },
-    "classic/tictactoe-v3": {"one_ply": Bot(_ONE_PLY, tictactoe_bot)},
+    "classic/tictactoe-v3": {
+        "one_ply": Bot(_ONE_PLY, tictactoe_bot),
+        **_searching(tictactoe_search),
+    },
 }
 """By game and name; ``first`` and, where there is one, ``oracle`` come beside them."""
 
@@ -53,7 +74,7 @@ def bots_of(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> dict[st
 
     Example:
         >>> list(bots_of("classic/connect_four-v3"))
-        ['centre', 'first', 'one_ply', 'oracle']
+        ['centre', 'first', 'mcts_1000', 'mcts_200', 'mcts_50', 'one_ply', 'oracle']
     """
     found = {"first": _FIRST, **_BOTS.get(env_id, {})}
     oracle = oracle_for(env_id, env_kwargs)
