@@ -27,10 +27,6 @@ Policy: TypeAlias = Callable[[AgentPyTree, Mapping[str, Any]], AgentPyTree]
 """``(observations, infos) -> actions`` by agent, arrays ``[E, ...]``; ``Agent.select_action``."""
 
 
-WhichPolicy: TypeAlias = Literal["last", "average"]
-"""Which policy of a training plays: the newest one, or the average of those there were."""
-
-
 class AlgoType(enum.Enum):
     """Whether an algorithm learns from its newest rollout alone or from a replay of old ones."""
 

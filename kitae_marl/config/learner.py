@@ -13,6 +13,8 @@ from kitae_marl.config.described import described
 
 PLAIN = {"bool": (bool,), "int": (int,), "float": (int, float), "str": (str,)}
 """What a setting of a plain type may be, by the type's name."""
+WhichPolicy: TypeAlias = Literal["last", "average"]
+"""Which policy of a training plays: the newest one, or the average of those there were."""
 Sharing: TypeAlias = bool | dict[str, Literal["shared", "independent"]]
 """Whether agents of a group share parameters: all or none, or by patterns of agents' names."""
 

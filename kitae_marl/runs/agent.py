@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from kitae_marl.config.checks import require
+from kitae_marl.config.learner import WhichPolicy
 from kitae_marl.config.run import Config
 from kitae_marl.data.groups import learning_groups
 from kitae_marl.data.keys import INIT, key_for
@@ -36,7 +37,6 @@ from kitae_marl.types import (
     Buffer,
     GroupSpec,
     TrainState,
-    WhichPolicy,
 )
 
 

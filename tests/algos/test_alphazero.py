@@ -286,6 +286,7 @@ class TestRuns:
         learner = Agent(env, Config(GAME, n_envs=N_ENVS, env_steps=64, ppo=PPOConfig(n_steps=8)))
         assert learner.train(env, show=False)["env_steps"] == 64
 
+    @pytest.mark.long
     def test_it_meets_its_earlier_selves(self, tmp_path: Path):
         from kitae_marl import oppose
 
@@ -300,6 +301,7 @@ class TestRuns:
             export_policy(through[0], tmp_path / "policy.npz")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("env_steps", "simulations"), [(30_000, 64), pytest.param(60_000, 0, marks=pytest.mark.slow)]
 )

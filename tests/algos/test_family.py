@@ -160,6 +160,7 @@ def spoilt(experience: Experience, junk: Any) -> Experience:
 
 @pytest.mark.parametrize("name", EACH)
 class TestEveryVariant:
+    @pytest.mark.long
     def test_moves_every_parameter_and_stays_finite(self, name):
         first = learning(name)
         state, info = first.update(first.state, first.experience)
@@ -176,6 +177,7 @@ class TestEveryVariant:
         dirty = first.update(first.state, spoilt(first.experience, junk))
         assert same_bits(first.update(first.state, first.experience), dirty)
 
+    @pytest.mark.long
     def test_blocks_of_rows_add_up(self, name, monkeypatch):
         """The optimiser's state holds the gradients: blocks give those of the whole minibatch."""
         first = learning(name)

@@ -131,6 +131,7 @@ def test_it_solves_the_probes_that_are_linear(name: str):
             assert value.argmax() == known.action
 
 
+@pytest.mark.long
 def test_the_command_line_finds_both_by_module_and_name(tmp_path: Path):
     own = json.dumps({"learning_rate": 0.01, "capacity": 16})
     train = ["train", GAME, "--n-envs", "4", "--env-steps", "128", "--json"]

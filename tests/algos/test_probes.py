@@ -40,6 +40,7 @@ def cases() -> list[Any]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "algo", "memory", "sharing"), cases())
 def test_learns_what_is_known(name, algo, memory, sharing):
     probe = ALL[name]
@@ -76,6 +77,7 @@ def cannot_know(probe: Probe, algo: str, **settings: Any) -> list[str]:
     return faults(teach(make_agent(probe, algo, **settings), probe.game), probe)
 
 
+@pytest.mark.long
 def test_who_remembers_nothing_fails_the_probe_of_memory():
     assert cannot_know(MEMORY_PROBES["memory"], "ippo") != []
 

@@ -41,6 +41,7 @@ def scaled(experience: Experience, scale: float) -> Experience:
     return experience._replace(reward={k: x * scale for k, x in experience.reward.items()})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share_params", [True, False])
 def test_the_scale_of_rewards_changes_nothing(share_params):
     groups, config, first, experience = made(share_params)

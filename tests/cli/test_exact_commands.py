@@ -67,6 +67,7 @@ def test_a_solved_game_is_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "overwrite" in again
 
 
+@pytest.mark.long
 def test_it_plays_the_original_game_with_its_own_chance(capsys: pytest.CaptureFixture[str]) -> None:
     result(capsys, "solve", TICTACTOE)
     found, _ = result(
@@ -121,6 +122,7 @@ def test_an_opponent_is_trained_for_some_time(capsys: pytest.CaptureFixture[str]
     assert found["env_steps"] > 0
 
 
+@pytest.mark.long
 def test_where_nobody_wins_each_side_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     untrained("chase", "mpe/simple_tag-v3")
     how = ["--budget", "1s", "--games", "8", "--n-envs", "4"]

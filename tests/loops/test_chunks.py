@@ -66,6 +66,7 @@ def test_a_signal_is_heard_while_the_program_is_compiled(monkeypatch: pytest.Mon
     assert not long_calls.is_busy()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("device", [pytest.param("cpu", marks=pytest.mark.slow), "gpu"])
 def test_runs_in_one_program_are_the_runs_by_themselves(
     device: str, monkeypatch: pytest.MonkeyPatch
@@ -87,6 +88,7 @@ def test_runs_in_one_program_are_the_runs_by_themselves(
     assert metrics[0]["update/agent/entropy"][1] != metrics[1]["update/agent/entropy"][1]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("usual_fusions")
 def test_seeds_on_a_cpu_are_the_runs_by_themselves_to_the_last_bit() -> None:
     configs = [config(seed=5), config(seed=6)]

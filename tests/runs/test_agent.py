@@ -443,7 +443,7 @@ HOOKS = ("callbacks", "evaluate", "evaluate_every")
             "evaluate",
             "evaluate_every",
         ],
-        Agent.load: ["run", "step", "config"],
+        Agent.load: ["run", "step", "policy", "config", "simulations"],
     }.items(),
 )
 def test_signatures(method, parameters):

@@ -14,6 +14,7 @@ from pytrees import same_bits
 from kitae_marl import Agent, Callback, Config, PPOConfig, export_policy, frozen, train
 from kitae_marl.cli.main import main
 from kitae_marl.errors import ConfigError
+from kitae_marl.loops import chunks
 from kitae_marl.runs.store.search import run_at
 from kitae_marl.vector.adapters.compiled import CompiledVecParallelEnv
 
@@ -81,7 +82,8 @@ def test_an_earlier_one_is_that_of_its_checkpoint(runs):
 
 
 @pytest.mark.parametrize("run", ["kept", "apart"])
-def test_a_run_goes_on_to_the_last_bit(runs, run, tmp_path):
+def test_a_run_goes_on_to_the_last_bit(runs, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", 0.0)  # it stops after any update
     whole, path = Agent.load(runs / run), tmp_path / run
 
     stopped = train(whole.config, path, show=False, callbacks=[Early()]).agent

@@ -145,6 +145,7 @@ def test_it_ends_with_where_the_runs_are(
     assert len(search.find_runs("grid/learning_rate-0.001/seed_0")) == 1
 
 
+@pytest.mark.long
 @pytest.mark.faults
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]

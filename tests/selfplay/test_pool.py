@@ -604,6 +604,7 @@ train("classic/tictactoe-v3", path, show=False, resume=how == "resume", **settin
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_a_league_ends_as_if_nothing_had_happened(
     n_kills: int, tmp_path: Path

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kitae_marl.cli.options.fields import Step
+from kitae_marl.config.learner import WhichPolicy
 from kitae_marl.config.run import Config
 from kitae_marl.config.wrapping import imports_wrappers
 from kitae_marl.data.groups import first_match, require_spaces
@@ -18,7 +19,7 @@ from kitae_marl.runs.own_code import require_allowed, trust_own_code, truster
 from kitae_marl.runs.store.contents import CHECKPOINTS, read_config
 from kitae_marl.runs.store.search import RunAt, runs_at, split_step
 from kitae_marl.runs.store.seats import SeatCopy, seat_copies
-from kitae_marl.types import Policy, WhichPolicy
+from kitae_marl.types import Policy
 from kitae_marl.vector.protocol import VecParallelEnv
 
 

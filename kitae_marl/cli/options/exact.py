@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kitae_marl.cli.options.fields import JsonObject, Positional, RunNames
-from kitae_marl.types import WhichPolicy
+from kitae_marl.config.learner import WhichPolicy
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from kitae_marl.cli.options.fields import (
     Step,
     arg,
 )
-from kitae_marl.types import WhichPolicy
+from kitae_marl.config.learner import WhichPolicy
 
 Seeds = Annotated[tuple[int, ...], arg(aliases=["--seed"])]
 

@@ -14,7 +14,7 @@ from kitae_marl.cli.options.fields import (
     RunNames,
     Step,
 )
-from kitae_marl.types import WhichPolicy
+from kitae_marl.config.learner import WhichPolicy
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 from kitae_marl.config.counts import read_count
+from kitae_marl.config.learner import WhichPolicy
 from kitae_marl.errors import ConfigError, NoCheckpointError
 from kitae_marl.runs.store.contents import CONFIG_FILE
 from kitae_marl.runs.store.folders import NAME, member
 from kitae_marl.runs.store.sets import SET_FILE, is_set, read_set
-from kitae_marl.types import WhichPolicy
 
 LAST: WhichPolicy = "last"
 """The policy that is meant where nothing is said."""
