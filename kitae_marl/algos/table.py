@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from kitae_marl.config.run import Config
 from kitae_marl.config.table import TableConfig
+from kitae_marl.data.lifting import no_memory
 from kitae_marl.data.spaces import feature_space, leaves
 from kitae_marl.errors import ConfigError
 from kitae_marl.types import Algorithm, AlgoType, GroupSpec
@@ -50,11 +51,6 @@ def _actions(group: GroupSpec) -> tuple[int, int]:
             f"algo: expected Discrete actions for a table, got {group.action_space}.", "algo"
         )
     return int(group.action_space.n), int(group.action_space.start)
-
-
-def no_carry(groups: Groups, config: Config) -> Callable[[int], Any]:
-    """Make ``carry(n_envs)``: a table remembers nothing."""
-    return lambda n_envs: ()
 
 
 def empty_table(groups: Groups, config: Config) -> Callable[[jax.Array], Any]:
@@ -151,7 +147,7 @@ table = Algorithm(
     name="table",
     algo_type=AlgoType.ON_POLICY,
     settings=TableConfig,
-    carry=no_carry,
+    carry=no_memory,
     train_state=empty_table,
     explore=explore_factory,
     select=select_factory,

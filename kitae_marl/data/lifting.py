@@ -146,6 +146,11 @@ def remember(act: Callable[..., Any]) -> Callable[..., Any]:
     return remembering
 
 
+def no_memory(groups: Any, config: Any) -> Callable[[int], tuple[()]]:
+    """Make ``carry(n_envs)`` of algorithms whose policies remember nothing."""
+    return lambda n_envs: ()
+
+
 def stacked(trees: Sequence[Any]) -> Any:
     """Stack the leaves of equal trees along a new first axis, as NumPy arrays."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from kitae_marl import Agent, CompiledVecParallelEnv, Config, PPOConfig, make_vec_env
+from kitae_marl import Agent, CompiledVecParallelEnv, Config, PPOConfig, algos, make_vec_env
 from kitae_marl.cli.main import main
 from kitae_marl.errors import RunExistsError
 from kitae_marl.selfplay.exact.answers import exploitability, solve
@@ -111,6 +111,20 @@ def test_a_table_plays_as_it_says() -> None:
 def test_what_an_agent_does_not_see_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "history" in refused(capsys, "solve", LEDUC)
     assert not Path("runs/solved_leduc_holdem").exists()
+
+
+def test_who_does_not_say_how_probable_it_acts_is_asked_for_its_best(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untrained("new", TICTACTOE)
+    algorithm = algos.ALGORITHMS["ippo"]._replace(probabilities=None)
+    monkeypatch.setitem(algos.ALGORITHMS, "ippo", algorithm)
+    found, text = result(capsys, "exploit", "new")
+    assert "as it samples" not in found
+    assert "as it samples" not in text
+    assert found["most probable actions"]["exploitability"] > 0
+    answer, _ = result(capsys, "evaluate", "new", "--episodes", "2")
+    assert answer["exact"][0].keys() == {"positions", "most probable actions"}
 
 
 def test_an_opponent_is_trained_for_some_time(capsys: pytest.CaptureFixture[str]) -> None:

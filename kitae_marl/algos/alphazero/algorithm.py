@@ -27,6 +27,7 @@ from kitae_marl.algos.alphazero.targets import Row, rows_of
 from kitae_marl.algos.nets.residual import ResidualNet
 from kitae_marl.config.alphazero import AlphaZeroConfig
 from kitae_marl.config.run import Config
+from kitae_marl.data.lifting import no_memory
 from kitae_marl.data.replay import Replay, add, empty_replay, sample
 from kitae_marl.loops import devices
 from kitae_marl.loops.update import update_epoch
@@ -98,11 +99,6 @@ def make_learner(groups: Groups, config: Config) -> Learner:
         return network.init(key, jnp.zeros((1, *space.shape), space.dtype))
 
     return Learner(groups[0], rules, judge, init, optimizer)
-
-
-def carry_factory(groups: Groups, config: Config) -> Callable[[int], Any]:
-    """Make ``carry(n_envs)``: there is no memory."""
-    return lambda n_envs: ()
 
 
 def train_state_factory(groups: Groups, config: Config) -> Callable[[jax.Array], State]:
@@ -348,7 +344,7 @@ alphazero = Algorithm(
     name="alphazero",
     algo_type=AlgoType.OFF_POLICY,
     settings=AlphaZeroConfig,
-    carry=carry_factory,
+    carry=no_memory,
     train_state=train_state_factory,
     explore=explore_factory,
     select=select_factory,

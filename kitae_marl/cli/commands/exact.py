@@ -95,13 +95,18 @@ def _rules(game: GameSetup) -> Any:
 
 
 def _answers(agent: Agent, tree: GameTree) -> dict[str, Any]:
-    """Return exact answers about an agent, as it samples and by its most probable actions."""
+    """Return exact answers about an agent, by its most probable actions and, where its algorithm
+    says how probable each action is, as it samples.
+    """
     from kitae_marl.selfplay.exact.responses import gains
     from kitae_marl.selfplay.exact.strategies import strategy_of
 
     names = tree.game.possible_agents
     found: dict[str, Any] = {"positions": tree.n_positions}
-    for how, sample in ((SAMPLED, True), (GREEDY, False)):
+    ways = (
+        {GREEDY: False} if agent.algorithm.probabilities is None else {SAMPLED: True, GREEDY: False}
+    )
+    for how, sample in ways.items():
         one = gains(tree, strategy_of(agent, tree, sample=sample))
         # What the other one gets at best is what this one loses at worst: the games are zero-sum.
         worst = [value - gain for value, gain in zip(one.values, _lost(one), strict=True)]
@@ -121,7 +126,7 @@ def _lost(one: Any) -> tuple[float, float]:
 
 def say_exact(answer: Mapping[str, Any]) -> None:
     """Show exact answers."""
-    for how in (SAMPLED, GREEDY):
+    for how in [way for way in (SAMPLED, GREEDY) if way in answer]:
         one = answer[how]
         worst = ", ".join(f"{agent} {value:.4f}" for agent, value in one["worst"].items())
         say(f"  {how:22} exploitability {one['exploitability']:.4f}; at worst {worst}")
